@@ -1,0 +1,65 @@
+# The one way to run everything, on a laptop as in CI. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
+WORKERS ?= 2
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help run test check lint types imports coverage wheel smoke bench migration clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.example: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[example]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+run: $(VENV)/.example ## Start the example service on http://127.0.0.1:8000
+	$(BIN)/sqlsessions upgrade
+	$(BIN)/python -m examples.fastapi_service
+
+smoke: $(VENV)/.dev ## Drive the example service over HTTP, with a new database
+	$(BIN)/python -m examples.smoke
+
+test: $(VENV)/.dev ## Run the tests
+	$(TESTS)
+
+lint: $(VENV)/.dev ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Check types
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev ## Check who imports whom
+	$(BIN)/lint-imports
+
+# The contract on every driver runs the same lines again, and tracing them would double the time.
+coverage: $(VENV)/.dev ## Report what the quick tests do not reach
+	$(TESTS) -q --cov --cov-report=term:skip-covered --cov-fail-under=95 tests/cache tests/schema tests/sql \
+		tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
+
+wheel: $(VENV)/.dev ## Build the wheel and use it from a fresh environment
+	$(BIN)/python -m tests.wheel
+
+check: lint types imports test coverage wheel smoke ## Everything that CI runs
+
+bench: $(VENV)/.dev ## Measure against other ways to keep sessions
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
+
+migration: $(VENV)/.dev ## Draft a revision from the models: make migration NAME=0002_what
+	$(BIN)/alembic revision --autogenerate --rev-id sqlsessions_$(NAME) -m '$(NAME)'
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

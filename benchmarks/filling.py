@@ -1,0 +1,90 @@
+"""Very many sessions at once, past the storage: a benchmark of growth needs them in minutes."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+BATCH = 1_000_000
+HOUR = 3_600_000_000  # microseconds
+TTL = 14 * 24 * HOUR
+
+POSTGRESQL = """
+INSERT INTO sessions (id, version, data, size, created_at, updated_at, expires_at, ttl, expires_bucket)
+SELECT digest, (:now / 1000 << 21) + i, convert_to(rpad(i::text, 200, 'x'), 'UTF8'), 200,
+       :now, :now, expires_at, :ttl, expires_at / :hour
+FROM (
+    SELECT i, sha256(convert_to(:prefix || i, 'UTF8')) AS digest,
+           :first + (random() * :span)::bigint AS expires_at
+    FROM generate_series(CAST(:low AS bigint), CAST(:high AS bigint)) AS i
+    ORDER BY digest
+) AS new
+"""
+COLUMNS = "id, version, data, size, created_at, updated_at, expires_at, ttl, expires_bucket"
+SQLITE = f"INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, 200, ?, ?, ?, ?, ?)"
+
+
+def id_of(number: int, *, live: bool = True) -> str:
+    """The id of a session that `fill` makes."""
+    return f"{_prefix(live)}{number}"
+
+
+async def fill(url: str, count: int, *, live: bool) -> None:
+    """Make sessions of 200 bytes, live for up to two weeks more or expired for as long."""
+    now = time.time_ns() // 1000
+    first = now + HOUR if live else now - TTL
+    span = TTL - 2 * HOUR
+    if url.startswith("sqlite"):
+        _fill_sqlite(str(make_url(url).database), count, live, now, first, span)
+        return
+    engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text("SET synchronous_commit = off"))
+        await connection.execute(text("SET work_mem = '256MB'"))
+        for low in range(0, count, BATCH):
+            numbers = {"low": low, "high": min(low + BATCH, count) - 1, "prefix": _prefix(live)}
+            times = {"now": now, "first": first, "span": span, "ttl": TTL, "hour": HOUR}
+            await connection.execute(_literal(POSTGRESQL, numbers | times))
+        await connection.execute(text("VACUUM ANALYZE sessions"))
+        await connection.execute(text("CHECKPOINT"))
+
+
+def _prefix(live: bool) -> str:
+    return "benchmark-live-" if live else "benchmark-expired-"
+
+
+def _literal(statement: str, values: dict[str, Any]) -> Any:
+    """A statement with its values written in, so that nobody has to guess their types."""
+    for name in sorted(values, key=len, reverse=True):
+        value = values[name]
+        statement = statement.replace(
+            f":{name}", f"'{value}'" if isinstance(value, str) else f"{value}::bigint"
+        )
+    return text(statement.replace("::", r"\:\:"))
+
+
+def _fill_sqlite(path: str, count: int, live: bool, now: int, first: int, span: int) -> None:
+    def rows(low: int, high: int) -> Iterator[tuple[Any, ...]]:
+        digests = [(hashlib.sha256(id_of(i, live=live).encode()).digest(), i) for i in range(low, high)]
+        for digest, i in sorted(digests):
+            expires_at = first + int.from_bytes(digest[:6]) * span // 2**48
+            data = str(i).ljust(200, "x").encode()
+            yield digest, (now // 1000 << 21) + i, data, now, now, expires_at, TTL, expires_at // HOUR
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        for low in range(0, count, BATCH):
+            connection.execute("BEGIN")
+            connection.executemany(SQLITE, rows(low, min(low + BATCH, count)))
+            connection.execute("COMMIT")
+        connection.execute("ANALYZE")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

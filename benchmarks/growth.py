@@ -1,0 +1,143 @@
+"""Cost at ten thousand, a million and ten million sessions, and reads while a purge is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from statistics import median
+from typing import Any
+
+from sqlsessions import SqlSessionStorage
+
+from .filling import fill, id_of
+from .load import blob, drive, percentiles
+from .scratch import Unavailable, database
+from .worker import run, say
+
+CALLERS = 64
+SIZE = 200
+READERS = 16
+PAUSE = 0.005
+"""Seconds between the reads of one reader, so that reads alone do not fill the machine."""
+
+SPACE = 15 * 10**9
+"""Bytes of free disk that ten million sessions ask for."""
+
+
+def collect(*, rounds: int, quick: bool, full: bool, servers: Sequence[str]) -> dict[str, Any]:
+    """Measure on PostgreSQL and SQLite, in a process for each."""
+    result: dict[str, Any] = {"sizes": [], "purges": [], "skipped": {}}
+    sizes = {"postgresql": [10_000, 1_000_000], "sqlite": [10_000, 1_000_000]}
+    if full:
+        if shutil.disk_usage(tempfile.gettempdir()).free < SPACE:
+            result["skipped"]["growth, 10 million"] = f"it asks for {SPACE // 10**9} GB of free disk"
+        else:
+            sizes["postgresql"].append(10_000_000)
+    for server, counts in sizes.items():
+        if server in servers:
+            some = [500, 2000] if quick else counts
+            part = run("growth", rounds=rounds, server=server, sizes=some, expired=some[1], quick=quick)
+            for key, value in part.items():
+                result[key] = result[key] | value if key == "skipped" else result[key] + value
+    return result
+
+
+async def measure(
+    rounds: int, server: str, sizes: Sequence[int], expired: int, quick: bool
+) -> dict[str, Any]:
+    """Measure on one server."""
+    try:
+        rows = await _sizes(server, sizes, rounds, 0.1 if quick else 1.0)
+        purge = await _purge(server, expired, 0.2 if quick else 10.0)
+    except Unavailable as error:
+        return {"skipped": {f"growth, {server}": str(error)}}
+    return {"sizes": rows, "purges": [purge]}
+
+
+async def _sizes(server: str, sizes: Sequence[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Reads and writes of random sessions at each size, the sizes in turn."""
+    async with AsyncExitStack() as stack:
+        sides = {}
+        for count in sizes:
+            url = await stack.enter_async_context(database(server))
+            begin = time.perf_counter()
+            await fill(url, count, live=True)
+            say(f"growth, {server}: {count:,} sessions in {time.perf_counter() - begin:.0f} s")
+            sides[count] = await stack.enter_async_context(SqlSessionStorage(url))
+        taken: dict[int, dict[str, list[Any]]] = {count: {"read": [], "write": []} for count in sizes}
+        data = blob(SIZE)
+        for _ in range(rounds + 1):  # the first warms up
+            for count, storage in sides.items():
+                chosen = [id_of(random.randrange(count)) for _ in range(min(count, 50_000))]
+                for name, call in (
+                    ("read", storage.read_bytes),
+                    ("write", partial(_write, storage, data)),
+                ):
+                    sample = await drive(call, chosen, callers=CALLERS, seconds=seconds)
+                    taken[count][name].append(sample)
+        return [{"server": server, "sessions": count} | _medians(taken[count]) for count in sizes]
+
+
+async def _write(storage: SqlSessionStorage, data: bytes, id: str) -> None:
+    await storage.write_bytes(id, data)
+
+
+def _medians(taken: dict[str, list[Any]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            figure: median(getattr(sample, figure) for sample in samples[1:])
+            for figure in ("rate", "p50", "p99")
+        }
+        for name, samples in taken.items()
+    }
+
+
+async def _purge(server: str, expired: int, seconds: float) -> dict[str, Any]:
+    """Reads of as many live sessions, first alone, then while expired ones are purged."""
+    async with database(server) as url:
+        await fill(url, expired, live=False)
+        await fill(url, expired, live=True)
+        async with SqlSessionStorage(url) as storage:
+            ids = [id_of(random.randrange(expired)) for _ in range(50_000)]
+            await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds / 2)))
+            without = await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds)))
+            begin = time.perf_counter()
+            purging = asyncio.create_task(storage.purge())
+            during = await _reads(storage, ids, purging)
+            took = time.perf_counter() - begin
+            if purging.result() != expired:
+                raise RuntimeError(f"purged {purging.result()} sessions, not {expired}")
+    say(f"growth, {server}: purged {expired:,} in {took:.0f} s; reads' p99 {during['p99']:.2f} ms")
+    return {
+        "server": server,
+        "expired": expired,
+        "rate": expired / took,
+        "without": without,
+        "during": during,
+    }
+
+
+async def _reads(
+    storage: SqlSessionStorage, ids: Sequence[str], until: asyncio.Task[Any]
+) -> dict[str, float]:
+    """Latencies of paced reads, in milliseconds, until something is done."""
+    latencies: list[float] = []
+
+    async def reader(number: int) -> None:
+        choose = random.Random(number)
+        while not until.done():
+            begin = time.perf_counter()
+            await storage.read_bytes(choose.choice(ids))
+            latencies.append((time.perf_counter() - begin) * 1e3)
+            await asyncio.sleep(PAUSE * 2 * choose.random())
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(reader(number) for number in range(READERS)))
+    p50, p99 = percentiles(latencies)
+    return {"p50": p50, "p99": p99, "rate": len(latencies) / (time.perf_counter() - begin)}

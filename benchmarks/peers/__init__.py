@@ -1,0 +1,50 @@
+"""The sides of the comparison, by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..scratch import Unavailable
+from .base import Peer
+
+__all__ = ["OURS", "PEERS", "Peer", "load"]
+
+OURS = {
+    "postgresql": "sqlsessions, PostgreSQL",
+    "mysql": "sqlsessions, MariaDB",
+    "sqlite": "sqlsessions, SQLite FULL",
+}
+"""Our own, by server."""
+
+PEERS = {
+    "sqlsessions, PostgreSQL": "ours:PostgreSQL",
+    "raw asyncpg pool": "raw_asyncpg:RawAsyncpg",
+    "SQLAlchemy Core per call, PostgreSQL": "core:CorePostgreSQL",
+    "SQLAlchemy ORM per call, PostgreSQL": "orm:ORMPostgreSQL",
+    "advanced-alchemy store, PostgreSQL": "advanced:AdvancedAlchemy",
+    "sqlsessions, MariaDB": "ours:MariaDB",
+    "SQLAlchemy Core per call, MariaDB": "core:CoreMariaDB",
+    "SQLAlchemy ORM per call, MariaDB": "orm:ORMMariaDB",
+    "sqlsessions, SQLite FULL": "ours:SQLite",
+    "raw aiosqlite FULL": "raw_aiosqlite:Full",
+    "sqlsessions, SQLite NORMAL": "ours:SQLiteNormal",
+    "raw aiosqlite NORMAL": "raw_aiosqlite:Normal",
+    "Django async sessions, SQLite FULL": "django_db:Django",
+    "starsessions, Redis": "redis_starsessions:Starsessions",
+    "Litestar, Redis": "redis_litestar:Litestar",
+}
+"""Where the class of each is, in this package."""
+
+
+def load(name: str) -> type[Peer]:
+    """The class of a peer.
+
+    Raises:
+        Unavailable: If its package is not installed.
+    """
+    module, _, attribute = PEERS[name].partition(":")
+    try:
+        peer: type[Peer] = getattr(import_module(f".{module}", __package__), attribute)
+    except ImportError as error:
+        raise Unavailable(f"{error.name} is not installed") from error
+    return peer

@@ -1,0 +1,159 @@
+"""Results as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from .targets import Target, targets
+
+Results = dict[str, Any]
+
+ABOUT = """\
+Everything ran on one machine, servers and clients together, on loopback; figures from other machines
+do not compare with these. Sides of a comparison take turns, round after round; figures are medians over
+the rounds, and a ratio is the median of each round's ratio. CPU seconds are those of the client's
+process: the server's are not in them."""
+
+
+def markdown(results: Results) -> str:
+    """The whole report."""
+    parts = ["# Benchmarks", ABOUT, "## What was to be shown", must_show(targets(results))]
+    for name, section in SECTIONS.items():
+        if name in results:
+            about = f"{results[name]['rounds']} rounds, {results[name]['measured']}"
+            parts += [*section(results[name]), f"({about}{', quick' if results[name]['quick'] else ''})"]
+    skipped = {k: v for part in results.values() for k, v in part.get("skipped", {}).items()}
+    if skipped:
+        parts += ["## Skipped", table(["What", "Why"], skipped.items())]
+    if "environment" in results:
+        parts += ["## With", table(["What", "Version"], results["environment"].items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def must_show(found: Sequence[Target]) -> str:
+    """What the project set out to show, and what was measured."""
+    head = ["", "Measured", "Least – most of a round", "Wanted", ""]  # noqa: RUF001
+    return table(head, [target.cells() for target in found])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _throughput(results: Results) -> Iterator[str]:
+    yield "## Throughput"
+    groups: dict[tuple[str, int, int], dict[str, dict[str, Any]]] = {}
+    for cell in results["cells"]:
+        key = (cell["loop"], cell["callers"], cell["size"])
+        groups.setdefault(key, {}).setdefault(cell["peer"], {})[cell["op"]] = cell["rounds"]
+    for (loop, callers, size), peers in groups.items():
+        yield f"### {callers} callers, {_bytes(size)}, {loop}"
+        head = ["", *(f"{op} {what}" for op in ("read", "write") for what in FIGURES)]
+        rows = [
+            [peer, *(_figure(ops[op], key) for op in ("read", "write") for key in FIGURES.values())]
+            for peer, ops in peers.items()
+        ]
+        yield table(head, rows)
+
+
+FIGURES = {"op/s": "rate", "p50 ms": "p50", "p99 ms": "p99", "CPU s / 10,000": "cpu"}
+
+
+def _figure(rounds: list[dict[str, float]], key: str) -> str:
+    value = median(sample[key] for sample in rounds)
+    return f"{value:,.0f}" if key == "rate" else f"{value:.2f}"
+
+
+def _cache(results: Results) -> Iterator[str]:
+    yield "## Cache hits"
+    yield table(
+        ["", "hits per second"], [[row["loop"], f"{median(row['rates']):,.0f}"] for row in results["hits"]]
+    )
+
+
+def _streaming(results: Results) -> Iterator[str]:
+    yield "## Streaming, MB/s"
+    yield (
+        "By hand, a chunk is a statement that commits by itself, as with ours, which holds no transaction "
+        "while a provider runs. One transaction around all chunks is shown beside it."
+    )
+    rows = [
+        [
+            f"{row['size']} MiB, {row['op']}, against {row['against']}",
+            f"{median(row['ours']):.0f}",
+            f"{median(row['raw']):.0f}",
+            f"{median(row['raw_atomic']):.0f}" if "raw_atomic" in row else "",
+        ]
+        for row in results["rows"]
+    ]
+    yield table(["", "ours", "by hand", "by hand, one transaction"], rows)
+
+
+def _memory(results: Results) -> Iterator[str]:
+    yield "## Memory"
+    yield "Growth of the peak resident size while all callers write at once, their tasks included."
+    rows = [[row["server"], f"{row['callers']:,}", f"{row['growth']:.1f}"] for row in results["rows"]]
+    yield table(["", "callers", "MiB beyond payloads"], rows)
+
+
+def _postgres(results: Results) -> Iterator[str]:
+    yield "## Storage cost on PostgreSQL"
+    yield (
+        f"{results['sessions']:,} sessions of {_bytes(results['size'])}, each changed twice by 64 callers at "
+        "random. The first change of a page after a checkpoint logs an image of the page; the second pass "
+        "shows the cost without."
+    )
+    rows = [
+        [
+            name,
+            f"{cost['updates']:,}",
+            f"{cost['hot']:.2%}",
+            f"{cost['wal']:,.0f}",
+            f"{cost['wal_images']:,.0f}",
+        ]
+        for name in ("touch", "rewrite")
+        if (cost := results[name])
+    ]
+    yield table(["", "updates", "HOT", "WAL bytes each", "right after a checkpoint"], rows)
+
+
+def _growth(results: Results) -> Iterator[str]:
+    yield "## Growth"
+    yield "64 callers, 200-byte sessions chosen at random; the sizes take turns."
+    rows = [
+        [row["server"], f"{row['sessions']:,}"]
+        + [
+            f"{row[op][key]:,.0f}" if key == "rate" else f"{row[op][key]:.2f}"
+            for op in ("read", "write")
+            for key in ("rate", "p50", "p99")
+        ]
+        for row in results["sizes"]
+    ]
+    head = [f"{op} {what}" for op in ("read", "write") for what in ("op/s", "p50 ms", "p99 ms")]
+    yield table(["", "sessions", *head], rows)
+    yield "Purge in the same process as the reads, which come from 16 callers that pause 5 ms in between."
+    rows = [
+        [row["server"], f"{row['expired']:,}", f"{row['rate']:,.0f}"]
+        + [f"{row[when][key]:.2f}" for key in ("p50", "p99") for when in ("without", "during")]
+        for row in results["purges"]
+    ]
+    head = ["p50 ms alone", "p50 ms during", "p99 ms alone", "p99 ms during"]
+    yield table(["", "expired", "purged per second", *head], rows)
+
+
+SECTIONS = {
+    "throughput": _throughput,
+    "cache": _cache,
+    "streaming": _streaming,
+    "memory": _memory,
+    "postgres": _postgres,
+    "growth": _growth,
+}
+
+
+def _bytes(size: int) -> str:
+    return f"{size} B" if size < 1024 else f"{size // 1024} KiB"

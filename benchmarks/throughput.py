@@ -1,0 +1,142 @@
+"""Reads and writes of small sessions: every peer in turn, round after round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from sqlsessions import new_session_id
+
+from .load import blob, drive
+from .peers import OURS, PEERS, Peer, load
+from .scratch import Unavailable, database
+from .worker import run, say
+
+SESSIONS = 1000
+SECONDS = 0.3
+"""Length of a slice: one peer, one operation, one round."""
+
+SETTINGS = [(64, 1024), (1, 1024), (16, 1024), (256, 1024), (64, 200), (64, 16 * 1024), (64, 64 * 1024)]
+"""Callers and bytes."""
+
+
+def collect(
+    *,
+    rounds: int,
+    quick: bool,
+    servers: Sequence[str],
+    save: Callable[[dict[str, Any]], None],
+    settings: Sequence[tuple[int, int]] = (),
+    loops: Sequence[str] = ("asyncio", "uvloop"),
+    peers: Sequence[str] = tuple(PEERS),
+) -> dict[str, Any]:
+    """Measure each setting under each event loop, in a process of its own, and save after each."""
+    merged: dict[str, Any] = {"cells": [], "skipped": {}}
+    seconds = 0.05 if quick else SECONDS
+    for setting in settings or (SETTINGS[:2] if quick else SETTINGS):
+        for loop in loops[:1] if quick else loops:
+            if loop != "asyncio" and setting[1] != 1024:
+                continue
+            arguments = {"setting": setting, "servers": servers, "peers": peers}
+            part = run("throughput", loop, rounds=rounds, seconds=seconds, **arguments)
+            merged["cells"] += [{"loop": loop} | cell for cell in part["cells"]]
+            merged["skipped"] |= part["skipped"]
+            save(merged)
+    return merged
+
+
+async def measure(
+    rounds: int, seconds: float, setting: tuple[int, int], servers: Sequence[str], peers: Sequence[str]
+) -> dict[str, Any]:
+    """Measure under this event loop."""
+    callers, size = setting
+    ids = [new_session_id() for _ in range(SESSIONS)]
+    data = blob(size)
+    cells: list[dict[str, Any]] = []
+    async with opened(peers, servers, ids) as (sides, skipped):
+        for name, peer in sides.items():
+            await fill(name, peer, ids, data)
+        for operation in ("read", "write") if sides else ():
+            cells += await _cell(sides, ids, data, operation, callers, rounds, seconds, skipped)
+    return {"cells": cells, "skipped": skipped}
+
+
+@asynccontextmanager
+async def opened(
+    names: Sequence[str], servers: Sequence[str], ids: Sequence[str]
+) -> AsyncIterator[tuple[dict[str, Peer], dict[str, str]]]:
+    """The peers that can run here, set up; and the others, each with why it cannot."""
+    sides: dict[str, Peer] = {}
+    skipped: dict[str, str] = {}
+    urls: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        for name in names:
+            try:
+                made = load(name)
+                if made.server not in servers:
+                    continue
+                if made.server == "sqlite" or made.server not in urls:
+                    urls[made.server] = await stack.enter_async_context(database(made.server))
+            except Unavailable as error:
+                skipped[name] = str(error)
+                say(f"{name}: skipped, {error}")
+                continue
+            peer = made(urls[made.server])
+            await peer.setup(ids)
+            stack.push_async_callback(peer.close)
+            sides[name] = peer
+        yield sides, skipped
+
+
+async def fill(name: str, peer: Peer, ids: Sequence[str], data: bytes) -> None:
+    """Write every session, and look that one comes back."""
+    todo = iter(ids)
+
+    async def writer() -> None:
+        for id in todo:
+            await peer.set(id, data)
+
+    await asyncio.gather(*(writer() for _ in range(16)))
+    if await peer.get(ids[0]) != data:
+        raise RuntimeError(f"{name} gives back other data than it was given")
+
+
+async def _cell(
+    sides: dict[str, Peer],
+    ids: Sequence[str],
+    data: bytes,
+    operation: str,
+    callers: int,
+    rounds: int,
+    seconds: float,
+    failed: dict[str, str],
+) -> list[dict[str, Any]]:
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    order = list(sides.items())
+    for number in range(rounds + 1):  # the first opens connections, and is short
+        order.append(order.pop(0))  # nobody always runs in the wake of the same other
+        for name, peer in order:
+            call = peer.get if operation == "read" else partial(_set, peer, data)
+            try:
+                length = seconds if number else seconds / 6
+                sample = await drive(call, ids, callers=callers, seconds=length)
+            except Exception as error:
+                if name in OURS.values():
+                    raise
+                failed[f"{name}, {callers} callers, {len(data)} bytes, {operation}"] = type(error).__name__
+                continue
+            if number:
+                samples[name].append(sample.json())
+    say(f"{operation}, {callers} callers, {len(data)} bytes")
+    return [
+        {"peer": name, "op": operation, "callers": callers, "size": len(data), "rounds": taken}
+        for name, taken in samples.items()
+        if len(taken) == rounds
+    ]
+
+
+async def _set(peer: Peer, data: bytes, id: str) -> None:
+    await peer.set(id, data)

@@ -1,0 +1,1 @@
+"""An example service, and the driver that tries it over real HTTP."""

@@ -1,0 +1,1 @@
+"""The revisions; they import nothing of sqlsessions, so that they mean the same forever."""

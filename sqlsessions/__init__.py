@@ -1,0 +1,74 @@
+"""Server-side sessions for async Python services, kept in the SQL database they already run."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .cache import CacheStatistics, CacheStorage
+from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
+from .errors import (
+    ChannelClosed,
+    InvalidArgument,
+    InvalidArgumentType,
+    InvalidSessionId,
+    SchemaOutOfDate,
+    SessionChanged,
+    SessionConflict,
+    SessionCorrupt,
+    SessionError,
+    SessionNotFound,
+    SessionTooLarge,
+    StorageUnavailable,
+    UnsupportedOperation,
+)
+from .memory import SessionStorageMemory
+from .storage import (
+    DEFAULT,
+    KEEP,
+    ManagedSessionStorage,
+    SessionInfo,
+    SessionStorage,
+    Snapshot,
+    new_session_id,
+)
+
+if TYPE_CHECKING:
+    from .sql import SqlSessionStorage, metadata
+
+__all__ = [
+    "DEFAULT",
+    "KEEP",
+    "ByteReadChannel",
+    "ByteWriteChannel",
+    "CacheStatistics",
+    "CacheStorage",
+    "ChannelClosed",
+    "Consumer",
+    "InvalidArgument",
+    "InvalidArgumentType",
+    "InvalidSessionId",
+    "ManagedSessionStorage",
+    "Provider",
+    "SchemaOutOfDate",
+    "SessionChanged",
+    "SessionConflict",
+    "SessionCorrupt",
+    "SessionError",
+    "SessionInfo",
+    "SessionNotFound",
+    "SessionStorage",
+    "SessionStorageMemory",
+    "SessionTooLarge",
+    "Snapshot",
+    "SqlSessionStorage",
+    "StorageUnavailable",
+    "UnsupportedOperation",
+    "metadata",
+    "new_session_id",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # SQLAlchemy is imported by the first use of these two, so that importing sqlsessions stays light.
+    if name in ("SqlSessionStorage", "metadata"):
+        return getattr(import_module(".sql", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

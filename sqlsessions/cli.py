@@ -1,0 +1,16 @@
+"""The ``sqlsessions`` command; its commands are in `sqlsessions._commands`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; what the ``sqlsessions`` script calls."""
+    try:
+        from ._commands import app  # noqa: PLC0415 (typer is optional)
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit('the command line needs typer: pip install "sqlsessions[cli]"')
+    app(prog_name="sqlsessions")

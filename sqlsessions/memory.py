@@ -1,0 +1,171 @@
+"""`SessionStorageMemory`: the whole contract over a dict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from . import records
+from .channels import Consumer, Provider, collect, consume
+from .errors import SessionConflict, SessionNotFound, StorageUnavailable
+from .records import Clock, Lifetime, Options, Record
+from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage, SessionInfo
+
+R = TypeVar("R")
+
+
+class SessionStorageMemory(ManagedSessionStorage):
+    """Keeps sessions in this process's memory, for tests and for services of one process.
+
+    Nothing outlives the process. Any number of event loops of one thread may use it.
+
+    Args:
+        ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days
+            unless set.
+        max_age: Their absolute timeout; None, the default, is never.
+        clock: Gives the time in seconds since 1970 UTC.
+        max_bytes: Bound on the data of all sessions together; None, the default, is no bound.
+            When it is reached, expired sessions are purged; if that is not enough, the write
+            raises `StorageUnavailable`, and one larger than the bound `SessionTooLarge`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ttl: Duration | None = records.TWO_WEEKS,
+        max_age: Duration | None = None,
+        clock: Clock = time.time,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.clock = clock
+        self._defaults = Lifetime.checked(ttl, max_age)
+        self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
+        self._sessions: dict[bytes, tuple[Record, bytes]] = {}
+        self._bytes = 0
+        self._versions = records.Versions()
+
+    async def write(
+        self,
+        id: str,
+        provider: Provider,
+        *,
+        ttl: Duration | Default | None = DEFAULT,
+        max_age: Duration | Default | None = DEFAULT,
+        subject: str | Keep | None = KEEP,
+        if_match: int | None = None,
+    ) -> SessionInfo:
+        digest = records.digest(id)
+        options = Options.checked(ttl, max_age, subject, if_match)
+        data = await collect(provider, limit=self._max_bytes)
+        # No await from here on: what follows is atomic.
+        now = self._now()
+        old = self._live(digest)
+        if options.if_match is not None and options.if_match != (old[0].version if old else 0):
+            raise SessionConflict("the live session does not have the version of if_match")
+        if not self._fits(digest, data):
+            self._purge(now)
+        if not self._fits(digest, data):
+            raise StorageUnavailable("the memory storage is full: raise max_bytes, or end sessions")
+        version = self._versions.next(now)
+        record = records.written(old and old[0], options, now, version, len(data), self._defaults)
+        self._bytes = self._bytes_with(digest, data)
+        self._sessions[digest] = (record, data)
+        return record.info(digest)
+
+    async def read(self, id: str, consumer: Consumer[R]) -> R:
+        digest = records.digest(id)
+        if (found := self._live(digest)) is None:
+            raise SessionNotFound("no live session has this id")
+        record, data = found
+        return await consume(consumer, data, record.info(digest))
+
+    async def invalidate(self, id: str) -> None:
+        self._delete(records.digest(id))
+
+    async def info(self, id: str) -> SessionInfo | None:
+        digest = records.digest(id)
+        found = self._live(digest)
+        return found and found[0].info(digest)
+
+    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+        digest = records.digest(id)
+        idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
+        if (found := self._live(digest)) is None:
+            return None
+        record, data = found
+        record = record.touched(self._now(), idle)
+        self._sessions[digest] = (record, data)
+        return record.info(digest)
+
+    async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        digest, new_digest = records.digest(id), records.digest(new_id)
+        if (found := self._live(digest)) is None:
+            raise SessionNotFound("no live session has this id")
+        if self._live(new_digest):
+            raise SessionConflict("a live session already has the new id")
+        self._delete(new_digest)
+        self._sessions[new_digest] = self._sessions.pop(digest)
+        return found[0].info(new_digest)
+
+    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+        if subject is None:
+            chosen = sorted(self._sessions)
+        else:
+            chosen = self._of(records.checked_subject(subject))
+        for digest in chosen:
+            if found := self._live(digest):
+                yield found[0].info(digest)
+
+    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+        kept = None if keep is None else records.digest(keep)
+        ended = [digest for digest in self._of(records.checked_subject(subject)) if digest != kept]
+        for digest in ended:
+            self._delete(digest)
+        return len(ended)
+
+    async def invalidate_key(self, key: str) -> bool:
+        digest = records.key_digest(key)
+        return digest is not None and self._delete(digest)
+
+    async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
+        most = records.positive("batch_size", batch_size, records.MAX_BATCH)
+        if max_batches is None:
+            return self._purge(self._now())
+        return self._purge(self._now(), most * records.positive("max_batches", max_batches))
+
+    def _now(self) -> int:
+        return records.microseconds(self.clock)
+
+    def _live(self, digest: bytes) -> tuple[Record, bytes] | None:
+        found = self._sessions.get(digest)
+        return found if found and found[0].live(self._now()) else None
+
+    def _of(self, subject: str) -> list[bytes]:
+        """The live sessions of a subject, newest first."""
+        now = self._now()
+        own = [
+            (record.created_at, digest)
+            for digest, (record, _) in self._sessions.items()
+            if record.subject == subject and record.live(now)
+        ]
+        return [digest for _, digest in sorted(own, reverse=True)]
+
+    def _bytes_with(self, digest: bytes, data: bytes) -> int:
+        old = self._sessions.get(digest)
+        return self._bytes + len(data) - (len(old[1]) if old else 0)
+
+    def _fits(self, digest: bytes, data: bytes) -> bool:
+        return self._max_bytes is None or self._bytes_with(digest, data) <= self._max_bytes
+
+    def _delete(self, digest: bytes) -> bool:
+        live = self._live(digest) is not None
+        if old := self._sessions.pop(digest, None):
+            self._bytes -= len(old[1])
+        return live
+
+    def _purge(self, now: int, most: int | None = None) -> int:
+        expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]
+        for digest in expired[:most]:
+            self._delete(digest)
+        return len(expired[:most])

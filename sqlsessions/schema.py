@@ -1,0 +1,185 @@
+"""The tables of `SqlSessionStorage`: make them, upgrade them, check them.
+
+Every function takes a database URL, for which a connection is opened and closed again, or the caller's
+`AsyncEngine`, which stays the caller's. All raise `StorageUnavailable` if the database cannot be
+reached or refuses, `InvalidArgument` for a URL that names no supported database and for an unknown
+revision. No message holds a password.
+
+An application with Alembic migrations of its own can instead run ours among them (add
+``sqlsessions.migrations:versions`` to its ``version_locations``), or own the tables
+(``target_metadata = [its_metadata, sqlsessions.metadata]``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from threading import Lock
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from .errors import InvalidArgument
+from .sql.dialects import BACKENDS, Settings
+from .sql.dialects.migration_lock import migration_lock
+from .sql.faults import raise_translated
+from .sql.models import VERSION_TABLE, metadata
+from .sql.urls import async_url
+
+__all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]
+
+HEAD = "sqlsessions@head"
+
+_SETTINGS = Settings(
+    pool_size=1, pool_timeout=30.0, connect_timeout=10.0, synchronous="FULL", busy_timeout=60.0
+)
+# Alembic keeps the migration that runs in module globals: one at a time in a process, whatever the
+# threads, event loops and databases.
+_running = Lock()
+
+
+async def upgrade(url_or_engine: str | URL | AsyncEngine, revision: str = HEAD) -> None:
+    """Bring the tables up to date; does nothing if they are.
+
+    Processes that upgrade at once wait for one another. On PostgreSQL and SQLite an upgrade is one
+    transaction; on MySQL, one that was cut off is finished by running it again. Tables of ours that
+    were made in another way are taken over as they are.
+
+    Args:
+        url_or_engine: The database.
+        revision: Up to which revision; the latest unless given.
+
+    Raises:
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+    """
+    await _migrate(url_or_engine, "upgrade", revision)
+
+
+async def downgrade(url_or_engine: str | URL | AsyncEngine, revision: str) -> None:
+    """Take the tables back to an earlier revision.
+
+    Args:
+        url_or_engine: The database.
+        revision: Down to which revision; ``sqlsessions@base`` drops the tables and all sessions.
+
+    Raises:
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+    """
+    await _migrate(url_or_engine, "downgrade", revision)
+
+
+async def current(url_or_engine: str | URL | AsyncEngine) -> str | None:
+    """The revision that the database is at; None if `upgrade` never ran on it."""
+    from ._revisions import current_revision
+
+    async with connected(url_or_engine) as connection:
+        return await connection.run_sync(current_revision)
+
+
+async def check(url_or_engine: str | URL | AsyncEngine) -> None:
+    """Make sure that the tables fit this version of sqlsessions. Changes nothing.
+
+    Tables without a revision of ours, made by an application that owns them, fit if nothing is
+    missing from them.
+
+    Raises:
+        SchemaOutOfDate: If the tables are missing, behind, of a newer sqlsessions, or somebody
+            else's; the message says which, and which command to run.
+    """
+    from ._revisions import refuse_obstacles, refuse_shortfalls
+
+    async with connected(url_or_engine) as connection:
+        await connection.run_sync(refuse_obstacles)
+        await connection.run_sync(refuse_shortfalls)
+
+
+async def create_tables(url_or_engine: str | URL | AsyncEngine) -> None:
+    """Create the tables as this version declares them, without running migrations.
+
+    For tests and new databases. They are marked as up to date, so that a later `upgrade` begins from
+    here. Does nothing if they are there and up to date.
+
+    Raises:
+        SchemaOutOfDate: If there are tables that do not fit.
+    """
+    from ._revisions import create_and_stamp
+
+    async with connected(url_or_engine) as connection:
+        await connection.run_sync(create_and_stamp)
+
+
+async def script(url: str | URL) -> str:
+    """The SQL that makes the tables in an empty database, without connecting to it.
+
+    Args:
+        url: Of the kind of database.
+    """
+    from ._revisions import run_command
+
+    output = io.StringIO()
+    async with _alone():
+        run_command("upgrade", HEAD, {"url": async_url(url)}, output, sql=True)
+    return output.getvalue()
+
+
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
+    """Keep an application's autogenerate from dropping our tables, which its metadata does not have.
+
+    For ``context.configure(include_name=...)`` in the application's own ``env.py``. Not for one whose
+    ``target_metadata`` has ours in it.
+
+    Returns:
+        False for our tables and our version table in the default schema, True for all else.
+    """
+    theirs = name not in metadata.tables and name != VERSION_TABLE
+    return type_ != "table" or parent_names.get("schema_name") is not None or theirs
+
+
+@asynccontextmanager
+async def connected(url_or_engine: str | URL | AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection for schema work; database errors come out of the block as ours."""
+    if isinstance(url_or_engine, AsyncEngine):
+        engine = url_or_engine
+        backend = BACKENDS[async_url(engine.url).get_backend_name()]
+    else:
+        url = async_url(url_or_engine)
+        backend = BACKENDS[url.get_backend_name()]
+        engine = create_async_engine(url, poolclass=NullPool, **backend.options(url, _SETTINGS))
+    try:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except (TypeError, ValueError) as error:
+                raise InvalidArgument(f"url has an option that its driver does not take: {error}") from error
+            yield connection
+    except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
+        raise_translated(backend, error)
+    finally:
+        if engine is not url_or_engine:
+            await engine.dispose()
+
+
+async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revision: str) -> None:
+    from ._revisions import refuse_obstacles, run_command
+
+    def run(connection: Connection) -> None:
+        # MariaDB refuses to describe tables that another process is changing.
+        with migration_lock(connection):
+            refuse_obstacles(connection)
+            run_command(command, revision, {"connection": connection})
+
+    async with _alone(), connected(url_or_engine) as connection:
+        await connection.run_sync(run)
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    while not _running.acquire(blocking=False):  # noqa: ASYNC110 (asyncio's locks serve one event loop)
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        _running.release()

@@ -1,0 +1,151 @@
+"""Small operations in batches: tried again, settled or taken one by one when a batch fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from ..errors import StorageUnavailable
+from .database import Database
+from .dialects import Fault
+from .drivers import driver_for
+from .drivers.base import Operation, Read, Row, Write
+from .faults import UNKNOWN, pauses, translated
+from .lanes import Lane
+
+T = TypeVar("T")
+
+
+class Batches:
+    """Carries out reads and changes of small sessions, as many at once as are waiting.
+
+    Args:
+        database: Where the sessions are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._driver = driver_for(database)
+        self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane[Read], Lane[Operation]]] = {}
+
+    def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:
+        """See `Read`."""
+        lanes = self._lanes.get(asyncio.get_running_loop())
+        if lanes is None or self._database.closed:
+            return self._first(lambda lanes: lanes[0].submit(Read(digest, data=data)))
+        return lanes[0].submit(Read(digest, data=data))
+
+    def change(self, change: Operation) -> Awaitable[Any]:
+        """See the classes of changes."""
+        lanes = self._lanes.get(asyncio.get_running_loop())
+        if lanes is None or self._database.closed:
+            return self._first(lambda lanes: lanes[1].submit(change))
+        return lanes[1].submit(change)
+
+    async def _first(self, submit: Callable[[tuple[Lane[Read], Lane[Operation]]], Awaitable[T]]) -> T:
+        """The first operation of an event loop opens its lanes."""
+        loop = (await self._database.enter()).loop
+        for closed in [known for known in self._lanes if known.is_closed()]:
+            del self._lanes[closed]
+        if loop not in self._lanes:
+            spawn = self._database.spawn
+            slots = 1 if self._database.backend.serial else 2
+            inline = self._driver.inline_reads
+            self._lanes[loop] = (
+                Lane(self._run_reads, slots=2, ordered=False, spawn=spawn, inline=inline),
+                Lane(self._run_changes, slots=slots, ordered=True, spawn=spawn),
+            )
+        return await submit(self._lanes[loop])
+
+    async def _run_reads(self, reads: Sequence[Read]) -> None:
+        await self._run(reads, writes=False)
+
+    async def _run_changes(self, changes: Sequence[Operation]) -> None:
+        await self._run(changes, writes=True)
+
+    async def _run(self, operations: Sequence[Any], *, writes: bool) -> None:
+        """Answer every operation, with its result or its error."""
+        flight = asyncio.get_running_loop().create_future()
+        try:
+            await self._attempts(operations, flight, writes=writes)
+        finally:
+            flight.set_result(None)
+
+    async def _attempts(
+        self, operations: Sequence[Any], flight: asyncio.Future[None], *, writes: bool
+    ) -> None:
+        carry_out = self._driver.write if writes else self._driver.read
+        waiting: list[Any] = list(operations)
+        for pause in pauses():
+            connected = False
+            try:
+                async with self._driver.connected(writes=writes) as connection:
+                    connected = True
+                    waiting = _board(waiting, flight)
+                    if writes:
+                        waiting = await self._settle(connection, waiting)
+                    results = await carry_out(connection, waiting) if waiting else []
+            except Exception as error:  # noqa: BLE001 (each caller gets it)
+                fault = self._database.backend.fault(error) if connected else Fault.OTHER
+                if pause is None or fault not in (Fault.RETRY, Fault.LOST):
+                    await self._give_up(waiting, error, writes=writes, hopeless=not connected)
+                    return
+                for operation in waiting if fault is Fault.LOST else ():
+                    if isinstance(operation, Write):
+                        operation.unknown = True
+            else:
+                # Only now that the connection is back in the pool: callers hold nothing on return.
+                for operation, result in zip(waiting, results, strict=True):
+                    _answer(operation, result)
+                return
+            await asyncio.sleep(pause)
+
+    async def _give_up(
+        self, operations: Sequence[Operation], error: Exception, *, writes: bool, hopeless: bool
+    ) -> None:
+        """Fail a batch; or try each of its operations alone, so that a bad one spoils no other."""
+        if len(operations) > 1 and not hopeless and self._database.backend.fault(error) is not Fault.SCHEMA:
+            for operation in operations:
+                await self._run([operation], writes=writes)
+            return
+        for operation in operations:
+            _fail(operation, translated(self._database.backend, error))
+
+    async def _settle(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        """Answer the lost writes that took effect; give the other changes."""
+        lost = [change for change in changes if isinstance(change, Write) and change.unknown]
+        if not lost:
+            return list(changes)
+        rows = await self._driver.read(connection, [Read(write.digest, data=False) for write in lost])
+        done = set()
+        for write, row in zip(lost, rows, strict=True):
+            if row is not None and row[1] == write.version:
+                _answer(write, row)
+                done.add(write.digest)
+        return [change for change in changes if change.digest not in done]
+
+
+def _board(operations: Sequence[Any], flight: asyncio.Future[None]) -> list[Any]:
+    """Those whose callers have not left while there was no connection; now they cannot any more."""
+    staying = [operation for operation in operations if not operation.future.done()]
+    for operation in staying:
+        operation.flight = flight
+    return staying
+
+
+def _answer(operation: Operation, result: Any) -> None:
+    if operation.future.done():  # its caller has left
+        return
+    if isinstance(operation, Write):
+        if result is not None and result[1] != operation.version:
+            result = None
+        if result is None and operation.unknown and operation.if_match is not None:
+            _fail(operation, StorageUnavailable(UNKNOWN))
+            return
+    operation.future.set_result(result)
+
+
+def _fail(operation: Operation, error: Exception) -> None:
+    if not operation.future.done():
+        operation.future.set_exception(error)

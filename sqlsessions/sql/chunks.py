@@ -1,0 +1,197 @@
+"""Large blobs: staged in chunks under their own version, read chunk by chunk, marked when superseded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Select, and_, delete, func, insert, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
+from ..records import Record
+from .database import Database
+from .models import chunks, sessions
+
+MARK = -1
+"""The ``seq`` of the row that says when its set was superseded."""
+
+CHUNKS_PER_READ = 4
+CHUNKS_PER_COPY = 16
+
+c = chunks.c
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes, in bytes.
+
+    Attributes:
+        inline: The most that is kept in the session's own row.
+        chunk: A chunk of what is larger.
+        size: The most that a session may have; None is any size.
+    """
+
+    inline: int
+    chunk: int
+    size: int | None
+
+    @property
+    def at_once(self) -> int:
+        """The most that can be written in one go."""
+        return self.inline if self.size is None else min(self.inline, self.size)
+
+
+class Incoming:
+    """The data of a write as it comes in: in memory while it is small, staged once it is not.
+
+    Args:
+        database: Where to stage.
+        digest: The session that is written.
+        version: The version to stage under.
+        limits: How much to take, and how.
+    """
+
+    def __init__(self, database: Database, digest: bytes, version: int, limits: Limits) -> None:
+        self.size = 0
+        self.chunks = 0
+        self._database = database
+        self._digest = digest
+        self._version = version
+        self._limits = limits
+        self._buffer = bytearray()
+
+    @property
+    def inline(self) -> bytes | None:
+        """All of the data, if it was small."""
+        return None if self.chunks else bytes(self._buffer)
+
+    async def add(self, piece: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            SessionTooLarge: If this passes the limit.
+        """
+        self.size += len(piece)
+        if self._limits.size is not None and self.size > self._limits.size:
+            raise SessionTooLarge(self._limits.size, self.size)
+        view, start = memoryview(piece), 0
+        while start < len(view):
+            end = start + self._limits.chunk - len(self._buffer)
+            self._buffer += view[start:end]
+            start = end
+            if len(self._buffer) == self._limits.chunk and self.size > self._limits.inline:
+                await self._flush()
+
+    async def finish(self) -> None:
+        """Stage what is left of a large blob."""
+        if self._buffer and self.size > self._limits.inline:
+            await self._flush()
+
+    def discard(self) -> None:
+        """Give up: delete what was staged, in the background. A purge finds what that leaves."""
+        if self.chunks:
+            with suppress(StorageUnavailable):
+                self._database.spawn(partial(self._database.transaction, self._delete))
+
+    async def _flush(self) -> None:
+        data, self._buffer = bytes(self._buffer), bytearray()
+        seq, self.chunks = self.chunks, self.chunks + 1
+        row = {"version": self._version, "id": self._digest, "seq": seq, "data": data}
+
+        async def stage(connection: AsyncConnection) -> bool:
+            await connection.execute(insert(chunks), row)
+            return True
+
+        async def staged(connection: AsyncConnection) -> bool | None:
+            there = select(c.seq).where(c.version == self._version, c.id == self._digest, c.seq == seq)
+            return True if (await connection.execute(there)).first() else None
+
+        await self._database.run(stage, settle=staged)
+
+    async def _delete(self, connection: AsyncConnection) -> None:
+        await connection.execute(delete(chunks).where(c.version == self._version, c.id == self._digest))
+
+
+async def stream(database: Database, digest: bytes, record: Record) -> AsyncIterator[bytes]:
+    """The data of a chunked session, holding no connection between pieces.
+
+    Raises:
+        SessionChanged: If this version was superseded and purged meanwhile.
+        SessionCorrupt: If chunks of the session as it is are missing.
+    """
+    seq = size = 0
+    while size < record.size:
+        wanted = (
+            select(c.seq, c.data)
+            .where(c.version == record.version, c.id == digest, c.seq >= seq, c.seq < seq + CHUNKS_PER_READ)
+            .order_by(c.seq)
+        )
+        found = await database.run(partial(_fetch, statement=wanted))
+        if not found or [number for number, _ in found] != list(range(seq, seq + len(found))):
+            raise await _missing(database, digest, record)
+        seq += len(found)
+        size += sum(len(data) for _, data in found)
+        if size > record.size:
+            raise SessionCorrupt("a session has more data than it should; it cannot be read")
+        for _, data in found:
+            yield data
+
+
+async def _fetch(connection: AsyncConnection, statement: Select[int, bytes]) -> list[tuple[int, bytes]]:
+    return [(seq, data) for seq, data in await connection.execute(statement)]
+
+
+async def _missing(database: Database, digest: bytes, record: Record) -> SessionChanged | SessionCorrupt:
+    current = select(sessions.c.id).where(sessions.c.id == digest, sessions.c.version == record.version)
+
+    async def is_current(connection: AsyncConnection) -> bool:
+        return (await connection.execute(current)).first() is not None
+
+    if await database.run(is_current):
+        return SessionCorrupt("a session lacks some of its data; it cannot be read")
+    return SessionChanged("the session was written or ended, and the old data purged, while it was read")
+
+
+async def count(connection: AsyncConnection, version: int, digest: bytes) -> int:
+    """How many chunks of a version are there."""
+    found = await connection.execute(
+        select(func.count()).select_from(chunks).where(c.version == version, c.id == digest, c.seq >= 0)
+    )
+    return found.scalar_one()
+
+
+async def mark(connection: AsyncConnection, sets: list[tuple[int, bytes]], now: int) -> None:
+    """Mark sets of chunks, each a version and an id, as superseded."""
+    if sets:
+        for version, digest in sets:  # a write that was tried again may have been superseded before
+            await connection.execute(
+                delete(chunks).where(c.version == version, c.id == digest, c.seq == MARK)
+            )
+        time = now.to_bytes(8, "big")
+        rows = [{"version": version, "id": digest, "seq": MARK, "data": time} for version, digest in sets]
+        await connection.execute(insert(chunks), rows)
+
+
+async def copy(database: Database, record: Record, digest: bytes, new_digest: bytes) -> None:
+    """Give a second id the chunks of a session, in short statements."""
+    source = select(c.version, literal(new_digest, c.id.type), c.seq, c.data).where(
+        c.version == record.version, c.id == digest
+    )
+
+    async def drop(connection: AsyncConnection) -> None:
+        await connection.execute(delete(chunks).where(c.version == record.version, c.id == new_digest))
+
+    async def part(connection: AsyncConnection, first: int) -> None:
+        copied = and_(c.version == record.version, c.id == new_digest, c.seq >= first)
+        await connection.execute(delete(chunks).where(copied))  # by an attempt whose answer was lost
+        rows = source.where(c.seq >= first, c.seq < first + CHUNKS_PER_COPY)
+        await connection.execute(insert(chunks).from_select(["version", "id", "seq", "data"], rows))
+
+    # What an earlier rotation from there left behind goes first.
+    await database.transaction(drop)
+    total = await database.run(partial(count, version=record.version, digest=digest))
+    for first in range(0, total, CHUNKS_PER_COPY):
+        await database.transaction(partial(part, first=first))

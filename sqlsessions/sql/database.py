@@ -1,0 +1,176 @@
+"""Work on a database: connections, transactions, attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import PoolProxiedConnection, StaticPool
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+from ..errors import SessionError, StorageUnavailable
+from .dialects import Backend, Fault
+from .engines import Engines, EventLoop
+from .faults import UNKNOWN, pauses, raise_translated
+
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+
+CANCEL_GRACE = 10.0  # seconds that a cancelled caller waits for its statement to end
+
+
+class Database(Engines):
+    """Runs work on a database, for any number of event loops."""
+
+    async def run(self, work: Work[T], *, settle: Work[T | None] | None = None) -> T:
+        """Run work that is one statement, which commits by itself.
+
+        Args:
+            work: Gets a connection; may be called again if what it did was rolled back or lost.
+            settle: For work that writes: called after a lost connection to find out whether the
+                work took effect, and with which result; None says that it did not.
+
+        Raises:
+            SchemaOutOfDate: If the tables are not there.
+            StorageUnavailable: If the database cannot be reached, or does not take the work.
+        """
+        return await self._shielded(work, settle, transaction=False)
+
+    async def transaction(self, work: Work[T], *, settle: Work[T | None] | None = None) -> T:
+        """Run work in one transaction; else as `run`."""
+        return await self._shielded(work, settle, transaction=True)
+
+    async def _shielded(self, work: Work[T], settle: Work[T | None] | None, *, transaction: bool) -> T:
+        """Do work that is never cut off in the midst of a statement.
+
+        A caller that is cancelled stops waiting for a connection at once; but once the work has one,
+        the caller waits for its end, so that nothing of it takes effect after the call.
+        """
+        await self.enter()
+        connected = asyncio.Event()
+        task = self.spawn(partial(self._attempts, work, settle, connected, transaction=transaction))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not connected.is_set():
+                task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_GRACE)
+            raise
+
+    async def _attempts(
+        self, work: Work[T], settle: Work[T | None] | None, connected: asyncio.Event, *, transaction: bool
+    ) -> T:
+        unknown = False
+        for pause in pauses():
+            connected.clear()
+            try:
+                async with self.connection(writes=transaction or settle is not None) as connection:
+                    connected.set()
+                    if unknown and settle and (outcome := await settle(connection)) is not None:
+                        return outcome
+                    if transaction:
+                        return await in_transaction(self.backend, connection, work)
+                    return await work(connection)
+            except SessionError as error:
+                if not unknown:
+                    raise
+                raise StorageUnavailable(UNKNOWN) from error
+            except Exception as error:  # noqa: BLE001 (what is not a database error is raised as it is)
+                fault = self.backend.fault(error)
+                if pause is None or not connected.is_set() or fault not in (Fault.RETRY, Fault.LOST):
+                    raise_translated(self.backend, error)
+                unknown = unknown or fault is Fault.LOST
+            await asyncio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        """A connection from the pool, in which every statement commits by itself."""
+        async with self._turn(writes=writes) as here, self._connected(here) as connection:
+            if self._theirs is None:
+                yield connection
+            else:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await self.backend.prepare(connection)
+                yield connection
+                await connection.commit()
+
+    @asynccontextmanager
+    async def _connected(self, here: EventLoop) -> AsyncIterator[AsyncConnection]:
+        here.waiting += 1
+        try:
+            await here.unpark()
+            connection = await here.engine.connect()
+        finally:
+            here.waiting -= 1
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def driver_connection(self, *, writes: bool) -> AsyncIterator[Any]:
+        """The driver's own connection out of the pool, in no transaction.
+
+        One of our own engine's stays with its event loop afterwards, ready for the next batch, as long
+        as nobody waits for it.
+        """
+        async with self._turn(writes=writes) as here:
+            pooled = here.parked.pop() if here.parked else await _from_pool(here)
+            while self.backend.closed(pooled.driver_connection):  # since it was last used
+                await greenlet_spawn(pooled.invalidate)
+                await greenlet_spawn(pooled.close)
+                pooled = await _from_pool(here)
+            try:
+                yield pooled.driver_connection
+            except BaseException as error:
+                cut_off = not isinstance(error, Exception) and not self.backend.serial
+                if cut_off or self.backend.fault(error) is Fault.LOST:
+                    await greenlet_spawn(pooled.invalidate)
+                await greenlet_spawn(pooled.close)
+                raise
+            if self._theirs is None and here.may_park():
+                here.parked.append(pooled)
+            else:
+                await greenlet_spawn(pooled.close)
+
+    @asynccontextmanager
+    async def _turn(self, *, writes: bool) -> AsyncIterator[EventLoop]:
+        here = self._here()
+        if isinstance(here.engine.pool, StaticPool) or (writes and self.backend.serial):
+            async with here.writing:
+                yield here
+        else:
+            yield here
+
+
+async def _from_pool(here: EventLoop) -> PoolProxiedConnection:
+    here.waiting += 1  # whoever is done meanwhile gives its connection back
+    try:
+        return await here.engine.raw_connection()
+    finally:
+        here.waiting -= 1
+
+
+async def in_transaction(backend: Backend, connection: AsyncConnection, work: Work[T]) -> T:
+    """Do work in a transaction: all of it or nothing."""
+    try:
+        for statement in backend.begin:
+            await connection.exec_driver_sql(statement)
+        result = await work(connection)
+        await connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        try:
+            await connection.exec_driver_sql("ROLLBACK")
+        except Exception:  # noqa: BLE001 (the first error is the one to report)
+            await connection.invalidate()
+        raise
+    return result
+
+
+async def again(_connection: AsyncConnection) -> None:
+    """The ``settle`` of work that can be done twice with the effect of once."""

@@ -1,0 +1,125 @@
+"""What a database is asked for, with the answers that most of them give."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, ColumnElement, Executable, Integer, Table, func, literal_column
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+HOUR = 3_600_000_000
+"""An hour in microseconds, the coarse unit of ``expires_bucket``."""
+
+
+class Fault(Enum):
+    """What a database error means for the one who meets it."""
+
+    SCHEMA = auto()  # a table or column is missing
+    RETRY = auto()  # the transaction was rolled back and may succeed next time
+    LOST = auto()  # the connection is gone: whether the statement took effect is unknown
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to open connections; times in seconds."""
+
+    pool_size: int
+    pool_timeout: float
+    connect_timeout: float
+    synchronous: str
+    busy_timeout: float
+
+
+class Backend(ABC):
+    """One kind of database.
+
+    Attributes:
+        drivers: Its async drivers, the preferred one first, and the extra that installs each.
+        begin: Statements that open a transaction fit for locking and writing.
+        modules: Where errors that the drivers raise come from.
+        serial: Whether one writer at a time is all that the database takes.
+        portable: Whether an idle connection may move to another event loop.
+        least: The function that gives the smallest of its arguments, none of which is NULL.
+    """
+
+    drivers: ClassVar[dict[str, str]]
+    begin: ClassVar[tuple[str, ...]]
+    modules: ClassVar[tuple[str, ...]]
+    serial: ClassVar[bool] = False
+    portable: ClassVar[bool] = False
+    least: Any = func.least
+
+    @abstractmethod
+    def options(self, url: URL, settings: Settings) -> dict[str, Any]:
+        """Arguments of `create_async_engine` for an engine that we open."""
+
+    @abstractmethod
+    def insert(self, table: Table) -> Any:
+        """The dialect's own INSERT."""
+
+    def incoming(self, insert: Any) -> Any:
+        """The columns that an INSERT which met an existing row would have inserted."""
+        return insert.excluded
+
+    def upsert(
+        self,
+        insert: Any,
+        key: ColumnElement[Any],
+        assignments: Sequence[tuple[str, ColumnElement[Any]]],
+        condition: ColumnElement[bool],
+        returning: Sequence[ColumnElement[Any]],
+    ) -> Executable:
+        """Complete an INSERT so that it assigns to an existing row where the condition holds.
+
+        It returns a row only if it wrote one, or the row as it now is.
+        """
+        statement: Executable = insert.on_conflict_do_update(
+            index_elements=[key], set_=dict(assignments), where=condition
+        ).returning(*returning)
+        return statement
+
+    def hour(self, time: ColumnElement[int | None]) -> ColumnElement[int | None]:
+        """The hour since 1970 of a time in microseconds."""
+        hour: ColumnElement[Any] = time.op("/", return_type=Integer())(literal_column(str(HOUR)))
+        return hour
+
+    def subject_is(self, column: ColumnElement[str | None], subject: str) -> ColumnElement[bool]:
+        """Whether a column holds just this subject, trailing spaces and all."""
+        return column == subject
+
+    def closed(self, connection: Any) -> bool:
+        """Whether a driver's connection is known to have been closed by the server."""
+        return False
+
+    async def prepare(self, connection: AsyncConnection) -> None:
+        """Make a connection of the caller's engine fit for our transactions."""
+
+    def opened(self, engine: AsyncEngine, settings: Settings) -> None:
+        """Set up the connections of an engine that we open."""
+
+    @abstractmethod
+    def code(self, error: BaseException) -> object:
+        """The database's own code of an error."""
+
+    def raised(self, error: BaseException) -> bool:
+        """Whether an error is one of the drivers' own, which SQLAlchemy let through."""
+        return type(error).__module__.partition(".")[0] in self.modules
+
+    codes: ClassVar[Mapping[object, Fault]] = {}
+
+    def fault(self, error: BaseException) -> Fault:
+        """What an error means."""
+        if isinstance(error, DBAPIError):
+            original = error.orig or error
+            if known := self.codes.get(self.code(original)):
+                return known
+            return Fault.LOST if error.connection_invalidated else Fault.OTHER
+        if known := self.codes.get(self.code(error)):
+            return known
+        return Fault.LOST if isinstance(error, (ConnectionError, TimeoutError)) else Fault.OTHER

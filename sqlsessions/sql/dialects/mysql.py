@@ -1,0 +1,81 @@
+"""MariaDB and MySQL, through asyncmy or aiomysql."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, ColumnElement, Executable, Integer, Table, and_, case, func, literal_column
+from sqlalchemy.dialects import mysql
+
+from .base import HOUR, Backend, Fault, Settings
+
+
+class MySQL(Backend):
+    drivers: ClassVar = {"asyncmy": "mysql", "aiomysql": "aiomysql"}
+    modules: ClassVar = ("asyncmy", "aiomysql", "pymysql")
+    # Under REPEATABLE READ, a locking read of a row that is not there would lock the gap around it.
+    begin: ClassVar = ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION")
+    # https://mariadb.com/kb/en/mariadb-error-code-reference/
+    codes: ClassVar = {
+        1146: Fault.SCHEMA,  # ER_NO_SUCH_TABLE
+        1054: Fault.SCHEMA,  # ER_BAD_FIELD_ERROR
+        1213: Fault.RETRY,  # ER_LOCK_DEADLOCK
+        1205: Fault.RETRY,  # ER_LOCK_WAIT_TIMEOUT
+        1020: Fault.RETRY,  # ER_CHECKREAD
+        1062: Fault.RETRY,  # ER_DUP_ENTRY: another transaction inserted the row we looked for
+        2006: Fault.LOST,  # CR_SERVER_GONE_ERROR
+        2013: Fault.LOST,  # CR_SERVER_LOST
+        1053: Fault.LOST,  # ER_SERVER_SHUTDOWN
+        1927: Fault.LOST,  # ER_CONNECTION_KILLED
+    }
+
+    def options(self, url: URL, settings: Settings) -> dict[str, Any]:
+        async def connect(**arguments: Any) -> Any:
+            # The drivers' own limit ends with the TCP connection, before the server's greeting.
+            async with asyncio.timeout(settings.connect_timeout):
+                return await import_module(url.get_driver_name()).connect(**arguments)
+
+        charset = {} if "charset" in url.query else {"charset": "utf8mb4"}
+        return {"connect_args": charset | {"async_creator_fn": connect}}
+
+    def insert(self, table: Table) -> Any:
+        return mysql.insert(table)
+
+    def incoming(self, insert: Any) -> Any:
+        return insert.inserted
+
+    def upsert(
+        self,
+        insert: Any,
+        key: ColumnElement[Any],
+        assignments: Sequence[tuple[str, ColumnElement[Any]]],
+        condition: ColumnElement[bool],
+        returning: Sequence[ColumnElement[Any]],
+    ) -> Executable:
+        # There is no WHERE here, and assignments take effect from left to right: the version goes
+        # first, under the condition, and whether it changed is the condition of all others.
+        columns = insert.table.c
+        fresh = insert.inserted.version
+        won = columns.version == fresh
+        ordered = [("version", case((condition, fresh), else_=columns.version))]
+        ordered += [
+            (name, case((won, value), else_=columns[name]))
+            for name, value in assignments
+            if name != "version"
+        ]
+        statement: Executable = insert.on_duplicate_key_update(ordered).returning(*returning)
+        return statement
+
+    def hour(self, time: ColumnElement[int | None]) -> ColumnElement[int | None]:
+        hour: ColumnElement[Any] = time.op("DIV", return_type=Integer())(literal_column(str(HOUR)))
+        return hour
+
+    def subject_is(self, column: ColumnElement[str | None], subject: str) -> ColumnElement[bool]:
+        # utf8mb4_bin pads with spaces when it compares; LENGTH counts bytes.
+        return and_(column == subject, func.length(column) == len(subject.encode()))
+
+    def code(self, error: BaseException) -> object:
+        return error.args[0] if error.args else None

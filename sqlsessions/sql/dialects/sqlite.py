@@ -1,0 +1,82 @@
+"""SQLite, through aiosqlite."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, Table, event, func
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from .base import Backend, Fault, Settings
+
+
+class SQLite(Backend):
+    drivers: ClassVar = {"aiosqlite": ""}
+    modules: ClassVar = ("aiosqlite", "sqlite3")
+    begin: ClassVar = ("BEGIN IMMEDIATE",)
+    serial: ClassVar = True
+    portable: ClassVar = True
+    least: Any = func.min
+    codes: ClassVar = {
+        "no such table": Fault.SCHEMA,
+        "no such column": Fault.SCHEMA,
+        "has no column": Fault.SCHEMA,
+        "SQLITE_BUSY": Fault.RETRY,
+        "SQLITE_BUSY_SNAPSHOT": Fault.RETRY,
+        "SQLITE_LOCKED": Fault.RETRY,
+        "SQLITE_CONSTRAINT_PRIMARYKEY": Fault.RETRY,
+    }
+
+    def options(self, url: URL, settings: Settings) -> dict[str, Any]:
+        return {"connect_args": {"timeout": settings.busy_timeout}}
+
+    def insert(self, table: Table) -> Any:
+        return sqlite.insert(table)
+
+    async def prepare(self, connection: AsyncConnection) -> None:
+        # The caller's engine may begin transactions of its own by an event, as SQLAlchemy's
+        # documentation advises; a deferred one could not be made a writing one without a race.
+        await connection.begin()
+        raw = (await connection.get_raw_connection()).driver_connection
+        if raw is not None and raw.in_transaction:
+            await connection.exec_driver_sql("ROLLBACK")
+
+    def opened(self, engine: AsyncEngine, settings: Settings) -> None:
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            cursor = connection.cursor()
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except Exception as error:  # a database that cannot be written can still be read
+                if self.code(error) != "SQLITE_READONLY":
+                    raise
+            cursor.execute(f"PRAGMA synchronous = {settings.synchronous}")
+            cursor.close()
+
+    def code(self, error: BaseException) -> object:
+        cause = error
+        while not hasattr(cause, "sqlite_errorname") and cause.__cause__:
+            cause = cause.__cause__
+        name = getattr(cause, "sqlite_errorname", None)
+        if name == "SQLITE_ERROR":
+            return next((text for text in self.codes if str(text) in str(cause)), name)
+        return name
+
+
+def in_memory(url: URL) -> bool:
+    """Whether a URL names a database that lives in memory and would be a new one on every connection."""
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def shared_memory(name: str) -> tuple[URL, sqlite3.Connection]:
+    """A database in memory that several connections of this process can share.
+
+    Returns:
+        Its URL, and a connection that keeps it alive until closed.
+    """
+    # https://sqlite.org/src/file/src/memdb.c: names that begin with a slash are shared.
+    uri = f"file:/{name}?vfs=memdb"
+    url = URL.create("sqlite+aiosqlite", database=f"file:/{name}", query={"vfs": "memdb", "uri": "true"})
+    return url, sqlite3.connect(uri, uri=True, check_same_thread=False)

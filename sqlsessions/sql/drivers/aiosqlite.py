@@ -1,0 +1,109 @@
+"""aiosqlite without SQLAlchemy in between: one hop into its thread for a batch."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.dialects.sqlite.aiosqlite import dialect
+
+from ..database import Database
+from ..models import sessions
+from ..statements import INLINE, RECORD, TOUCH, Given, conditional, parameter, upsert
+from .base import Driver, Operation, Read, Row, Touch, Write
+
+T = TypeVar("T")
+c = sessions.c
+
+
+class AiosqliteDriver(Driver[Any]):
+    """Batches over aiosqlite's own connections, taken from SQLAlchemy's pool.
+
+    Args:
+        database: Where they come from.
+    """
+
+    inline_reads = True  # the thread finishes what it began, and the next one waits for that
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._backend = database.backend
+        self._upsert = cache(self._upsert_statement)
+        self._conditional = cache(self._conditional_statement)
+
+    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
+        return self._database.driver_connection(writes=writes)
+
+    async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
+        def select(raw: sqlite3.Connection) -> list[Row | None]:
+            execute = raw.execute
+            return [execute(_SELECT[read.data], (read.digest,)).fetchone() for read in reads]
+
+        # In a transaction, the lock that a reader takes on the file is taken once for all.
+        return await _in_thread(connection, select, begin="BEGIN" if len(reads) > 1 else None)
+
+    async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        def change(raw: sqlite3.Connection) -> list[Any]:
+            return [self._change(raw, change) for change in changes]
+
+        return await _in_thread(connection, change, begin="BEGIN IMMEDIATE")
+
+    def _change(self, raw: sqlite3.Connection, change: Operation) -> Any:
+        if isinstance(change, Write):
+            if change.if_match:
+                sql, order = self._conditional(change.given)
+                values = (*change.row, change.if_match)
+            else:
+                sql, order = self._upsert(change.given, change.if_match == 0)
+                values = change.row
+            return raw.execute(sql, [values[place] for place in order]).fetchone()
+        if isinstance(change, Touch):
+            sql, order = _TOUCH
+            return raw.execute(sql, [change.values[place] for place in order]).rowcount > 0
+        return raw.execute(_DELETE, (change.digest,)).rowcount > 0
+
+    def _upsert_statement(self, given: Given, absent: bool) -> tuple[str, list[int]]:
+        return _sql(upsert(self._backend, given, absent=absent), [*c.keys()])
+
+    def _conditional_statement(self, given: Given) -> tuple[str, list[int]]:
+        return _sql(conditional(self._backend, given), [*c.keys(), "if_match"])
+
+
+async def _in_thread(connection: Any, work: Callable[[sqlite3.Connection], T], *, begin: str | None) -> T:
+    """Run something in the connection's thread, in a transaction if one is to begin."""
+
+    # A closure, since aiosqlite logs what it runs together with its arguments.
+    def run() -> T:
+        raw: sqlite3.Connection = connection._conn  # noqa: SLF001 (the connection that the thread serves)
+        if begin is None:
+            return work(raw)
+        raw.execute(begin)
+        try:
+            result = work(raw)
+            raw.execute("COMMIT")
+        except BaseException:
+            if raw.in_transaction:
+                raw.execute("ROLLBACK")
+            raise
+        return result
+
+    result: T = await connection._execute(run)  # noqa: SLF001 (the way into the thread)
+    return result
+
+
+def _sql(statement: Any, names: Sequence[str]) -> tuple[str, list[int]]:
+    """A statement as sqlite3 takes it, and which of the named values goes where in it."""
+    compiled = statement.compile(dialect=dialect())
+    return str(compiled), [names.index(name.removeprefix("p_")) for name in compiled.positiontup]
+
+
+_SELECT = {
+    data: _sql(select(c.id, *RECORD, *([c.data] if data else [])).where(c.id == parameter("id")), ["id"])[0]
+    for data in (False, True)
+}
+_TOUCH = _sql(TOUCH, Touch.names)
+_DELETE = _sql(delete(sessions).where(c.id == bindparam("p_id", type_=c.id.type), INLINE), ["id"])[0]

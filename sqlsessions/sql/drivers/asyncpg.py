@@ -1,0 +1,137 @@
+"""asyncpg without SQLAlchemy in between: one statement for a batch, its values in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Column, String, any_, bindparam, column, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from ..database import Database
+from ..models import sessions
+from ..statements import INLINE, RECORD, Given, live_at, over, renewed
+from .base import Delete, Driver, Operation, Read, Row, Touch, Write, grouped, matched
+
+c = sessions.c
+
+TOUCHED = {"id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl, "expires_at": c.expires_at}
+
+
+class AsyncpgDriver(Driver[Any]):
+    """Batches over asyncpg's own connections, taken from SQLAlchemy's pool.
+
+    Args:
+        database: Where they come from.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._backend = database.backend
+        self._upsert = cache(self._upsert_statement)
+        self._conditional = cache(self._conditional_statement)
+
+    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
+        return self._database.driver_connection(writes=writes)
+
+    async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
+        if len(reads) == 1:
+            return [await connection.fetchrow(_SELECT_ONE[reads[0].data], reads[0].digest)]
+        with_data = any(read.data for read in reads)
+        rows = await connection.fetch(_SELECT[with_data], list({read.digest for read in reads}))
+        return matched(reads, rows)
+
+    async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        groups = grouped(changes)
+        results: dict[bytes, Any] = {}
+        if len(groups) > 1:
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            for kind, members in groups:
+                for row in await self._change(connection, kind, members):
+                    results[row[0]] = row
+            if len(groups) > 1:
+                await connection.execute("COMMIT")
+        except BaseException:
+            if len(groups) > 1 and not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        return [
+            results.get(change.digest) if isinstance(change, Write) else change.digest in results
+            for change in changes
+        ]
+
+    async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
+        if kind is Delete:
+            return await connection.fetch(_DELETE, [change.digest for change in members])  # type: ignore[no-any-return]
+        if kind is Touch:
+            return await connection.fetch(_TOUCH, *zip(*(change.values for change in members), strict=True))  # type: ignore[no-any-return]
+        _, given, if_match = kind
+        columns = list(zip(*(change.row for change in members), strict=True))
+        if if_match:
+            versions = [change.if_match for change in members]
+            return await connection.fetch(self._conditional(given), *columns, versions)  # type: ignore[no-any-return]
+        return await connection.fetch(self._upsert(given, if_match is False), *columns)  # type: ignore[no-any-return]
+
+    def _upsert_statement(self, given: Given, absent: bool) -> str:
+        new = _arrays({column.name: column for column in c})
+        insert = self._backend.insert(sessions).from_select([column.name for column in c], select(*new.c))
+        return _sql(over(self._backend, insert, given, absent=absent), list(new.c.keys()))
+
+    def _conditional_statement(self, given: Given) -> str:
+        new = _arrays({column.name: column for column in c} | {"if_match": c.version})
+        names = list(new.c.keys())
+        statement = (
+            update(sessions)
+            .where(c.id == new.c.id, c.version == new.c.if_match, live_at(new.c.updated_at), INLINE)
+            .values(dict(renewed(self._backend, given, lambda name: new.c[name])))
+            .returning(c.id, *RECORD)
+        )
+        return _sql(statement, names)
+
+
+def _arrays(columns: dict[str, Column[Any]]) -> Any:
+    """A table whose columns are given as one array each."""
+    arrays = (bindparam(f"p_{name}", type_=ARRAY(_plain(col.type))) for name, col in columns.items())
+    typed = (column(name, col.type) for name, col in columns.items())
+    return func.unnest(*arrays).table_valued(*typed, name="new").render_derived()
+
+
+def _plain(type_: Any) -> Any:
+    """A type without a collation, which an array has no use for."""
+    return String() if isinstance(type_, String) else type_
+
+
+def _sql(statement: Any, names: Sequence[str] = ("id",)) -> str:
+    """A statement as asyncpg takes it, its parameters numbered in the order of the names."""
+    compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    assert compiled.positiontup == [f"p_{name}" for name in names], compiled.positiontup
+    return str(compiled)
+
+
+def _select(*, data: bool, many: bool) -> str:
+    ids = bindparam("p_id", type_=ARRAY(c.id.type) if many else c.id.type)
+    columns = (c.id, *RECORD, c.data) if data else (c.id, *RECORD)
+    return _sql(select(*columns).where(c.id == (any_(ids) if many else ids)))
+
+
+def _touch() -> str:
+    new = _arrays(TOUCHED)
+    statement = (
+        update(sessions)
+        .where(c.id == new.c.id, c.version == new.c.version, c.expires_at.is_not_distinct_from(new.c.seen))
+        .values(ttl=new.c.ttl, expires_at=new.c.expires_at)
+        .returning(c.id)
+    )
+    return _sql(statement, list(TOUCHED))
+
+
+_SELECT_ONE = {data: _select(data=data, many=False) for data in (False, True)}
+_SELECT = {data: _select(data=data, many=True) for data in (False, True)}
+_TOUCH = _touch()
+_DELETE = _sql(
+    delete(sessions).where(c.id == any_(bindparam("p_id", type_=ARRAY(c.id.type))), INLINE).returning(c.id)
+)

@@ -1,0 +1,77 @@
+"""Any driver, through SQLAlchemy Core: many sessions in one statement where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..database import Database, in_transaction
+from ..models import sessions
+from ..statements import INLINE, RECORD, TOUCH, conditional, parameters, upsert
+from .base import Delete, Driver, Operation, Read, Row, Touch, grouped, matched
+
+c = sessions.c
+
+
+class CoreDriver(Driver[AsyncConnection]):
+    """Batches over SQLAlchemy's connections.
+
+    Args:
+        database: Where they come from.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._backend = database.backend
+
+    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+        return self._database.connection(writes=writes)
+
+    async def read(self, connection: AsyncConnection, reads: Sequence[Read]) -> list[Row | None]:
+        columns = (c.id, *RECORD, c.data) if any(read.data for read in reads) else (c.id, *RECORD)
+        wanted = select(*columns).where(c.id.in_({read.digest for read in reads}))
+        return matched(reads, (await connection.execute(wanted)).all())
+
+    async def write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> list[Any]:
+        if len(changes) == 1:
+            written = await self._write(connection, changes=changes)
+        else:
+            written = await in_transaction(self._backend, connection, partial(self._write, changes=changes))
+        return [written.get(change.digest) for change in changes]
+
+    async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
+        written: dict[bytes, Any] = {}
+        for kind, members in grouped(changes):
+            if kind is Touch:
+                for touch in members:
+                    result = await connection.execute(TOUCH, touch.parameters)
+                    written[touch.digest] = result.rowcount > 0
+            elif kind is Delete:
+                for change in members:
+                    gone = await connection.execute(delete(sessions).where(c.id == change.digest, INLINE))
+                    written[change.digest] = gone.rowcount > 0
+            else:
+                for row in await self._write_kind(connection, members, *kind[1:]):
+                    written[row[0]] = row
+        return written
+
+    async def _write_kind(
+        self, connection: AsyncConnection, members: Sequence[Any], given: Any, if_match: bool | None
+    ) -> list[Any]:
+        if if_match and connection.dialect.update_returning:
+            statement = conditional(self._backend, given)
+            rows: list[Any] = []
+            for write in members:
+                one = parameters(write.row) | {"p_if_match": write.if_match}
+                rows += (await connection.execute(statement, one)).all()
+            return rows
+        if if_match or not connection.dialect.insert_returning:
+            return []
+        statement = upsert(self._backend, given, absent=if_match is False)
+        values = [parameters(write.row) for write in members]
+        return list((await connection.execute(statement, values if len(values) > 1 else values[0])).all())

@@ -1,0 +1,213 @@
+"""Engines, one for each event loop, and what else belongs to one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import (
+    AsyncAdaptedQueuePool,
+    NullPool,
+    PoolProxiedConnection,
+    QueuePool,
+    StaticPool,
+)
+from sqlalchemy.util.concurrency import greenlet_spawn
+
+from ..errors import StorageUnavailable
+from .dialects import BACKENDS, Backend, Settings
+from .dialects.sqlite import in_memory, shared_memory
+from .models import metadata
+from .urls import async_url
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class EventLoop:
+    """What belongs to one event loop.
+
+    Attributes:
+        writing: Held by whoever writes, where the database takes one writer at a time.
+        tasks: What closing waits for.
+        guard: Closes our engine when the event loop is shut down.
+        parked: Pooled connections that batches keep at hand.
+        waiting: How many others want a connection.
+    """
+
+    engine: AsyncEngine
+    loop: asyncio.AbstractEventLoop
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    guard: AsyncGenerator[None] | None = None
+    parked: list[PoolProxiedConnection] = field(default_factory=list)
+    waiting: int = 0
+
+    def may_park(self) -> bool:
+        """Whether nobody waits for a connection, and two would be left for others."""
+        pool = self.engine.sync_engine.pool
+        return not self.waiting and isinstance(pool, QueuePool) and len(self.parked) + 2 < pool.size()
+
+    async def unpark(self, *, every: bool = False) -> None:
+        """Give parked connections back to the pool: one if it has none idle, or every one."""
+        pool = self.engine.sync_engine.pool
+        while self.parked and (every or not (isinstance(pool, QueuePool) and pool.checkedin())):
+            await greenlet_spawn(self.parked.pop().close)
+            if not every:
+                break
+
+
+class Engines:
+    """The engines of a database, for any number of event loops.
+
+    An engine that we open belongs to one event loop; another loop gets an engine of its own. The
+    caller's engine serves the loop that uses it.
+    """
+
+    def __init__(
+        self, target: str | URL | AsyncEngine, settings: Settings, engine_options: Mapping[str, Any]
+    ) -> None:
+        self._settings = settings
+        self._engine_options = engine_options
+        self._loops: dict[asyncio.AbstractEventLoop, EventLoop] = {}
+        self.closed = False
+        self._first: asyncio.AbstractEventLoop | None = None
+        self._theirs = target if isinstance(target, AsyncEngine) else None
+        self._keeper: Any = None
+        if isinstance(target, AsyncEngine):
+            self.backend: Backend = BACKENDS[async_url(target.url).get_backend_name()]
+            return
+        self._url = async_url(target)
+        self.backend = BACKENDS[self._url.get_backend_name()]
+        if in_memory(self._url):
+            self._url, self._keeper = shared_memory(secrets.token_hex(8))
+            # Nobody else can reach this database to migrate it.
+            metadata.create_all(
+                create_engine("sqlite://", creator=lambda: self._keeper, poolclass=StaticPool)
+            )
+
+    @property
+    def driver(self) -> str:
+        """The name of the async driver."""
+        return async_url(self._theirs.url if self._theirs else self._url).get_driver_name()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine of the running event loop."""
+        return self._here().engine
+
+    async def enter(self) -> EventLoop:
+        """What belongs to the running event loop.
+
+        Raises:
+            StorageUnavailable: If the storage is closed.
+        """
+        if self.closed and not self._finishing():
+            raise StorageUnavailable("the storage is closed")
+        here = self._here()
+        if here.guard is None:
+            here.guard = self._guard(here)
+            await anext(here.guard)
+        return here
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Run something to its end whatever becomes of the caller; closing waits for it."""
+        here = self._here()
+        task = here.loop.create_task(work())
+        here.tasks.add(task)
+        task.add_done_callback(here.tasks.discard)
+        task.add_done_callback(_retrieve)
+        return task
+
+    async def aclose(self) -> None:
+        """Wait for what is under way and dispose of our engines."""
+        self.closed = True
+        for here in list(self._loops.values()):
+            if here.loop is asyncio.get_running_loop():
+                await self._leave(here)
+            elif here.loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._leave(here), here.loop))
+        self._loops.clear()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _here(self) -> EventLoop:
+        loop = asyncio.get_running_loop()
+        if (here := self._loops.get(loop)) is None:
+            here = self._loops[loop] = EventLoop(self._theirs or self._open(), loop)
+            self._forget_closed()
+            if self._theirs and not isinstance(self._theirs.pool, NullPool) and self._stranded(loop):
+                del self._loops[loop]
+                raise StorageUnavailable(
+                    "this storage's engine belongs to another event loop: give the storage a URL, "
+                    "or an engine with NullPool, to use it from several"
+                )
+        return here
+
+    def _stranded(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the caller's engine has connections that another loop opened."""
+        if self.backend.portable:
+            return len(self._loops) > 1
+        self._first = self._first or loop
+        return self._first is not loop
+
+    def _open(self) -> AsyncEngine:
+        options: dict[str, Any] = {
+            "pool_size": self._settings.pool_size,
+            "max_overflow": 0,
+            "pool_timeout": self._settings.pool_timeout,
+            "poolclass": AsyncAdaptedQueuePool,
+            "pool_reset_on_return": None,  # every transaction is ended, or its connection dropped
+            "isolation_level": "AUTOCOMMIT",  # a transaction is begun by a statement
+            "hide_parameters": True,  # they are session data
+        }
+        given = self.backend.options(self._url, self._settings) | options | dict(self._engine_options)
+        engine = create_async_engine(self._url, **given)
+        self.backend.opened(engine, self._settings)
+        return engine
+
+    async def _guard(self, here: EventLoop) -> AsyncGenerator[None]:
+        """Closes our connections when the event loop is shut down without the storage being closed.
+
+        `asyncio.run` and its like close the async generators that are still open.
+        """
+        try:
+            yield
+        finally:
+            if here.loop in self._loops:
+                await self._leave(here)
+
+    async def _leave(self, here: EventLoop) -> None:
+        while here.tasks:  # what they spawn counts too
+            await asyncio.gather(*here.tasks, return_exceptions=True)
+        self._loops.pop(here.loop, None)
+        if self._theirs is None:
+            await here.unpark(every=True)
+            await here.engine.dispose()
+        if here.guard is not None:
+            with suppress(RuntimeError):  # it is the one who called
+                await here.guard.aclose()
+
+    def _finishing(self) -> bool:
+        """Whether the running task is one that closing waits for."""
+        here = self._loops.get(asyncio.get_running_loop())
+        return here is not None and asyncio.current_task() in here.tasks
+
+    def _forget_closed(self) -> None:
+        for here in [here for here in self._loops.values() if here.loop.is_closed()]:
+            del self._loops[here.loop]
+            if self._theirs is None:
+                here.parked.clear()
+                here.engine.sync_engine.dispose(close=False)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Take the error of a task whose caller has left, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,136 @@
+"""Lanes: what waits while a connection is busy goes out together when it is free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from .database import CANCEL_GRACE
+from .drivers.base import Operation
+
+MAX_BATCH = 256  # operations
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_QUEUE = 8192  # operations; whoever comes then waits for room
+
+O = TypeVar("O", bound=Operation)  # noqa: E741
+Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
+
+
+class Lane(Generic[O]):
+    """A queue of operations and the few batches that carry them.
+
+    A lone operation goes out at once. In an ordered lane, operations on one session take effect in
+    the order in which they came: no two of them are under way at the same time.
+
+    Args:
+        run: Runs a batch and answers each of its operations; never raises.
+        slots: How many batches may be under way at the same time.
+        ordered: Whether operations on one session must not overlap.
+        inline: Whether a lone operation may run in the caller's own task: only if cancelling that does
+            no harm.
+        spawn: Starts a task that outlives its caller.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[O]], Awaitable[None]],
+        *,
+        slots: int,
+        ordered: bool,
+        spawn: Spawn,
+        inline: bool = False,
+    ) -> None:
+        self._run = run
+        self._slots = slots
+        self._ordered = ordered
+        self._spawn = spawn
+        self._inline = inline
+        self._queue: deque[O] = deque()
+        self._room = asyncio.Condition()
+        self._crowded = 0
+        self._workers = 0
+        self._under_way: set[bytes] = set()
+
+    async def submit(self, operation: O) -> Any:
+        """Carry out an operation and give its result.
+
+        A caller that is cancelled takes its operation back if it waits, and waits for its end if it is
+        under way: nothing of it takes effect after the call.
+        """
+        if self._inline and not self._workers and not self._queue:
+            return await self._run_inline(operation)
+        if len(self._queue) >= MAX_QUEUE:
+            await self._wait_for_room()
+        self._queue.append(operation)
+        if self._workers < self._slots:
+            self._workers += 1
+            self._spawn(self._work)
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            if operation.flight is not None:
+                await asyncio.wait({operation.flight}, timeout=CANCEL_GRACE)
+            raise
+
+    async def _wait_for_room(self) -> None:
+        self._crowded += 1
+        try:
+            async with self._room:
+                await self._room.wait_for(lambda: len(self._queue) < MAX_QUEUE)
+        finally:
+            self._crowded -= 1
+
+    async def _run_inline(self, operation: O) -> Any:
+        """Carry out a lone operation in the caller's own task, which saves two turns of the loop."""
+        self._workers += 1
+        try:
+            await self._run([operation])
+        finally:
+            self._workers -= 1
+            if self._queue and not self._workers:
+                self._workers += 1
+                self._spawn(self._work)
+        return operation.future.result()
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                batch = self._take()
+                if self._crowded:  # also where everybody in the queue has left
+                    async with self._room:
+                        self._room.notify_all()
+                if not batch:
+                    break
+                try:
+                    await self._run(batch)
+                finally:
+                    if self._ordered:
+                        self._under_way.difference_update(operation.digest for operation in batch)
+                await asyncio.sleep(0)  # those just answered may have more, which then comes along
+        finally:
+            self._workers -= 1
+
+    def _take(self) -> list[O]:
+        """The next batch: at most one operation of each session, if the lane is ordered."""
+        if not self._ordered and len(self._queue) <= MAX_BATCH:
+            everyone = [operation for operation in self._queue if not operation.future.done()]
+            self._queue.clear()
+            return everyone
+        batch: list[O] = []
+        blocked: list[O] = []
+        size = 0
+        while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+            operation = self._queue.popleft()
+            if operation.future.done():
+                continue
+            if self._ordered and operation.digest in self._under_way:
+                blocked.append(operation)
+            else:
+                if self._ordered:
+                    self._under_way.add(operation.digest)
+                batch.append(operation)
+                size += operation.size
+        self._queue.extendleft(reversed(blocked))
+        return batch

@@ -1,0 +1,248 @@
+"""`SqlSessionStorage`: sessions in a SQL database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from .. import records
+from ..channels import Consumer, Provider, consume, provide
+from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
+from ..records import Clock, Lifetime, Options, Record
+from ..storage import (
+    DEFAULT,
+    KEEP,
+    Bytes,
+    Default,
+    Duration,
+    Keep,
+    ManagedSessionStorage,
+    SessionInfo,
+    Snapshot,
+)
+from .chunks import Incoming, Limits, copy, stream
+from .database import Database
+from .dialects import Settings
+from .drivers.base import Row
+from .operations import DATA, PAGE, Operations, record_of
+from .purge import purge
+
+R = TypeVar("R")
+
+TOUCH_ATTEMPTS = 5
+
+
+class SqlSessionStorage(ManagedSessionStorage):
+    """Keeps sessions in the tables that ``sqlsessions upgrade`` makes.
+
+    A session of up to ``inline_limit`` bytes is one SELECT to read and one upsert to write (on MySQL,
+    which has no RETURNING, a short transaction). A larger one is staged in chunks while the provider
+    runs. No connection, transaction or lock is held while a provider or consumer runs its own code.
+
+    Acknowledged means committed, as durably as the database is set up to be. When a connection is
+    lost, the storage looks whether its own write took effect, and retries it if not.
+
+    Args:
+        url_or_engine: A database URL (SQLite, PostgreSQL, MariaDB or MySQL), for which engines are
+            opened, one for each event loop, and closed with the storage; or the caller's
+            `AsyncEngine`, which is neither disposed of nor reconfigured and serves one event loop
+            unless its pool is a `NullPool`. A SQLite URL without a file makes a new database in
+            memory, with its tables.
+        ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days
+            unless set.
+        max_age: Their absolute timeout; None, the default, is never.
+        clock: Gives the time in seconds since 1970 UTC. All services on one database need clocks
+            that agree to within a few seconds.
+        inline_limit: The most bytes kept in the session's own row. 64 KiB unless set.
+        chunk_size: Bytes of a chunk of a larger session, at least ``inline_limit``. 256 KiB unless
+            set; a read takes about four times, a write about twice this much memory.
+        max_size: The most bytes of a session; a larger one raises `SessionTooLarge` as soon as the
+            limit is passed. None, the default, is no limit.
+        pool_size: Connections for each event loop at most; for a URL. 5 unless set.
+        pool_timeout: Seconds to wait for one of them. 30 unless set.
+        connect_timeout: Seconds to wait for a new connection. 10 unless set.
+        synchronous: SQLite's setting of that name, FULL or NORMAL; for a URL. With NORMAL, a power
+            loss may take back the last commits.
+        busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
+        engine_options: More arguments of `create_async_engine`; for a URL.
+
+    Raises:
+        InvalidArgument: If an argument is out of its range, the URL is of no supported database, or
+            its driver is not installed.
+        InvalidArgumentType: If an argument is of the wrong type.
+    """
+
+    def __init__(
+        self,
+        url_or_engine: str | URL | AsyncEngine,
+        *,
+        ttl: Duration | None = records.TWO_WEEKS,
+        max_age: Duration | None = None,
+        clock: Clock = time.time,
+        inline_limit: int = 64 * 1024,
+        chunk_size: int = 256 * 1024,
+        max_size: int | None = None,
+        pool_size: int = 5,
+        pool_timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        synchronous: str = "FULL",
+        busy_timeout: float = 10.0,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.clock = clock
+        self._limits = Limits(
+            inline=records.positive("inline_limit", inline_limit),
+            chunk=records.positive("chunk_size", chunk_size),
+            size=None if max_size is None else records.positive("max_size", max_size),
+        )
+        if chunk_size < inline_limit:
+            raise InvalidArgument("chunk_size must be at least inline_limit")
+        if not isinstance(synchronous, str) or synchronous.upper() not in ("FULL", "NORMAL"):
+            raise InvalidArgument(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
+        settings = Settings(
+            pool_size=records.positive("pool_size", pool_size),
+            pool_timeout=records.seconds("pool_timeout", pool_timeout),
+            connect_timeout=records.seconds("connect_timeout", connect_timeout),
+            synchronous=synchronous.upper(),
+            busy_timeout=records.seconds("busy_timeout", busy_timeout),
+        )
+        lifetime = Lifetime.checked(ttl, max_age)
+        self._database = Database(url_or_engine, settings, engine_options or {})
+        self._operations = Operations(self._database, clock, lifetime)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine that serves the running event loop."""
+        return self._database.engine
+
+    async def write(
+        self,
+        id: str,
+        provider: Provider,
+        *,
+        ttl: Duration | Default | None = DEFAULT,
+        max_age: Duration | Default | None = DEFAULT,
+        subject: str | Keep | None = KEEP,
+        if_match: int | None = None,
+    ) -> SessionInfo:
+        digest = records.digest(id)
+        options = Options.checked(ttl, max_age, subject, if_match)
+        version = self._operations.next_version()
+        incoming = Incoming(self._database, digest, version, self._limits)
+        try:
+            await provide(provider, incoming.add)
+            await incoming.finish()
+        except BaseException:
+            incoming.discard()
+            raise
+        if (data := incoming.inline) is not None:
+            return (await self._operations.write_inline(digest, data, options)).info(digest)
+        try:
+            record = await self._operations.replace(
+                digest, options, version=version, size=incoming.size, data=None, staged=incoming.chunks
+            )
+        except (SessionConflict, SessionChanged):
+            incoming.discard()
+            raise
+        return record.info(digest)
+
+    async def write_bytes(
+        self,
+        id: str,
+        data: Bytes,
+        *,
+        ttl: Duration | Default | None = DEFAULT,
+        max_age: Duration | Default | None = DEFAULT,
+        subject: str | Keep | None = KEEP,
+        if_match: int | None = None,
+    ) -> SessionInfo:
+        if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
+            digest = records.digest(id)
+            options = Options.checked(ttl, max_age, subject, if_match)
+            return (await self._operations.write_inline(digest, bytes(data), options)).info(digest)
+        return await super().write_bytes(
+            id, data, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
+        )
+
+    async def read(self, id: str, consumer: Consumer[R]) -> R:
+        digest = records.digest(id)
+        row = await self._operations.select(digest)
+        record, data = record_of(row), row[DATA]
+        source = stream(self._database, digest, record) if data is None else data
+        return await consume(consumer, source, record.info(digest))
+
+    async def read_bytes(self, id: str) -> bytes:
+        digest = records.digest(id)
+        row = await self._operations.select(digest)
+        data: bytes | None = row[DATA]
+        return await self._streamed(digest, row) if data is None else data
+
+    async def load(self, id: str) -> Snapshot | None:
+        digest = records.digest(id)
+        try:
+            row = await self._operations.select(digest)
+        except SessionNotFound:
+            return None
+        data = await self._streamed(digest, row) if row[DATA] is None else row[DATA]
+        return Snapshot(data, record_of(row).info(digest))
+
+    async def info(self, id: str) -> SessionInfo | None:
+        digest = records.digest(id)
+        record = await self._operations.record(digest)
+        return None if record is None else record.info(digest)
+
+    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+        digest = records.digest(id)
+        idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
+        for _ in range(TOUCH_ATTEMPTS):
+            if (record := await self._operations.record(digest)) is None:
+                return None
+            touched = record.touched(self._operations.now(), idle)
+            if touched is record or await self._operations.touch(digest, record, touched):
+                return touched.info(digest)
+        return await self.info(id)  # others write or touch it all the time, which extends it too
+
+    async def invalidate(self, id: str) -> None:
+        await self._operations.delete(records.digest(id))
+
+    async def invalidate_key(self, key: str) -> bool:
+        digest = records.key_digest(key)
+        return digest is not None and await self._operations.end_one(digest)
+
+    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+        kept = None if keep is None else records.digest(keep)
+        return await self._operations.revoke(records.checked_subject(subject), kept)
+
+    async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        digest, new_digest = records.digest(id), records.digest(new_id)
+        result = await self._operations.move(digest, new_digest, None)
+        while not isinstance(result, Record):  # large, and not copied as it is now
+            await copy(self._database, result.record, digest, new_digest)
+            result = await self._operations.move(digest, new_digest, result.record)
+        return result.info(new_digest)
+
+    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+        if subject is not None:
+            records.checked_subject(subject)
+        page = await self._operations.page(subject, None)
+        while page:
+            for digest, record in page:
+                yield record.info(digest)
+            page = await self._operations.page(subject, page[-1]) if len(page) == PAGE else []
+
+    async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
+        records.positive("batch_size", batch_size, records.MAX_BATCH)
+        if max_batches is not None:
+            records.positive("max_batches", max_batches)
+        return await purge(self._database, self._operations.now, batch_size, max_batches)
+
+    async def aclose(self) -> None:
+        """Finish what is under way and close the connections; the caller's engine stays open."""
+        await self._database.aclose()
+
+    async def _streamed(self, digest: bytes, row: Row) -> bytes:
+        return b"".join([piece async for piece in stream(self._database, digest, record_of(row))])

@@ -1,0 +1,151 @@
+"""What takes more than one statement: writing where chunks are involved, ending, rotating."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import SessionChanged, SessionConflict, SessionNotFound
+from ..records import Lifetime, Options, Record, written
+from . import chunks
+from .models import sessions
+from .statements import CHUNKED, RECORD, parameter, parameters, row
+
+c = sessions.c
+
+CONFLICT = "the live session does not have the version of if_match"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A row of ``sessions``, locked, without its data."""
+
+    id: bytes
+    chunked: bool
+    record: Record
+
+
+async def locked(
+    connection: AsyncConnection,
+    *conditions: ColumnElement[bool],
+    limit: int | None = None,
+    skip: bool = False,
+) -> list[Stored]:
+    """Lock rows in the order of their ids, so that transactions that do so cannot deadlock.
+
+    Args:
+        connection: In a transaction.
+        conditions: Which rows.
+        limit: The most rows.
+        skip: Leave out what others have locked.
+    """
+    found = await connection.execute(
+        select(c.id, CHUNKED, *RECORD)
+        .where(*conditions)
+        .order_by(c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=skip)
+    )
+    return [Stored(id, bool(chunked), Record(*values)) for id, chunked, *values in found]
+
+
+async def replace(
+    connection: AsyncConnection,
+    digest: bytes,
+    options: Options,
+    defaults: Lifetime,
+    *,
+    now: int,
+    version: int,
+    size: int,
+    data: bytes | None,
+    staged: int = 0,
+) -> Record:
+    """Write a session whatever it was before.
+
+    Args:
+        connection: In a transaction.
+        digest: Which session.
+        options: What the call asked for.
+        defaults: The storage's settings.
+        now: The time.
+        version: The new version.
+        size: Bytes of the new data.
+        data: The new data; None if it is staged.
+        staged: How many chunks were staged.
+
+    Raises:
+        SessionConflict: If ``if_match`` does not hold.
+        SessionChanged: If the staged chunks are not all there.
+    """
+    old = next(iter(await locked(connection, c.id == digest)), None)
+    live = old.record if old and old.record.live(now) else None
+    if options.if_match is not None and options.if_match != (live.version if live else 0):
+        raise SessionConflict(CONFLICT)
+    if staged and await chunks.count(connection, version, digest) != staged:
+        raise SessionChanged("the write took so long that its staged data was purged: write again")
+    record = written(live, options, now, version, size, defaults)
+    values = {column.name: parameter(column.name) for column in c}
+    if old is None:
+        await connection.execute(insert(sessions).values(values), parameters(row(digest, record, data)))
+        return record
+    if old.chunked:
+        await chunks.mark(connection, [(old.record.version, digest)], now)
+    await connection.execute(
+        update(sessions).where(c.id == parameter("id")).values(values), parameters(row(digest, record, data))
+    )
+    return record
+
+
+async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int) -> None:
+    """Delete locked sessions, marking their chunks as superseded."""
+    # An expired session was superseded when it expired.
+    for stored in rows:
+        if stored.chunked:
+            gone_at = now if stored.record.live(now) else stored.record.expires_at or now
+            await chunks.mark(connection, [(stored.record.version, stored.id)], gone_at)
+    if rows:
+        await connection.execute(delete(sessions).where(c.id.in_([stored.id for stored in rows])))
+
+
+async def move(
+    connection: AsyncConnection, digest: bytes, new_digest: bytes, now: int, copied: Record | None
+) -> Stored | Record:
+    """Give a session a new id.
+
+    Args:
+        connection: In a transaction.
+        digest: The old id.
+        new_digest: The new one.
+        now: The time.
+        copied: The version whose chunks the new id already has.
+
+    Returns:
+        The record; or the session as it is, if its chunks must be copied first.
+
+    Raises:
+        SessionNotFound: If there is no live session.
+        SessionConflict: If the new id is taken.
+    """
+    rows = {stored.id: stored for stored in await locked(connection, c.id.in_([digest, new_digest]))}
+    old, taken = rows.get(digest), rows.get(new_digest)
+    if old is None or not old.record.live(now):
+        raise SessionNotFound("no live session has this id")
+    if taken is not None and taken.record.live(now):
+        raise SessionConflict("a live session already has the new id")
+    if old.chunked:
+        version = old.record.version
+        there = copied is not None and copied.version == version
+        if not there or await chunks.count(connection, version, new_digest) != await chunks.count(
+            connection, version, digest
+        ):
+            return old
+    if taken is not None:
+        await end(connection, [taken], now)
+    if old.chunked:
+        await chunks.mark(connection, [(old.record.version, digest)], now)
+    await connection.execute(update(sessions).where(c.id == digest).values(id=new_digest))
+    return old.record

@@ -1,0 +1,300 @@
+"""The contract: what a session storage does, stated once with its edge cases.
+
+`SessionStorage` is the three verbs, all that a third party must write. `ManagedSessionStorage` adds
+what the framework integrations and the command line need.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
+from .errors import InvalidArgumentType, SessionError, SessionNotFound
+
+R = TypeVar("R")
+Bytes = bytes | bytearray | memoryview
+Duration = float | timedelta
+"""Seconds, or a timedelta; above 0 and at most 1,000 years."""
+
+
+class _Unset(Enum):
+    DEFAULT = "DEFAULT"
+    KEEP = "KEEP"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+Default = Literal[_Unset.DEFAULT]
+Keep = Literal[_Unset.KEEP]
+DEFAULT: Final = _Unset.DEFAULT
+"""The storage's setting for a new session, the session's own for one that lives."""
+KEEP: Final = _Unset.KEEP
+"""The subject that the live session has; none for a new session."""
+
+
+def new_session_id() -> str:
+    """Make a session id: 256 random bits as 43 characters of base64url.
+
+    OWASP asks for at least 64 bits of entropy from a cryptographic generator (Session Management
+    Cheat Sheet, "Session ID Entropy"). The id is a credential: keep it out of logs and URLs.
+    """
+    return secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What a storage knows about a session besides its data. Holds no session id.
+
+    Attributes:
+        key: SHA-256 of the session id, in hex: names the session without being its credential.
+        version: Positive 63-bit integer, new with every write; for `if_match`, and else opaque.
+        size: Size of the data in bytes.
+        created_at: When the session was created, UTC.
+        updated_at: When its data was last written, UTC.
+        expires_at: When it ends unless touched or written before, UTC; None is never.
+        subject: Whose session it is, usually a user id; None is nobody's.
+    """
+
+    key: str
+    version: int
+    size: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Snapshot:
+    """A session whole: its data and what the storage knows about it, of one version."""
+
+    data: bytes
+    info: SessionInfo
+
+    def __repr__(self) -> str:
+        return f"Snapshot(<{len(self.data)} bytes>, {self.info!r})"
+
+
+class SessionStorage(ABC):
+    """Three verbs over session data kept under an id.
+
+    Ids are exact: case, accents, Unicode form, trailing spaces and NUL all count. They hold 1 to
+    4,096 bytes of UTF-8; others raise `InvalidSessionId`. Every method may raise
+    `StorageUnavailable`.
+    """
+
+    @abstractmethod
+    async def write(self, id: str, provider: Provider) -> Any:
+        """Replace the session's data by what the provider writes, whole or not at all.
+
+        If the provider raises or is cancelled, the old session stays as it was. A provider that
+        writes nothing makes an empty session.
+
+        Args:
+            id: The session id.
+            provider: An async function that writes to the `ByteWriteChannel` it is given.
+        """
+
+    @abstractmethod
+    async def read(self, id: str, consumer: Consumer[R]) -> R:
+        """Let the consumer read the session's data, one version whole.
+
+        Args:
+            id: The session id.
+            consumer: An async function that reads from the `ByteReadChannel` it is given; it need
+                not read to the end.
+
+        Returns:
+            What the consumer returned.
+
+        Raises:
+            SessionNotFound: If no live session has this id; the consumer is not called.
+        """
+
+    @abstractmethod
+    async def invalidate(self, id: str) -> None:
+        """End the session. Does nothing if there is none."""
+
+    async def write_bytes(self, id: str, data: Bytes) -> Any:
+        """`write` for data at hand."""
+        return await self.write(id, providing(data))
+
+    async def read_bytes(self, id: str) -> bytes:
+        """`read` for all of the data at once."""
+        return await self.read(id, ByteReadChannel.read)
+
+
+class ManagedSessionStorage(SessionStorage):
+    """A storage that also expires, lists, rotates and revokes sessions.
+
+    ``ttl`` is the idle timeout, counted from the last write or touch; ``max_age`` the absolute one,
+    counted from creation. Both are seconds or a `timedelta`; None is never. A session past either
+    is absent at once, whether or not it was purged. Reading alone does not extend it.
+    """
+
+    @abstractmethod
+    async def write(
+        self,
+        id: str,
+        provider: Provider,
+        *,
+        ttl: Duration | Default | None = DEFAULT,
+        max_age: Duration | Default | None = DEFAULT,
+        subject: str | Keep | None = KEEP,
+        if_match: int | None = None,
+    ) -> SessionInfo:
+        """Replace the session's data by what the provider writes, whole or not at all.
+
+        Args:
+            id: The session id.
+            provider: An async function that writes to the `ByteWriteChannel` it is given.
+            ttl: The session's idle timeout from now on.
+            max_age: The session's absolute timeout; for a live session it still counts from the
+                session's creation.
+            subject: Whose session it is, 1 to 255 characters without NUL; None makes it nobody's.
+            if_match: None writes in any case; 0 only if no live session has this id; a version
+                only if the live session has just that one.
+
+        Returns:
+            The session as written.
+
+        Raises:
+            SessionConflict: If ``if_match`` did not hold; nothing was changed.
+            SessionTooLarge: If a size limit of the storage is passed; nothing was changed.
+        """
+
+    async def write_bytes(
+        self,
+        id: str,
+        data: Bytes,
+        *,
+        ttl: Duration | Default | None = DEFAULT,
+        max_age: Duration | Default | None = DEFAULT,
+        subject: str | Keep | None = KEEP,
+        if_match: int | None = None,
+    ) -> SessionInfo:
+        """`write` for data at hand."""
+        return await self.write(
+            id, providing(data), ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
+        )
+
+    async def load(self, id: str) -> Snapshot | None:
+        """The session's data and info, of one version; None if there is no live session."""
+
+        async def snapshot(channel: ByteReadChannel) -> Snapshot:
+            if channel.info is None:
+                raise SessionError(f"{type(self).__name__}.read gave a channel without info")
+            return Snapshot(await channel.read(), channel.info)
+
+        try:
+            return await self.read(id, snapshot)
+        except SessionNotFound:
+            return None
+
+    @abstractmethod
+    async def info(self, id: str) -> SessionInfo | None:
+        """What the storage knows about the session; None if there is no live session."""
+
+    @abstractmethod
+    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+        """Extend the session's expiry without touching its data.
+
+        The expiry never moves backwards. To spare the database, nothing is written while less than
+        5 % of the idle timeout would be gained, so that the idle timeout may end up to 5 % early.
+
+        Args:
+            id: The session id.
+            ttl: A new idle timeout for the session, from now on; by default its own stays.
+
+        Returns:
+            The session after the touch; None if there is no live session.
+        """
+
+    @abstractmethod
+    async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        """Move the session to a new id, atomically; all else about it stays.
+
+        To be done whenever a session gains rights, as at login, against session fixation.
+
+        Raises:
+            SessionNotFound: If no live session has ``id``.
+            SessionConflict: If a live session already has ``new_id``.
+        """
+
+    @abstractmethod
+    def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+        """Iterate over the live sessions, page by page.
+
+        Sessions that begin or end meanwhile may or may not be seen; no other is seen twice or
+        missed.
+
+        Args:
+            subject: Only this subject's, newest first; None is everybody's, in the order of keys.
+        """
+
+    @abstractmethod
+    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+        """End all sessions of a subject ("log out everywhere").
+
+        Args:
+            subject: Whose sessions to end.
+            keep: The id of a session to leave alone, usually the caller's own.
+
+        Returns:
+            How many live sessions were ended.
+        """
+
+    @abstractmethod
+    async def invalidate_key(self, key: str) -> bool:
+        """End a session by its `SessionInfo.key`, as listed by `sessions`.
+
+        Returns:
+            Whether a live session had this key.
+        """
+
+    @abstractmethod
+    async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
+        """Delete expired sessions and what they leave behind, batch by batch.
+
+        Args:
+            batch_size: Sessions looked at in one transaction, 1 to 10,000.
+            max_batches: Stop after this many batches; None goes on until done.
+
+        Returns:
+            How many expired sessions were deleted.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of what the storage opened. It cannot be used afterwards."""
+        return None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def providing(data: Bytes) -> Provider:
+    """A provider that writes data at hand.
+
+    Raises:
+        InvalidArgumentType: If data is not bytes, bytearray or memoryview.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidArgumentType(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
+
+    async def provider(channel: ByteWriteChannel) -> None:
+        await channel.write(data)
+
+    return provider

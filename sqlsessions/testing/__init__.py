@@ -1,0 +1,74 @@
+"""`StorageContract`: the contract of a session storage as a pytest suite, for any storage."""
+
+import pkgutil
+
+import pytest
+
+# Before they are imported, so that a failed assertion shows its values.
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
+
+from ._concurrency import Concurrency
+from ._conditions import Conditions
+from ._consumers import Consumers
+from ._ids import Ids
+from ._lifetime import Lifetime
+from ._loops import Loops
+from ._providers import Providers
+from ._purging import Purging
+from ._rotation import Rotation
+from ._round_trips import RoundTrips
+from ._streams import Streams
+from ._subjects import Subjects
+from ._touching import Touching
+from .clock import ManualClock
+
+__all__ = ["ManualClock", "StorageContract"]
+
+
+class StorageContract(
+    RoundTrips,
+    Providers,
+    Consumers,
+    Ids,
+    Lifetime,
+    Touching,
+    Rotation,
+    Conditions,
+    Streams,
+    Concurrency,
+    Subjects,
+    Purging,
+    Loops,
+):
+    """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.
+
+    ```python
+    from sqlsessions.testing import ManualClock, StorageContract
+
+    class TestMyStorage(StorageContract):
+        async def create_storage(self, clock: ManualClock) -> MyStorage:
+            return MyStorage(clock=clock)
+    ```
+
+    ``create_storage`` is called once for each test, in its event loop, and gives an empty storage,
+    which is closed after the test if it has ``aclose``. What else it needs comes from fixtures of
+    the subclass that set attributes:
+
+    ```python
+        @pytest.fixture(autouse=True)
+        def _directory(self, tmp_path):
+            self.directory = tmp_path
+    ```
+
+    A plain `SessionStorage` runs the tests of the three verbs; those of the managed interface are
+    skipped. It works with pytest-asyncio in strict and in auto mode, each test in an event loop of
+    its own. Time is the `ManualClock`'s, so no test waits for it.
+
+    Attributes:
+        inline_limit: The most bytes that the storage keeps in one piece; blobs just below, at and
+            above it are tried. 64 KiB unless set.
+        chunk_size: The size of the pieces of larger blobs; blobs around it, and of three and a half
+            pieces, are tried. 256 KiB unless set.
+        refuses_when_closed: Whether a closed storage must raise `StorageUnavailable`. False unless
+            set: a storage that holds nothing open may go on to work.
+    """

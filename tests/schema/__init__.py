@@ -1,0 +1,1 @@
+"""Tests of the migrations, `sqlsessions.schema` and the command line."""

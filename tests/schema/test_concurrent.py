@@ -1,0 +1,102 @@
+"""Upgrades at the same time, and upgrades that were cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqlsessions import SchemaOutOfDate, schema
+
+from .support import OURS, REVISION, VERSION_TABLE, backend, python, table_names
+
+# Ready processes wait for a line, so that all of them start at once.
+UPGRADE = """
+import asyncio, sys
+from alembic import command
+from sqlsessions import schema
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(schema.upgrade(sys.argv[1]))
+"""
+
+
+class CutOff(Exception):
+    """Stands for a process that dies."""
+
+
+def test_processes_take_turns(database_url: str) -> None:
+    processes = [python(UPGRADE, database_url) for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    asyncio.run(schema.check(database_url))
+    assert asyncio.run(schema.current(database_url)) == REVISION
+
+
+async def test_tasks_and_threads_take_turns(database_url: str) -> None:
+    def upgrade() -> None:
+        asyncio.run(schema.upgrade(database_url))
+
+    await asyncio.gather(
+        *(schema.upgrade(database_url) for _ in range(3)),
+        *(asyncio.to_thread(upgrade) for _ in range(3)),
+        *(schema.script(database_url) for _ in range(3)),
+    )
+    await schema.check(database_url)
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE INDEX", "CREATE TABLE session_chunks", f"INSERT INTO {VERSION_TABLE}"]
+)
+async def test_an_upgrade_that_was_cut_off_is_finished_by_the_next(database_url: str, statement: str) -> None:
+    def cut_off(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        if re.match(rf"\s*{statement}", sql):
+            raise CutOff
+
+    engine = create_async_engine(database_url)
+    event.listen(engine.sync_engine, "before_cursor_execute", cut_off)
+    with pytest.raises(CutOff):
+        await schema.upgrade(engine)
+    event.remove(engine.sync_engine, "before_cursor_execute", cut_off)
+    if backend(database_url) == "mysql":
+        assert "sessions" in await table_names(database_url)
+        if statement != f"INSERT INTO {VERSION_TABLE}":
+            with pytest.raises(SchemaOutOfDate, match="incomplete"):
+                await schema.check(engine)
+    else:
+        assert not await table_names(database_url)
+    await schema.upgrade(engine)
+    await schema.check(engine)
+    await schema.downgrade(engine, "sqlsessions@base")
+    assert not OURS & await table_names(database_url)
+    await engine.dispose()
+
+
+async def test_a_cancelled_upgrade_leaves_no_lock(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    task: asyncio.Task[None]
+
+    def cancel(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        if "CREATE TABLE session_chunks" in sql:
+            task.cancel()
+
+    event.listen(engine.sync_engine, "before_cursor_execute", cancel)
+    task = asyncio.create_task(schema.upgrade(engine))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    event.remove(engine.sync_engine, "before_cursor_execute", cancel)
+    await asyncio.to_thread(asyncio.run, schema.upgrade(database_url))
+    await schema.check(engine)
+    await engine.dispose()

@@ -1,0 +1,247 @@
+"""`sqlsessions.schema`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from sqlsessions import (
+    InvalidArgument,
+    InvalidArgumentType,
+    SchemaOutOfDate,
+    SqlSessionStorage,
+    StorageUnavailable,
+    _revisions,
+    metadata,
+    schema,
+)
+
+from .support import OURS, REVISION, VERSION_TABLE, execute, on, table_names
+
+
+async def works(engine: AsyncEngine) -> None:
+    """Use the tables."""
+    async with SqlSessionStorage(engine) as storage:
+        await storage.write_bytes("an id", b"data")
+        assert await storage.read_bytes("an id") == b"data"
+
+
+async def test_by_url(database_url: str) -> None:
+    assert await schema.current(database_url) is None
+    with pytest.raises(SchemaOutOfDate, match="no session tables: run `sqlsessions upgrade`"):
+        await schema.check(database_url)
+    await schema.upgrade(database_url)
+    await schema.upgrade(database_url)
+    assert await schema.current(database_url) == REVISION
+    await schema.check(database_url)
+    await schema.downgrade(database_url, "sqlsessions@base")
+    assert await schema.current(database_url) is None
+    assert not OURS & await table_names(database_url)
+    await schema.upgrade(database_url, REVISION)
+    await schema.check(database_url)
+
+
+@pytest.mark.parametrize("options", [{}, {"isolation_level": "AUTOCOMMIT"}, {"poolclass": NullPool}], ids=str)
+async def test_by_engine_which_stays_the_callers(database_url: str, options: dict[str, Any]) -> None:
+    engine = create_async_engine(database_url, **options)
+    disposed: list[object] = []
+    event.listen(engine.sync_engine, "engine_disposed", disposed.append)
+    async with engine.connect() as connection:
+        level = await connection.get_isolation_level()
+    await schema.upgrade(engine)
+    await schema.check(engine)
+    assert await schema.current(engine) == REVISION
+    await works(engine)
+    async with engine.connect() as connection:
+        assert await connection.get_isolation_level() == level
+    assert not disposed
+    await engine.dispose()
+
+
+async def test_in_memory() -> None:
+    engine = create_async_engine("sqlite+aiosqlite:///:memory:")
+    await schema.upgrade(engine)
+    await schema.check(engine)
+    await works(engine)
+    await engine.dispose()
+
+
+async def test_an_engine_that_begins_transactions_itself(tmp_path: Any) -> None:
+    # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/a.db")
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    await schema.upgrade(engine)
+    await schema.check(engine)
+    await schema.downgrade(engine, "base")
+    await schema.create_tables(engine)
+    await schema.check(engine)
+    await engine.dispose()
+
+
+async def test_create_tables(database_url: str) -> None:
+    await schema.create_tables(database_url)
+    await schema.create_tables(database_url)
+    assert await schema.current(database_url) == REVISION
+    await schema.check(database_url)
+    await schema.upgrade(database_url)
+    await schema.check(database_url)
+
+
+async def test_tables_of_ours_without_a_revision_are_adopted(database_url: str) -> None:
+    await on(database_url, metadata.create_all)
+    await schema.check(database_url)
+    assert await schema.current(database_url) is None
+    await schema.upgrade(database_url)
+    assert await schema.current(database_url) == REVISION
+    await schema.check(database_url)
+
+
+async def test_ahead(database_url: str) -> None:
+    await schema.upgrade(database_url)
+    await execute(database_url, f"UPDATE {VERSION_TABLE} SET version_num = 'sqlsessions_9999'")
+    for attempt in (
+        schema.check(database_url),
+        schema.upgrade(database_url),
+        schema.downgrade(database_url, "base"),
+        schema.create_tables(database_url),
+    ):
+        with pytest.raises(SchemaOutOfDate, match=r"newer sqlsessions.*9999.*pip install --upgrade"):
+            await attempt
+    assert await schema.current(database_url) == "sqlsessions_9999"
+
+
+async def test_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await schema.upgrade(database_url)
+    monkeypatch.setattr(_revisions, "_revisions", lambda: ["sqlsessions_0002", REVISION])
+    for attempt in (schema.check(database_url), schema.create_tables(database_url)):
+        with pytest.raises(SchemaOutOfDate, match=f"behind, at revision {REVISION}.*sqlsessions upgrade"):
+            await attempt
+
+
+@pytest.mark.parametrize("table", sorted(OURS))
+async def test_somebody_elses_table(database_url: str, table: str) -> None:
+    await execute(database_url, f"CREATE TABLE {table} (id INTEGER, data INTEGER)")
+    for attempt in (
+        schema.check(database_url),
+        schema.upgrade(database_url),
+        schema.create_tables(database_url),
+    ):
+        with pytest.raises(SchemaOutOfDate, match=f"'{table}' of this database is not one of sqlsessions"):
+            await attempt
+    assert await table_names(database_url) == {table}
+
+
+async def test_incomplete(database_url: str) -> None:
+    await schema.upgrade(database_url)
+    await execute(database_url, "DROP TABLE session_chunks")
+    with pytest.raises(SchemaOutOfDate, match=f"without session_chunks, although marked as {REVISION}"):
+        await schema.check(database_url)
+    await execute(database_url, f"DROP TABLE {VERSION_TABLE}")
+    with pytest.raises(SchemaOutOfDate, match="without session_chunks: run `sqlsessions upgrade`"):
+        await schema.check(database_url)
+    await schema.upgrade(database_url)
+    await schema.check(database_url)
+    await execute(database_url, "ALTER TABLE sessions DROP COLUMN ttl")
+    with pytest.raises(SchemaOutOfDate, match=r"without sessions\.ttl"):
+        await schema.check(database_url)
+
+
+async def test_a_revision_that_is_none(database_url: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot upgrade to revision 'nope'"):
+        await schema.upgrade(database_url, "nope")
+    with pytest.raises(InvalidArgument, match="cannot downgrade to revision '-1'"):
+        await schema.downgrade(database_url, "-1")
+    assert not OURS & await table_names(database_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+asyncpg://somebody:secret@127.0.0.1:1/name",
+        "postgresql+psycopg://somebody:secret@127.0.0.1:1/name",
+        "mysql+asyncmy://somebody:secret@127.0.0.1:1/name",
+        "mysql+aiomysql://somebody:secret@127.0.0.1:1/name",
+        "sqlite+aiosqlite:////no/such/folder/secret.db",
+    ],
+)
+async def test_unreachable(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    engine = create_async_engine(url)
+    for target in (url, engine):
+        for function in (schema.upgrade, schema.check, schema.current, schema.create_tables):
+            with pytest.raises(StorageUnavailable) as caught:
+                await function(target)
+            assert caught.value.__cause__ is not None
+            assert "secret" not in str(caught.value) + caplog.text
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("", InvalidArgument),
+        ("not a url", InvalidArgument),
+        ("oracle://somebody:secret@host/name", InvalidArgument),
+        ("postgresql+psycopg2://somebody:secret@host/name", InvalidArgument),
+        ("postgresql+asyncpg://somebody:secret@127.0.0.1/name?sslmod=1", InvalidArgument),
+        ("mysql+asyncmy://somebody:secret@127.0.0.1/name?frob=1", InvalidArgument),
+        (None, InvalidArgumentType),
+        (object(), InvalidArgumentType),
+    ],
+)
+async def test_a_target_that_is_none(url: Any, error: type[Exception]) -> None:
+    for function in (schema.upgrade, schema.check, schema.current, schema.create_tables):
+        with pytest.raises(error) as caught:
+            await function(url)
+        assert "secret" not in str(caught.value)
+
+
+async def test_script_makes_what_upgrade_makes(database_url: str) -> None:
+    lines = (await schema.script(database_url)).splitlines()
+    sql = "\n".join(line for line in lines if not line.startswith("--"))
+    statements = [each.strip() for each in sql.split(";")]
+    await execute(database_url, *(each for each in statements if each not in ("", "BEGIN", "COMMIT")))
+    assert await schema.current(database_url) == REVISION
+    await schema.check(database_url)
+
+
+async def test_rights_are_missing(tmp_path: Any) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/a.db")
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def read_only(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    with pytest.raises(StorageUnavailable):
+        await schema.upgrade(engine)
+    assert await schema.current(engine) is None
+    await engine.dispose()
+
+
+def test_include_name() -> None:
+    names = ("sessions", "session_chunks", VERSION_TABLE, "users", "alembic_version", None)
+    parents = {"schema_name": None}
+    kept = [name for name in names if schema.include_name(name, "table", parents)]
+    assert kept == ["users", "alembic_version", None]
+    assert schema.include_name("sessions", "table", {"schema_name": "theirs"})
+    assert schema.include_name("sessions", "schema", {})
+    assert schema.include_name("sessions", "column", {"schema_name": None, "table_name": "users"})
+
+
+def test_importing_it_leaves_alembic_alone() -> None:
+    code = "import sys, sqlsessions.schema; sys.exit('alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

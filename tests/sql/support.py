@@ -1,0 +1,113 @@
+"""What the tests of the SQL storage share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from sqlsessions import SqlSessionStorage
+
+TINY: dict[str, Any] = {"inline_limit": 100, "chunk_size": 100}
+"""Limits at which a few hundred bytes are a large session."""
+
+INLINE, LARGE = b"small", bytes(range(250)) * 2
+
+NETWORK = ["postgresql+asyncpg", "postgresql+psycopg", "mysql+asyncmy", "mysql+aiomysql"]
+each_database = pytest.mark.parametrize(
+    "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"], indirect=True
+)
+each_server = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
+each_network_driver = pytest.mark.parametrize("sql_url", NETWORK, indirect=True)
+postgresql = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)
+mariadb = pytest.mark.parametrize("sql_url", ["mysql+asyncmy"], indirect=True)
+sqlite = pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
+
+
+def in_use(storage: SqlSessionStorage) -> int:
+    """How many pooled connections are out, but for idle ones that batches keep at hand."""
+    parked = len(storage._database._here().parked)
+    out: int = storage.engine.pool.checkedout()  # type: ignore[attr-defined]
+    return out - parked
+
+
+def kind(url: str) -> str:
+    """The database of a URL."""
+    return make_url(url).get_backend_name()
+
+
+async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement over a connection of the test's own, and commit."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.begin() as connection:
+        result = await connection.execute(text(statement), parameters)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+async def chunk_rows(url: str) -> list[tuple[int, int]]:
+    """The version and number of every chunk; -1 is the mark of a superseded version."""
+    return await query(url, "SELECT version, seq FROM session_chunks ORDER BY version, seq")
+
+
+@asynccontextmanager
+async def statements(storage: SqlSessionStorage) -> AsyncIterator[list[str]]:
+    """The statements that the one connection of a storage is given meanwhile, whichever way."""
+    seen: list[str] = []
+
+    def note(statement: Any) -> None:
+        seen.append(" ".join(getattr(statement, "query", statement).split()))
+
+    def of_cursor(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        note(statement)
+
+    def in_process(statement: str) -> None:
+        if statement not in ("BEGIN IMMEDIATE", "COMMIT"):  # no round trips, and autocommit does the same
+            note(statement)
+
+    async def listen(*, on: bool) -> None:
+        async with holding(storage, 1) as [driver]:
+            if hasattr(driver, "set_trace_callback"):
+                await driver.set_trace_callback(in_process if on else None)
+            elif hasattr(driver, "add_query_logger"):
+                (driver.add_query_logger if on else driver.remove_query_logger)(note)
+            else:
+                (event.listen if on else event.remove)(
+                    storage.engine.sync_engine, "before_cursor_execute", of_cursor
+                )
+
+    await listen(on=True)
+    try:
+        yield seen
+    finally:
+        await listen(on=False)
+
+
+@asynccontextmanager
+async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list[Any]]:
+    """Take connections from the pool of a storage, and give the drivers' own objects for them."""
+    await storage._database._here().unpark(every=True)
+    async with AsyncExitStack() as held:
+        connections = [await held.enter_async_context(storage.engine.connect()) for _ in range(number)]
+        yield [(await connection.get_raw_connection()).driver_connection for connection in connections]
+
+
+async def reconnect(storage: SqlSessionStorage) -> None:
+    """Let the next operation be the second one of a new connection, which has prepared nothing."""
+    await quiet(storage)
+    await storage._database._here().unpark(every=True)
+    await storage.engine.dispose()
+    await storage.info("id")
+
+
+async def quiet(storage: SqlSessionStorage) -> None:
+    """Wait for what the storage does in the background."""
+    async with asyncio.timeout(30):
+        while tasks := [*storage._database._here().tasks]:
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)

@@ -1,0 +1,183 @@
+"""Arguments that cannot be are refused at once and by name; so is data that is too large."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import make_url
+
+from sqlsessions import (
+    ByteWriteChannel,
+    InvalidArgument,
+    InvalidArgumentType,
+    SessionStorageMemory,
+    SessionTooLarge,
+    SqlSessionStorage,
+)
+from sqlsessions.sql import urls
+
+from .support import TINY, chunk_rows, each_database, quiet
+
+bad_values = pytest.mark.parametrize("value", [0, -1, "many", b"1", [], float("nan"), float("inf")], ids=str)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("oracle://me:hunter2@host/name", "unknown scheme 'oracle'.*postgresql.*sqlite.*mysql"),
+        ("me:hunter2@host", "url cannot be parsed"),
+        ("postgresql://me:hunter2@host:port/name", "url cannot be parsed"),
+        ("postgresql+psycopg2://me:hunter2@host/name", r"'psycopg2'.*postgresql\+asyncpg"),
+        ("sqlite+pysqlite:///file.db", r"'pysqlite'.*sqlite\+aiosqlite"),
+        ("mysql+pymysql://me:hunter2@host/name", r"'pymysql'.*mysql\+asyncmy"),
+        (make_url("oracle://me:hunter2@host/name"), "unknown scheme 'oracle'"),
+        ("", "url cannot be parsed"),
+        (5, "url must be a str, a URL or an AsyncEngine, not int"),
+        (None, "url must be a str, a URL or an AsyncEngine, not NoneType"),
+    ],
+)
+def test_an_unusable_url_is_refused(url: Any, says: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=says) as caught:
+        SqlSessionStorage(url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"),
+    [
+        ("postgresql://me:hunter2@host/name", "postgresql"),
+        ("postgresql+psycopg://me:hunter2@host/name", "psycopg"),
+        ("mysql://me:hunter2@host/name", "mysql"),
+        ("mariadb+asyncmy://me:hunter2@host/name", "mysql"),
+        ("mysql+aiomysql://me:hunter2@host/name", "aiomysql"),
+    ],
+)
+def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch, url: str, extra: str) -> None:
+    monkeypatch.setattr(urls, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=rf"pip install 'sqlsessions\[{extra}\]'") as caught:
+        SqlSessionStorage(url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "inline_limit",
+        "chunk_size",
+        "max_size",
+        "pool_size",
+        "pool_timeout",
+        "connect_timeout",
+        "busy_timeout",
+        "ttl",
+        "max_age",
+        "synchronous",
+    ],
+)
+@bad_values
+def test_a_bad_argument_is_named(name: str, value: Any) -> None:
+    with pytest.raises((InvalidArgument, InvalidArgumentType), match=f"^{name} must"):
+        SqlSessionStorage("sqlite://", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["ttl", "max_age", "max_bytes"])
+@bad_values
+def test_a_bad_argument_of_the_storage_in_memory_is_named(name: str, value: Any) -> None:
+    with pytest.raises((InvalidArgument, InvalidArgumentType), match=f"^{name} must"):
+        SessionStorageMemory(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "storage", [SessionStorageMemory, lambda **options: SqlSessionStorage("sqlite://", **options)]
+)
+@pytest.mark.parametrize("name", ["ttl", "max_age"])
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (timedelta(0), InvalidArgument),
+        (timedelta(days=-1), InvalidArgument),
+        (1e-7, InvalidArgument),
+        (1e11, InvalidArgument),
+        (timedelta.max, InvalidArgument),
+        (True, InvalidArgumentType),
+    ],
+    ids=str,
+)
+def test_a_bad_lifetime_is_named(storage: Any, name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"^{name} must"):
+        storage(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["inline_limit", "chunk_size", "pool_size", "pool_timeout"])
+def test_what_cannot_be_none_is_named(name: str) -> None:
+    with pytest.raises(InvalidArgumentType, match=f"^{name} must"):
+        SqlSessionStorage("sqlite://", **{name: None})
+
+
+def test_chunks_smaller_than_rows_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="chunk_size must be at least inline_limit"):
+        SqlSessionStorage("sqlite://", inline_limit=101, chunk_size=100)
+
+
+@pytest_asyncio.fixture
+async def limited(sql_url: str) -> AsyncIterator[SqlSessionStorage]:
+    async with SqlSessionStorage(sql_url, max_size=450, **TINY) as storage:
+        yield storage
+
+
+@each_database
+async def test_what_is_too_large_is_refused_as_soon_as_it_is(
+    limited: SqlSessionStorage, sql_url: str
+) -> None:
+    await limited.write_bytes("id", b"old")
+    written = 0
+
+    async def provider(channel: ByteWriteChannel) -> None:
+        nonlocal written
+        while True:
+            await channel.write(b"x" * 100)
+            written += 100
+
+    for call in (limited.write("id", provider), limited.write_bytes("id", b"x" * 500)):
+        with pytest.raises(SessionTooLarge) as caught:
+            await call
+        assert (caught.value.limit, caught.value.size) == (450, 500)
+    assert written == 400
+    await quiet(limited)
+    assert await limited.read_bytes("id") == b"old"
+    assert await chunk_rows(sql_url) == []
+    await limited.write_bytes("id", b"x" * 450)
+    assert await limited.read_bytes("id") == b"x" * 450
+
+
+@each_database
+async def test_what_is_too_large_for_a_row_is_refused_too(sql_url: str) -> None:
+    async with SqlSessionStorage(sql_url, max_size=50, **TINY) as storage:
+        await storage.write_bytes("id", b"x" * 50)
+        for data in (b"y" * 51, bytearray(51), memoryview(bytes(51))):
+            with pytest.raises(SessionTooLarge) as caught:
+                await storage.write_bytes("id", data)
+            assert (caught.value.limit, caught.value.size) == (50, 51)
+        assert await storage.read_bytes("id") == b"x" * 50
+
+
+async def test_too_large_for_the_storage_in_memory() -> None:
+    storage = SessionStorageMemory(max_bytes=10)
+    await storage.write_bytes("id", b"x" * 10)
+    with pytest.raises(SessionTooLarge) as caught:
+        await storage.write_bytes("id", b"y" * 11)
+    assert (caught.value.limit, caught.value.size) == (10, 11)
+    assert await storage.read_bytes("id") == b"x" * 10
+
+
+def test_the_error_crosses_processes() -> None:
+    error = pickle.loads(pickle.dumps(SessionTooLarge(450, 500)))  # noqa: S301 (our own)
+    assert isinstance(error, SessionTooLarge)
+    assert (error.limit, error.size) == (450, 500)
+    assert str(error) == str(SessionTooLarge(450, 500))

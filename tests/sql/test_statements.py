@@ -1,0 +1,198 @@
+"""Small is one statement, and a touch costs no more than it must."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from sqlsessions import SessionConflict, SqlSessionStorage
+from sqlsessions.testing import ManualClock
+from sqlsessions.testing._base import provider_of, whole
+
+from .support import (
+    INLINE,
+    LARGE,
+    TINY,
+    chunk_rows,
+    each_database,
+    holding,
+    mariadb,
+    postgresql,
+    query,
+    statements,
+)
+
+NEAR_LIMIT = [0, 1, 99, 100]
+
+
+@pytest_asyncio.fixture
+async def storage(sql_url: str, clock: ManualClock) -> AsyncIterator[SqlSessionStorage]:
+    async with SqlSessionStorage(sql_url, clock=clock, pool_size=1, **TINY) as storage:
+        await storage.write_bytes("warm", b"")
+        yield storage
+
+
+def verbs(seen: list[str]) -> list[str]:
+    return [statement.split()[0] for statement in seen]
+
+
+@each_database
+@pytest.mark.parametrize("size", NEAR_LIMIT)
+async def test_a_small_read_is_one_select(storage: SqlSessionStorage, size: int) -> None:
+    await storage.write_bytes("id", b"x" * size)
+    for call in (
+        storage.read_bytes("id"),
+        storage.read("id", whole),
+        storage.load("id"),
+        storage.info("id"),
+        storage.load("nobody's"),
+    ):
+        async with statements(storage) as seen:
+            await call
+        assert verbs(seen) == ["SELECT"]
+
+
+@each_database
+@pytest.mark.parametrize("size", NEAR_LIMIT)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ttl": 5, "max_age": None, "subject": "ann"}, {"if_match": "last"}],
+    ids=["plain", "all", "if_match"],
+)
+async def test_a_small_write_is_one_upsert(
+    storage: SqlSessionStorage, size: int, options: dict[str, Any]
+) -> None:
+    new, old = ({"if_match": 0}, {}) if "if_match" in options else (options, options)
+    async with statements(storage) as seen:
+        info = await storage.write_bytes("id", b"x" * size, **new)
+    assert verbs(seen) == ["INSERT"]
+    async with statements(storage) as seen:
+        for data in (b"1" * size, b"22"):
+            if "if_match" in options:
+                old = {"if_match": info.version}
+            info = await storage.write("id", provider_of(data[:1], data[1:]), **old)
+    if "if_match" not in options:
+        assert verbs(seen) == ["INSERT"] * 2
+    elif storage.engine.dialect.update_returning:
+        assert verbs(seen) == ["UPDATE"] * 2
+    else:  # MariaDB has no UPDATE ... RETURNING, and an upsert would bring back an ended session
+        assert verbs(seen) == ["SET", "START", "SELECT", "UPDATE", "COMMIT"] * 2
+    assert await storage.read_bytes("id") == b"22"
+
+
+@each_database
+async def test_a_byte_more_is_staged(storage: SqlSessionStorage, sql_url: str) -> None:
+    info = await storage.write_bytes("id", b"x" * 101)
+    assert await chunk_rows(sql_url) == [(info.version, 0), (info.version, 1)]
+    assert await query(sql_url, "SELECT count(*) FROM sessions WHERE data IS NULL") == [(1,)]
+
+
+@each_database
+async def test_a_small_invalidation_is_one_delete(storage: SqlSessionStorage) -> None:
+    await storage.write_bytes("id", INLINE)
+    async with statements(storage) as seen:
+        await storage.invalidate("id")
+    assert verbs(seen) == ["DELETE"]
+
+
+@each_database
+@pytest.mark.parametrize("data", [INLINE, LARGE], ids=["small", "large"])
+async def test_a_touch_writes_once_it_gains_five_percent(
+    storage: SqlSessionStorage, clock: ManualClock, data: bytes
+) -> None:
+    await storage.write_bytes("id", data, ttl=1000)
+    clock.advance(49)
+    async with statements(storage) as seen:
+        await storage.touch("id")
+        await storage.touch("nobody's")
+    assert verbs(seen) == ["SELECT", "SELECT"]
+    clock.advance(1)
+    async with statements(storage) as seen:
+        await storage.touch("id")
+        await storage.touch("id")
+    assert verbs(seen) == ["SELECT", "UPDATE", "SELECT"]
+    assert not any("sessions.data" in statement or "SET data" in statement for statement in seen)
+
+
+@each_database
+async def test_info_and_listing_leave_the_data_where_it_is(storage: SqlSessionStorage) -> None:
+    await storage.write_bytes("id", INLINE, subject="ann")
+    async with statements(storage) as seen:
+        await storage.info("id")
+        assert len([info async for info in storage.sessions("ann")]) == 1
+    assert not any("data" in statement for statement in seen)
+
+
+@each_database
+@pytest.mark.parametrize("condition", ["none", "if_match"])
+async def test_a_small_write_over_a_large_session_leaves_a_mark(
+    storage: SqlSessionStorage, sql_url: str, clock: ManualClock, condition: str
+) -> None:
+    large = await storage.write_bytes("id", LARGE, ttl=77, subject="ann")
+    clock.advance(5)
+    options = {"if_match": large.version} if condition == "if_match" else {}
+    small = await storage.write_bytes("id", INLINE, **options)
+    assert (small.subject, small.created_at) == ("ann", large.created_at)
+    assert small.expires_at is not None
+    assert (small.expires_at - clock.now).total_seconds() == 77
+    assert await storage.read_bytes("id") == INLINE
+    [(mark,)] = await query(
+        sql_url,
+        "SELECT data FROM session_chunks WHERE version = :version AND seq = -1",
+        version=large.version,
+    )
+    assert int.from_bytes(mark, "big") == round(clock() * 1_000_000)
+
+
+@mariadb
+async def test_without_returning_all_is_the_same(sql_url: str, clock: ManualClock) -> None:
+    """MySQL has no RETURNING; MariaDB, made to do without, stands in for it."""
+    async with SqlSessionStorage(sql_url, clock=clock, pool_size=1, **TINY) as storage:
+        storage.engine.dialect.insert_returning = storage.engine.dialect.update_returning = False
+        await storage.info("warm")
+        storage.engine.dialect.insert_returning = storage.engine.dialect.update_returning = False
+        async with statements(storage) as seen:
+            for data in (b"", INLINE, LARGE, b"x" * 100, b"x" * 101, INLINE):
+                info = await storage.write_bytes("id", data, subject="ann")
+                assert await storage.load("id") is not None
+                assert (await storage.read_bytes("id"), info) == (data, await storage.info("id"))
+            for stale in (0, info.version - 1, info.version + 1):
+                with pytest.raises(SessionConflict):
+                    await storage.write_bytes("id", b"refused", if_match=stale)
+            clock.advance(10)
+            second = await storage.write_bytes("id", b"second", if_match=info.version)
+            assert second == await storage.info("id")
+            assert (second.created_at, second.subject) == (info.created_at, "ann")
+            await storage.invalidate("id")
+            with pytest.raises(SessionConflict):
+                await storage.write_bytes("id", b"refused", if_match=second.version)
+            assert await storage.load("id") is None
+            third = await storage.write_bytes("id", b"third", if_match=0)
+            assert (await storage.read_bytes("id"), third.subject) == (b"third", None)
+        assert not any("RETURNING" in statement for statement in seen)
+
+
+@postgresql
+async def test_a_touch_and_a_rewrite_are_heap_only_updates(sql_url: str, clock: ManualClock) -> None:
+    async with SqlSessionStorage(sql_url, clock=clock, pool_size=1) as storage:
+
+        async def updates() -> tuple[int, int]:
+            async with holding(storage, 1) as [driver]:
+                await driver.execute("SELECT pg_stat_force_next_flush()")
+                found = await driver.fetchrow(
+                    "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
+                )
+                return tuple(found)  # type: ignore[return-value]
+
+        info = await storage.write_bytes("id", INLINE)
+        updated, hot = await updates()
+        for _ in range(5):
+            clock.advance(2 * 86_400)
+            await storage.touch("id")
+            info = await storage.write_bytes("id", INLINE, if_match=info.version)
+            await storage.write_bytes("id", INLINE)
+            info = await storage.write_bytes("id", INLINE)
+        assert await updates() == (updated + 20, hot + 20)

@@ -1,0 +1,47 @@
+"""The contract, on every database through every driver, with our engine and with the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqlsessions import SessionStorage, SqlSessionStorage
+from sqlsessions.testing import ManualClock, StorageContract
+
+
+class TestInMemory(StorageContract):
+    refuses_when_closed = True
+
+    async def create_storage(self, clock: ManualClock) -> SessionStorage:
+        return SqlSessionStorage("sqlite://", clock=clock)
+
+
+class TestUrl(StorageContract):
+    refuses_when_closed = True
+
+    @pytest.fixture(autouse=True)
+    def _url(self, sql_url: str) -> None:
+        self.url = sql_url
+
+    async def create_storage(self, clock: ManualClock) -> SessionStorage:
+        return SqlSessionStorage(self.url, clock=clock)
+
+
+@pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)
+class TestEngine(TestUrl):
+    # Here the engine's connections outlive the event loops that they belong to, which is the caller's
+    # affair: see tests/sql/test_engines.py.
+    test_event_loops_one_after_the_other_work_or_say_why_not = None  # type: ignore[assignment]
+    test_event_loops_side_by_side_work_or_say_why_not = None  # type: ignore[assignment]
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _engine(self, sql_url: str) -> AsyncIterator[None]:
+        self.engine = create_async_engine(sql_url)
+        yield
+        await self.engine.dispose()
+
+    async def create_storage(self, clock: ManualClock) -> SessionStorage:
+        return SqlSessionStorage(self.engine, clock=clock)

@@ -1,0 +1,146 @@
+"""The documentation, executed.
+
+Of every page, in order and in one directory: a ``python`` block runs, a block with a title becomes the
+file of that name, and of a ``console`` block the commands run that need neither a network nor a server.
+"""
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient, Cookies
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+RUN = {"alembic", "pytest", "python", "sqlsessions"}
+SHOWN = {"curl", "export", "git", "make", "pip", "uvicorn"}  # to the reader only
+URL = "sqlite:///sessions.db"
+DATABASE = re.compile(r"(postgresql|mysql|mariadb|sqlite)(\+\w+)?:.*")
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to run a page in, with the path of the environment's own commands."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SQLSESSIONS_URL", URL)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    return tmp_path
+
+
+@by_page
+async def test_blocks_run(page: Path, directory: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for block in parsed(page):
+        if block.type != "fence":
+            continue
+        language, _, title = block.info.partition(" ")
+        if title:
+            file = directory / title.removeprefix("title=").strip('"')
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.content)
+        elif language == "python":
+            await run(block, page, namespace)
+        elif language in ("console", "bash"):
+            for line in block.content.splitlines():
+                await command(line, directory)
+        else:
+            assert language in ("text", "sql", "ini"), f"{page.name}: what is a block of {language!r}?"
+    if isinstance(app := namespace.get("app"), FastAPI):
+        await visit(app)
+
+
+async def run(block: Token, page: Path, namespace: dict[str, Any]) -> None:
+    """Run a block of Python, which may await."""
+    assert block.map
+    lines = "\n" * (block.map[0] + 1)  # so that a traceback shows the line of the page
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code = compile(lines + block.content, str(page), "exec", flags=flags, dont_inherit=True)
+    result = eval(code, namespace)  # noqa: S307
+    if inspect.iscoroutine(result):
+        await result
+
+
+async def command(line: str, directory: Path) -> None:
+    """Run a line of a console, on a database of this test."""
+    if not (words := shlex.split(line.removeprefix("$ "), comments=True)):
+        return
+    assert words[0] in RUN | SHOWN, f"is {words[0]} to be run? Say so in {Path(__file__).name}"
+    if words[0] in SHOWN:
+        return
+    if words[:2] != ["sqlsessions", "sql"]:  # which connects to nothing
+        words = [DATABASE.sub(URL, word) for word in words]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *words, cwd=directory, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, f"{line}\n{output.decode()}"
+
+
+async def visit(app: FastAPI) -> None:
+    """Use the service of the README: its sessions are private, count, and end for good."""
+    transport = ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=transport, base_url="https://service") as alice,
+        AsyncClient(transport=transport, base_url="https://service") as bob,
+    ):
+        assert (await alice.post("/visit")).status_code == 401
+        for browser, name in ((alice, "alice"), (bob, "bob")):
+            cookie = (await browser.post("/login", params={"user": name})).headers["set-cookie"]
+            assert {"HttpOnly", "Secure", "SameSite=lax"} <= set(cookie.split("; "))
+        visits = await asyncio.gather(*(alice.post("/visit") for _ in range(10)))
+        assert sorted(visit.json()["visits"] for visit in visits) == list(range(1, 11))
+        assert (await bob.post("/visit")).json() == {"user": "bob", "visits": 1}
+        left_over = dict(alice.cookies)
+        assert (await alice.post("/logout")).is_success
+        assert not alice.cookies
+        for cookies in ({}, left_over, {"session": ""}, {"session": "x" * 5000}):
+            alice.cookies = Cookies(cookies)
+            assert (await alice.post("/visit")).status_code == 401
+        assert (await bob.post("/visit")).json()["visits"] == 2
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    for token in tokens(parsed(page)):
+        target = str(token.attrs.get("href") or token.attrs.get("src") or "")
+        if not target or ":" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_relative_to(ROOT), f"{target} leaves the project"
+        assert file.exists(), f"{target} is not there"
+        if anchor:
+            assert anchor in anchors(file), f"{target}: {file.name} has no such heading"
+
+
+def parsed(page: Path) -> list[Token]:
+    return MarkdownIt().enable("table").parse(page.read_text())
+
+
+def tokens(found: list[Token]) -> list[Token]:
+    """Tokens and those within them."""
+    return [inner for token in found for inner in (token, *tokens(token.children or []))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives headings."""
+    found = parsed(page)
+    headings = (found[i + 1].content for i, token in enumerate(found) if token.type == "heading_open")
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

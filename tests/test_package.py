@@ -1,0 +1,119 @@
+"""The package as a whole: its public names, its imports, its files."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import sqlsessions
+from sqlsessions import SessionError, errors
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("sqlsessions", "migrations", "examples", "benchmarks", "tests")
+MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+PUBLIC = [
+    module.name
+    for module in pkgutil.walk_packages(sqlsessions.__path__, "sqlsessions.")
+    if "._" not in module.name and not module.name.startswith("sqlsessions.migrations")
+]
+# Written so that this file does not match itself.
+TRACES = r"/(home|root|work|Users)/\w|(extra-)?index[-_]url|PIP_(EXTRA_)?INDEX|pypi\.org/simple"
+
+
+def test_all_is_sorted_and_importable() -> None:
+    constants = [name for name in sqlsessions.__all__ if name.isupper()]
+    classes = [name for name in sqlsessions.__all__ if name[0].isupper() and not name.isupper()]
+    functions = [name for name in sqlsessions.__all__ if name[0].islower()]
+    assert sqlsessions.__all__ == [*sorted(constants), *sorted(classes), *sorted(functions)]
+    for name in sqlsessions.__all__:
+        assert getattr(sqlsessions, name) is not None
+
+
+def test_all_is_complete() -> None:
+    """What `__init__` holds besides submodules is listed, and every error and storage is there."""
+    public = {name for name, value in vars(sqlsessions).items() if not isinstance(value, ModuleType)}
+    public -= {name for name in public if name.startswith("_")} | {"Any", "TYPE_CHECKING", "import_module"}
+    public |= {error.__name__ for error in own_errors()}
+    public |= {storage.__name__ for storage in storages(sqlsessions.SessionStorage)}
+    assert public <= set(sqlsessions.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = sqlsessions.nothing
+
+
+def test_the_import_is_light() -> None:
+    code = "import sys, sqlsessions; print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-W", "error", "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "sqlsessions" in loaded
+    assert not {"sqlalchemy", "alembic", "typer", "rich", "pytest", "aiosqlite", "greenlet"} & set(loaded)
+
+
+def test_every_error_is_a_session_error() -> None:
+    assert SessionError in own_errors()
+    assert all(issubclass(error, SessionError) for error in own_errors())
+
+
+@pytest.mark.parametrize("error", [e for e in vars(errors).values() if isinstance(e, type)])
+def test_errors_can_be_copied_to_another_process(error: type[SessionError]) -> None:
+    import pickle
+
+    original = error(10, 11) if error is errors.SessionTooLarge else error("what went wrong")
+    copied = pickle.loads(pickle.dumps(original))  # noqa: S301
+    assert type(copied) is error
+    assert (str(copied), vars(copied)) == (str(original), vars(original))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_whatever_is_public_has_a_docstring(name: str) -> None:
+    loaded = importlib.import_module(name)
+    assert loaded.__doc__
+    assert not [found for found, value in described(loaded) if not inspect.getdoc(value)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 400
+
+
+def test_nothing_tells_where_it_was_made() -> None:
+    """No file of the repository names a path of somebody's machine or a package index."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "grep", "-nIE", "--untracked", TRACES]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")
+
+
+def own_errors() -> list[type[BaseException]]:
+    return [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, BaseException)]
+
+
+def storages(base: type) -> Iterator[type]:
+    """The storages that the package defines."""
+    for found in base.__subclasses__():
+        if re.match(r"sqlsessions\.(?!testing)", found.__module__):
+            yield found
+        yield from storages(found)
+
+
+def described(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The public classes, methods and functions that a module defines."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isclass(value):
+            members = [n for n, member in vars(value).items() if inspect.isfunction(member) and n[0] != "_"]
+            yield from ((f"{name}.{member}", getattr(value, member)) for member in members)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            yield name, value
