@@ -36,7 +36,7 @@ def run(directory: Path, *arguments: str) -> Outcomes:
     """Run pytest in strict mode over the broken storages; gives the outcome of each test."""
     report = directory / "report.xml"
     options = "-q -c /dev/null --noconftest -p no:cacheprovider -p no:hypothesispytest --tb=native -W error"
-    options += " --timeout=20"
+    options += " --timeout=60 -o timeout_func_only=true"
     options += " -o asyncio_mode=strict -o asyncio_default_fixture_loop_scope=function"
     command = [sys.executable, "-m", "pytest", *options.split(), f"--junitxml={report}", *arguments]
     try:
@@ -46,7 +46,7 @@ def run(directory: Path, *arguments: str) -> Outcomes:
             text=True,
             cwd=directory,
             check=False,
-            timeout=60,
+            timeout=100,
         )
         assert done.returncode in (0, 1), done.stdout + done.stderr
     except subprocess.TimeoutExpired:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -23,6 +25,11 @@ from sqlsessions import (
 )
 
 from .support import OURS, REVISION, VERSION_TABLE, execute, on, table_names
+
+
+def workers() -> list[threading.Thread]:
+    """The threads of aiosqlite."""
+    return [thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name]
 
 
 async def works(engine: AsyncEngine) -> None:
@@ -188,6 +195,15 @@ async def test_unreachable(url: str, caplog: pytest.LogCaptureFixture) -> None:
             assert caught.value.__cause__ is not None
             assert "secret" not in str(caught.value) + caplog.text
     await engine.dispose()
+    # aiosqlite does not wait for the thread of a connection of the caller's engine that failed to open.
+    for thread in workers():
+        await asyncio.to_thread(thread.join)
+
+
+async def test_a_database_that_does_not_open_leaves_no_thread_behind() -> None:
+    with pytest.raises(StorageUnavailable):
+        await schema.check("sqlite:////no/such/folder/a.db")
+    assert not workers()
 
 
 @pytest.mark.parametrize(

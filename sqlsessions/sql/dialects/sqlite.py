@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from typing import Any, ClassVar
 
+import aiosqlite
 from sqlalchemy import URL, Table, event, func
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -30,7 +32,7 @@ class SQLite(Backend):
     }
 
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
-        return {"connect_args": {"timeout": settings.busy_timeout}}
+        return {"connect_args": {"timeout": settings.busy_timeout, "async_creator_fn": connect}}
 
     def insert(self, table: Table) -> Any:
         return sqlite.insert(table)
@@ -63,6 +65,22 @@ class SQLite(Backend):
         if name == "SQLITE_ERROR":
             return next((text for text in self.codes if str(text) in str(cause)), name)
         return name
+
+
+async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a connection, or raise once its thread has ended.
+
+    aiosqlite leaves the thread of a connection that could not be opened to itself: it prints a
+    traceback if the event loop is closed first, as it is when a command fails.
+    """
+    connection = aiosqlite.connect(*arguments, **options)
+    thread = getattr(connection, "_thread", connection)  # before 0.22 the connection is the thread
+    thread.daemon = True
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def in_memory(url: URL) -> bool:
