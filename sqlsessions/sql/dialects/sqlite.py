@@ -74,7 +74,7 @@ async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     traceback if the event loop is closed first, as it is when a command fails.
     """
     connection = aiosqlite.connect(*arguments, **options)
-    thread = getattr(connection, "_thread", connection)  # before 0.22 the connection is the thread
+    thread: Any = getattr(connection, "_thread", connection)  # before 0.22 the connection is the thread
     thread.daemon = True
     try:
         return await connection
