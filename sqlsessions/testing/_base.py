@@ -79,9 +79,22 @@ class Contract:
         return sizes[size]
 
 
+class Blob(bytes):
+    """Bytes that a failed assertion shows by their number alone.
+
+    Else pytest, where the variable CI is set, takes minutes to print how two of them differ.
+    """
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    def __add__(self, other: Any) -> Blob:
+        return Blob(bytes(self) + other)
+
+
 def blob(size: int, seed: int = 0) -> bytes:
     """Pseudo-random bytes, the same for the same seed."""
-    return random.Random(seed).randbytes(size)
+    return Blob(random.Random(seed).randbytes(size))
 
 
 def provider_of(*pieces: bytes, then: BaseException | None = None) -> Provider:

@@ -79,7 +79,8 @@ async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     try:
         return await connection
     except BaseException:
-        await asyncio.to_thread(thread.join)
+        while thread.is_alive():  # for a moment
+            await asyncio.sleep(0.001)
         raise
 
 
