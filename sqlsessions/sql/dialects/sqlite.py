@@ -79,7 +79,7 @@ async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     try:
         return await connection
     except BaseException:
-        while thread.is_alive():  # for a moment
+        while thread.is_alive():  # noqa: ASYNC110 (a thread has no event to wait for)
             await asyncio.sleep(0.001)
         raise
 

@@ -1,0 +1,1 @@
+"""Sessions in web frameworks: one module each, which needs its framework installed."""
