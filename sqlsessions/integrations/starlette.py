@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import anyio.from_thread
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -32,6 +33,7 @@ __all__ = [
 
 logger = logging.getLogger("sqlsessions")
 
+GRACE = 10.0  # seconds for a last write
 _BEGINS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _BODY = b"The session storage is unavailable. Try again later."
 _TRY_AGAIN_LATER = 1013  # https://www.iana.org/assignments/websocket
@@ -201,7 +203,8 @@ class _Request:
 
     async def _finish(self) -> None:
         """Write what changed after the response began; the browser can be told no more."""
-        await self.save()
+        with anyio.move_on_after(GRACE, shield=True):  # a server may cancel what serves a closed connection
+            await self.save()
         if self.began and self.manager.set_cookie(self.session, https=self.https) is not None:
             logger.warning("a session changed after the response began, too late for its cookie to be sent")
 
