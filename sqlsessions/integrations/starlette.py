@@ -203,10 +203,11 @@ class _Request:
 
     async def _finish(self) -> None:
         """Write what changed after the response began; the browser can be told no more."""
+        known = self.session.state.id
         with anyio.move_on_after(GRACE, shield=True):  # a server may cancel what serves a closed connection
             await self.save()
-        if self.began and self.manager.set_cookie(self.session, https=self.https) is not None:
-            logger.warning("a session changed after the response began, too late for its cookie to be sent")
+        if self.began and self.session.state.id not in (known, None):
+            logger.warning("a session began, or got a new id, too late for its cookie to be sent")
 
     def _tell(self, message: Message) -> None:
         message.setdefault("headers", [])
