@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 from ..errors import StorageUnavailable
 from .database import Database
 from .dialects import Fault
-from .drivers import driver_for
-from .drivers.base import Operation, Read, Row, Write
+from .drivers.base import Driver, Operation, Read, Row, Write
 from .faults import UNKNOWN, pauses, translated
 from .lanes import Lane
 
@@ -22,11 +21,12 @@ class Batches:
 
     Args:
         database: Where the sessions are.
+        driver: Carries the batches out.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, driver: Driver[Any]) -> None:
         self._database = database
-        self._driver = driver_for(database)
+        self._driver = driver
         self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane[Read], Lane[Operation]]] = {}
 
     def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:

@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, literal, select
+from sqlalchemy import and_, delete, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
 from ..records import Record
 from .database import Database
+from .drivers.base import Chunk, Chunks, Driver
 from .models import chunks, sessions
 
 MARK = -1
@@ -48,16 +50,16 @@ class Incoming:
     """The data of a write as it comes in: in memory while it is small, staged once it is not.
 
     Args:
-        database: Where to stage.
+        staging: Where to stage.
         digest: The session that is written.
         version: The version to stage under.
         limits: How much to take, and how.
     """
 
-    def __init__(self, database: Database, digest: bytes, version: int, limits: Limits) -> None:
+    def __init__(self, staging: Staging, digest: bytes, version: int, limits: Limits) -> None:
         self.size = 0
         self.chunks = 0
-        self._database = database
+        self._staging = staging
         self._digest = digest
         self._version = version
         self._limits = limits
@@ -93,55 +95,68 @@ class Incoming:
     def discard(self) -> None:
         """Give up: delete what was staged, in the background. A purge finds what that leaves."""
         if self.chunks:
-            with suppress(StorageUnavailable):
-                self._database.spawn(partial(self._database.transaction, self._delete))
+            self._staging.discard(self._version, self._digest)
 
     async def _flush(self) -> None:
         data, self._buffer = bytes(self._buffer), bytearray()
         seq, self.chunks = self.chunks, self.chunks + 1
-        row = {"version": self._version, "id": self._digest, "seq": seq, "data": data}
+        await self._staging.stage(Chunk(self._version, self._digest, seq, data))
 
-        async def stage(connection: AsyncConnection) -> bool:
-            await connection.execute(insert(chunks), row)
+
+class Staging:
+    """Reads and writes chunks, the shortest way that the driver has.
+
+    Args:
+        database: Where they are.
+        driver: Carries out the statements.
+    """
+
+    def __init__(self, database: Database, driver: Driver[Any]) -> None:
+        self._database = database
+        self._driver = driver
+
+    async def stage(self, chunk: Chunk) -> None:
+        """Write a chunk."""
+
+        async def stage(connection: Any) -> bool:
+            await self._driver.write_chunk(connection, chunk)
             return True
 
-        async def staged(connection: AsyncConnection) -> bool | None:
-            there = select(c.seq).where(c.version == self._version, c.id == self._digest, c.seq == seq)
-            return True if (await connection.execute(there)).first() else None
+        async def staged(connection: Any) -> bool | None:
+            wanted = Chunks(chunk.version, chunk.digest, chunk.seq, chunk.seq + 1)
+            return bool(await self._driver.read_chunks(connection, wanted)) or None
 
-        await self._database.run(stage, settle=staged)
+        await self._database.run(stage, settle=staged, connected=self._driver.connected)
 
-    async def _delete(self, connection: AsyncConnection) -> None:
-        await connection.execute(delete(chunks).where(c.version == self._version, c.id == self._digest))
+    def discard(self, version: int, digest: bytes) -> None:
+        """Delete a set of chunks, in the background. A purge finds what that leaves."""
 
+        async def delete_set(connection: AsyncConnection) -> None:
+            await connection.execute(delete(chunks).where(c.version == version, c.id == digest))
 
-async def stream(database: Database, digest: bytes, record: Record) -> AsyncIterator[bytes]:
-    """The data of a chunked session, holding no connection between pieces.
+        with suppress(StorageUnavailable):
+            self._database.spawn(partial(self._database.transaction, delete_set))
 
-    Raises:
-        SessionChanged: If this version was superseded and purged meanwhile.
-        SessionCorrupt: If chunks of the session as it is are missing.
-    """
-    seq = size = 0
-    while size < record.size:
-        wanted = (
-            select(c.seq, c.data)
-            .where(c.version == record.version, c.id == digest, c.seq >= seq, c.seq < seq + CHUNKS_PER_READ)
-            .order_by(c.seq)
-        )
-        found = await database.run(partial(_fetch, statement=wanted))
-        if not found or [number for number, _ in found] != list(range(seq, seq + len(found))):
-            raise await _missing(database, digest, record)
-        seq += len(found)
-        size += sum(len(data) for _, data in found)
-        if size > record.size:
-            raise SessionCorrupt("a session has more data than it should; it cannot be read")
-        for _, data in found:
-            yield data
+    async def stream(self, digest: bytes, record: Record) -> AsyncIterator[bytes]:
+        """The data of a chunked session, holding no connection between pieces.
 
-
-async def _fetch(connection: AsyncConnection, statement: Select[int, bytes]) -> list[tuple[int, bytes]]:
-    return [(seq, data) for seq, data in await connection.execute(statement)]
+        Raises:
+            SessionChanged: If this version was superseded and purged meanwhile.
+            SessionCorrupt: If chunks of the session as it is are missing.
+        """
+        seq = size = 0
+        while size < record.size:
+            wanted = Chunks(record.version, digest, seq, seq + CHUNKS_PER_READ)
+            fetch = partial(self._driver.read_chunks, wanted=wanted)
+            found = await self._database.run(fetch, connected=self._driver.connected)
+            if not found or [number for number, _ in found] != list(range(seq, seq + len(found))):
+                raise await _missing(self._database, digest, record)
+            seq += len(found)
+            size += sum(len(data) for _, data in found)
+            if size > record.size:
+                raise SessionCorrupt("a session has more data than it should; it cannot be read")
+            for _, data in found:
+                yield data
 
 
 async def _missing(database: Database, digest: bytes, record: Record) -> SessionChanged | SessionCorrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from .engines import Engines, EventLoop
 from .faults import UNKNOWN, pauses, raise_translated
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
+Work = Callable[[Any], Awaitable[T]]
+Connected = Callable[..., AbstractAsyncContextManager[Any]]
 
 CANCEL_GRACE = 10.0  # seconds that a cancelled caller waits for its statement to end
 
@@ -26,25 +27,30 @@ CANCEL_GRACE = 10.0  # seconds that a cancelled caller waits for its statement t
 class Database(Engines):
     """Runs work on a database, for any number of event loops."""
 
-    async def run(self, work: Work[T], *, settle: Work[T | None] | None = None) -> T:
+    async def run(
+        self, work: Work[T], *, settle: Work[T | None] | None = None, connected: Connected | None = None
+    ) -> T:
         """Run work that is one statement, which commits by itself.
 
         Args:
             work: Gets a connection; may be called again if what it did was rolled back or lost.
             settle: For work that writes: called after a lost connection to find out whether the
                 work took effect, and with which result; None says that it did not.
+            connected: Gives the connections, if not `connection` does.
 
         Raises:
             SchemaOutOfDate: If the tables are not there.
             StorageUnavailable: If the database cannot be reached, or does not take the work.
         """
-        return await self._shielded(work, settle, transaction=False)
+        return await self._shielded(work, settle, connected or self.connection, transaction=False)
 
     async def transaction(self, work: Work[T], *, settle: Work[T | None] | None = None) -> T:
         """Run work in one transaction; else as `run`."""
-        return await self._shielded(work, settle, transaction=True)
+        return await self._shielded(work, settle, self.connection, transaction=True)
 
-    async def _shielded(self, work: Work[T], settle: Work[T | None] | None, *, transaction: bool) -> T:
+    async def _shielded(
+        self, work: Work[T], settle: Work[T | None] | None, open_: Connected, *, transaction: bool
+    ) -> T:
         """Do work that is never cut off in the midst of a statement.
 
         A caller that is cancelled stops waiting for a connection at once; but once the work has one,
@@ -52,9 +58,11 @@ class Database(Engines):
         """
         await self.enter()
         connected = asyncio.Event()
-        task = self.spawn(partial(self._attempts, work, settle, connected, transaction=transaction))
+        task = self.spawn(partial(self._attempts, work, settle, open_, connected, transaction=transaction))
         try:
-            return await asyncio.shield(task)
+            # Not `asyncio.shield`, which in newer Pythons reports the error of a task whose waiter left.
+            await asyncio.wait({task})
+            return task.result()
         except asyncio.CancelledError:
             if not connected.is_set():
                 task.cancel()
@@ -62,13 +70,19 @@ class Database(Engines):
             raise
 
     async def _attempts(
-        self, work: Work[T], settle: Work[T | None] | None, connected: asyncio.Event, *, transaction: bool
+        self,
+        work: Work[T],
+        settle: Work[T | None] | None,
+        open_: Connected,
+        connected: asyncio.Event,
+        *,
+        transaction: bool,
     ) -> T:
         unknown = False
         for pause in pauses():
             connected.clear()
             try:
-                async with self.connection(writes=transaction or settle is not None) as connection:
+                async with open_(writes=transaction or settle is not None) as connection:
                     connected.set()
                     if unknown and settle and (outcome := await settle(connection)) is not None:
                         return outcome

@@ -15,7 +15,7 @@ from ..records import Clock, Lifetime, Options, Record, written
 from . import transactions
 from .batches import Batches
 from .database import Database
-from .drivers.base import Delete, Row, Touch, Write
+from .drivers.base import Delete, Driver, Row, Touch, Write
 from .models import sessions
 from .statements import RECORD, Given, live_at, row
 from .transactions import Stored
@@ -36,16 +36,17 @@ class Operations:
 
     Args:
         database: Where they are.
+        driver: Carries out what is small.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
     """
 
-    def __init__(self, database: Database, clock: Clock, defaults: Lifetime) -> None:
+    def __init__(self, database: Database, driver: Driver[Any], clock: Clock, defaults: Lifetime) -> None:
         self._database = database
         self._clock = clock
         self._defaults = defaults
         self._versions = records.Versions()
-        self._batches = Batches(database)
+        self._batches = Batches(database, driver)
 
     def now(self) -> int:
         """The time."""

@@ -16,21 +16,23 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    insert,
     literal_column,
     not_,
     or_,
+    select,
     update,
 )
 
 from ..records import Options, Record
 from ..storage import DEFAULT, KEEP
 from .dialects import HOUR, Backend
-from .models import sessions
+from .models import chunks, sessions
 
 _NEVER = (1 << 63) - 1
 _NO_BUCKET = (1 << 31) - 1
 
-c = sessions.c
+c, k = sessions.c, chunks.c
 RECORD = (c.version, c.size, c.subject, c.created_at, c.updated_at, c.expires_at, c.ttl, c.ends_at)
 """The columns of a `Record`, in its order."""
 
@@ -59,6 +61,22 @@ TOUCH = (
     .values(ttl=parameter("ttl"), expires_at=parameter("expires_at"))
 )
 """Applies a touch, unless the session was written or touched since it was looked at."""
+
+
+READ_CHUNKS = (
+    select(k.seq, k.data)
+    .where(
+        k.version == bindparam("p_version", type_=k.version.type),
+        k.id == bindparam("p_id", type_=k.id.type),
+        k.seq >= bindparam("p_first", type_=k.seq.type),
+        k.seq < bindparam("p_end", type_=k.seq.type),
+    )
+    .order_by(k.seq)
+)
+"""Some chunks of a large session."""
+
+WRITE_CHUNK = insert(chunks).values({each.name: bindparam(f"p_{each.name}", type_=each.type) for each in k})
+"""Stages a chunk."""
 
 
 @dataclass(frozen=True, slots=True)

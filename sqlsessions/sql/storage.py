@@ -24,9 +24,10 @@ from ..storage import (
     SessionInfo,
     Snapshot,
 )
-from .chunks import Incoming, Limits, copy, stream
+from .chunks import Incoming, Limits, Staging, copy
 from .database import Database
 from .dialects import Settings
+from .drivers import driver_for
 from .drivers.base import Row
 from .operations import DATA, PAGE, Operations, record_of
 from .purge import purge
@@ -112,7 +113,9 @@ class SqlSessionStorage(ManagedSessionStorage):
         )
         lifetime = Lifetime.checked(ttl, max_age)
         self._database = Database(url_or_engine, settings, engine_options or {})
-        self._operations = Operations(self._database, clock, lifetime)
+        driver = driver_for(self._database)
+        self._staging = Staging(self._database, driver)
+        self._operations = Operations(self._database, driver, clock, lifetime)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -132,7 +135,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         digest = records.digest(id)
         options = Options.checked(ttl, max_age, subject, if_match)
         version = self._operations.next_version()
-        incoming = Incoming(self._database, digest, version, self._limits)
+        incoming = Incoming(self._staging, digest, version, self._limits)
         try:
             await provide(provider, incoming.add)
             await incoming.finish()
@@ -172,7 +175,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         digest = records.digest(id)
         row = await self._operations.select(digest)
         record, data = record_of(row), row[DATA]
-        source = stream(self._database, digest, record) if data is None else data
+        source = self._staging.stream(digest, record) if data is None else data
         return await consume(consumer, source, record.info(digest))
 
     async def read_bytes(self, id: str) -> bytes:
@@ -245,4 +248,4 @@ class SqlSessionStorage(ManagedSessionStorage):
         await self._database.aclose()
 
     async def _streamed(self, digest: bytes, row: Row) -> bytes:
-        return b"".join([piece async for piece in stream(self._database, digest, record_of(row))])
+        return b"".join([piece async for piece in self._staging.stream(digest, record_of(row))])

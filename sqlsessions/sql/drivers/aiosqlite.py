@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, delete, select
@@ -13,25 +13,30 @@ from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
 from ..database import Database
 from ..models import sessions
-from ..statements import INLINE, RECORD, TOUCH, Given, conditional, parameter, upsert
-from .base import Driver, Operation, Read, Row, Touch, Write
+from ..statements import (
+    INLINE,
+    READ_CHUNKS,
+    RECORD,
+    TOUCH,
+    WRITE_CHUNK,
+    Given,
+    conditional,
+    parameter,
+    upsert,
+)
+from .base import Chunk, Chunks, Driver, Operation, Read, Row, Touch, Write
 
 T = TypeVar("T")
 c = sessions.c
 
 
 class AiosqliteDriver(Driver[Any]):
-    """Batches over aiosqlite's own connections, taken from SQLAlchemy's pool.
-
-    Args:
-        database: Where they come from.
-    """
+    """Batches over aiosqlite's own connections, taken from SQLAlchemy's pool."""
 
     inline_reads = True  # the thread finishes what it began, and the next one waits for that
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._backend = database.backend
+        super().__init__(database)
         self._upsert = cache(self._upsert_statement)
         self._conditional = cache(self._conditional_statement)
 
@@ -51,6 +56,12 @@ class AiosqliteDriver(Driver[Any]):
             return [self._change(raw, change) for change in changes]
 
         return await _in_thread(connection, change, begin="BEGIN IMMEDIATE")
+
+    async def read_chunks(self, connection: Any, wanted: Chunks) -> Sequence[Row]:
+        return await _in_thread(connection, partial(_fetch, _READ_CHUNKS, wanted.values), begin=None)
+
+    async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
+        await _in_thread(connection, partial(_fetch, _WRITE_CHUNK, chunk.values), begin="BEGIN IMMEDIATE")
 
     def _change(self, raw: sqlite3.Connection, change: Operation) -> Any:
         if isinstance(change, Write):
@@ -95,6 +106,11 @@ async def _in_thread(connection: Any, work: Callable[[sqlite3.Connection], T], *
     return result
 
 
+def _fetch(statement: tuple[str, list[int]], values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
+    sql, order = statement
+    return raw.execute(sql, [values[place] for place in order]).fetchall()
+
+
 def _sql(statement: Any, names: Sequence[str]) -> tuple[str, list[int]]:
     """A statement as sqlite3 takes it, and which of the named values goes where in it."""
     compiled = statement.compile(dialect=dialect())
@@ -106,4 +122,6 @@ _SELECT = {
     for data in (False, True)
 }
 _TOUCH = _sql(TOUCH, Touch.names)
+_READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
+_WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
 _DELETE = _sql(delete(sessions).where(c.id == bindparam("p_id", type_=c.id.type), INLINE), ["id"])[0]

@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from ..database import Database
 from ..models import sessions
-from ..statements import INLINE, RECORD, Given, live_at, over, renewed
-from .base import Delete, Driver, Operation, Read, Row, Touch, Write, grouped, matched
+from ..statements import INLINE, READ_CHUNKS, RECORD, WRITE_CHUNK, Given, live_at, over, renewed
+from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, Write, grouped, matched
 
 c = sessions.c
 
@@ -22,15 +22,10 @@ TOUCHED = {"id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl,
 
 
 class AsyncpgDriver(Driver[Any]):
-    """Batches over asyncpg's own connections, taken from SQLAlchemy's pool.
-
-    Args:
-        database: Where they come from.
-    """
+    """Batches over asyncpg's own connections, taken from SQLAlchemy's pool."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._backend = database.backend
+        super().__init__(database)
         self._upsert = cache(self._upsert_statement)
         self._conditional = cache(self._conditional_statement)
 
@@ -63,6 +58,12 @@ class AsyncpgDriver(Driver[Any]):
             results.get(change.digest) if isinstance(change, Write) else change.digest in results
             for change in changes
         ]
+
+    async def read_chunks(self, connection: Any, wanted: Chunks) -> Sequence[Row]:
+        return await connection.fetch(_READ_CHUNKS, *wanted.values)  # type: ignore[no-any-return]
+
+    async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
+        await connection.fetch(_WRITE_CHUNK, *chunk.values)
 
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
         if kind is Delete:
@@ -132,6 +133,8 @@ def _touch() -> str:
 _SELECT_ONE = {data: _select(data=data, many=False) for data in (False, True)}
 _SELECT = {data: _select(data=data, many=True) for data in (False, True)}
 _TOUCH = _touch()
+_READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
+_WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
 _DELETE = _sql(
     delete(sessions).where(c.id == any_(bindparam("p_id", type_=ARRAY(c.id.type))), INLINE).returning(c.id)
 )

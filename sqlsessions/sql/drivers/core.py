@@ -10,24 +10,16 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..database import Database, in_transaction
+from ..database import in_transaction
 from ..models import sessions
-from ..statements import INLINE, RECORD, TOUCH, conditional, parameters, upsert
-from .base import Delete, Driver, Operation, Read, Row, Touch, grouped, matched
+from ..statements import INLINE, READ_CHUNKS, RECORD, TOUCH, WRITE_CHUNK, conditional, parameters, upsert
+from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, grouped, matched
 
 c = sessions.c
 
 
 class CoreDriver(Driver[AsyncConnection]):
-    """Batches over SQLAlchemy's connections.
-
-    Args:
-        database: Where they come from.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._backend = database.backend
+    """Batches over SQLAlchemy's connections."""
 
     def connected(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
@@ -43,6 +35,12 @@ class CoreDriver(Driver[AsyncConnection]):
         else:
             written = await in_transaction(self._backend, connection, partial(self._write, changes=changes))
         return [written.get(change.digest) for change in changes]
+
+    async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:
+        return (await connection.execute(READ_CHUNKS, _named(wanted))).all()
+
+    async def write_chunk(self, connection: AsyncConnection, chunk: Chunk) -> None:
+        await connection.execute(WRITE_CHUNK, _named(chunk))
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
         written: dict[bytes, Any] = {}
@@ -75,3 +73,7 @@ class CoreDriver(Driver[AsyncConnection]):
         statement = upsert(self._backend, given, absent=if_match is False)
         values = [parameters(write.row) for write in members]
         return list((await connection.execute(statement, values if len(values) > 1 else values[0])).all())
+
+
+def _named(values: Chunk | Chunks) -> dict[str, Any]:
+    return {f"p_{name}": value for name, value in zip(values.names, values.values, strict=True)}
