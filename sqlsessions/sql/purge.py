@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import ColumnElement, and_, delete, exists, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..records import first_version
@@ -35,43 +34,69 @@ async def purge(
     Returns:
         How many expired sessions were deleted.
     """
-    hour = database.backend.hour(s.expires_at)
     deleted = batches = 0
-    after: _Due | None = None
-    while max_batches is None or batches < max_batches:
-        found = await database.run(partial(_due, hour=hour, now=clock(), after=after, limit=batch_size))
-        if found:
-            work = partial(_purge_batch, hour=hour, ids=[due.id for due in found], clock=clock)
-            deleted += await database.transaction(work, settle=again)
+    bucket: int | None = None
+    while (
+        bucket := await database.run(partial(_next_bucket, after=bucket, last=clock() // HOUR))
+    ) is not None:
+        after: bytes | None = b""
+        while after is not None:
+            if max_batches is not None and batches >= max_batches:
+                return deleted
+            after, count = await _purge_range(database, clock, bucket, after, batch_size)
+            deleted += count
             batches += 1
-        if len(found) < batch_size:
-            break
-        after = found[-1]
     await _purge_chunks(database, clock, batch_size, None if max_batches is None else max_batches - batches)
     return deleted
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A session that may have expired."""
-
-    expires_bucket: int
-    id: bytes
-
-
-async def _due(
-    connection: AsyncConnection, hour: ColumnElement[int | None], now: int, after: _Due | None, limit: int
-) -> list[_Due]:
-    due = and_(
-        s.expires_bucket <= now // HOUR,
-        # The bucket is a lower bound: look only at rows that are to be deleted or moved up.
-        or_(s.expires_at.is_(None), s.expires_at <= now, hour > s.expires_bucket),
-    )
+async def _next_bucket(connection: AsyncConnection, after: int | None, last: int) -> int | None:
+    """The first bucket after another that may hold sessions that have expired."""
+    wanted = select(func.min(s.expires_bucket)).where(s.expires_bucket <= last)
     if after is not None:
-        later = and_(s.expires_bucket == after.expires_bucket, s.id > after.id)
-        due = and_(due, or_(s.expires_bucket > after.expires_bucket, later))
-    wanted = select(s.expires_bucket, s.id).where(due).order_by(s.expires_bucket, s.id).limit(limit)
-    return [_Due(*found) for found in await connection.execute(wanted)]
+        wanted = wanted.where(s.expires_bucket > after)
+    first: int | None = (await connection.execute(wanted)).scalar()
+    return first
+
+
+async def _purge_range(
+    database: Database, clock: Callable[[], int], bucket: int, after: bytes, size: int
+) -> tuple[bytes | None, int]:
+    """Delete what has expired among some sessions of a bucket, without fetching them.
+
+    Returns:
+        The last of them, None if it was the bucket's last; and how many were deleted.
+    """
+    here = and_(s.expires_bucket == bucket, s.id > after)
+
+    async def find_end(connection: AsyncConnection) -> bytes | None:
+        return (
+            await connection.execute(select(s.id).where(here).order_by(s.id).offset(size - 1).limit(1))
+        ).scalar()
+
+    end = await database.run(find_end)
+    if end is not None:
+        here = and_(here, s.id <= end)
+
+    async def delete_plain(connection: AsyncConnection) -> int:
+        # In the order of the index, and so of ids, as batches of writes lock them.
+        plain = and_(here, s.expires_at <= clock(), s.data.is_not(None))
+        return (await connection.execute(delete(sessions).where(plain))).rowcount
+
+    deleted = await database.run(delete_plain, settle=again)
+    if deleted == size:
+        return end, deleted
+    # What is left there has chunks, lives on in this hour, or lives longer than its bucket says.
+    hour = database.backend.hour(s.expires_at)
+
+    async def find_others(connection: AsyncConnection) -> list[bytes]:
+        due = or_(s.expires_at.is_(None), s.expires_at <= clock(), hour > s.expires_bucket)
+        return list((await connection.execute(select(s.id).where(here, due))).scalars())
+
+    if others := await database.run(find_others):
+        work = partial(_purge_batch, hour=hour, ids=others, clock=clock)
+        deleted += await database.transaction(work, settle=again)
+    return end, deleted
 
 
 async def _purge_batch(
