@@ -10,7 +10,7 @@ from ..errors import StorageUnavailable
 from .database import Database
 from .dialects import Fault
 from .drivers.base import Driver, Operation, Read, Row, Write
-from .faults import UNKNOWN, pauses, translated
+from .faults import UNKNOWN, pauses, raise_translated, translated
 from .lanes import Lane
 
 T = TypeVar("T")
@@ -50,13 +50,28 @@ class Batches:
             del self._lanes[closed]
         if loop not in self._lanes:
             spawn = self._database.spawn
+            # SQLite runs in a thread of this process: two batches at once would wait for each other.
             slots = 1 if self._database.backend.serial else 2
-            inline = self._driver.inline_reads
+            alone = self._read_alone if self._driver.inline_reads else None
             self._lanes[loop] = (
-                Lane(self._run_reads, slots=2, ordered=False, spawn=spawn, inline=inline),
+                Lane(self._run_reads, slots=slots, ordered=False, spawn=spawn, alone=alone),
                 Lane(self._run_changes, slots=slots, ordered=True, spawn=spawn),
             )
         return await submit(self._lanes[loop])
+
+    async def _read_alone(self, read: Read) -> Row | None:
+        """The most common operation with the least ado; the long way mends what goes wrong."""
+        connected = False
+        try:
+            async with self._driver.connected(writes=False) as connection:
+                connected = True
+                [row] = await self._driver.read(connection, (read,))
+        except Exception as error:  # noqa: BLE001 (the long way meets it again, if it is to stay)
+            if not connected:
+                raise_translated(self._database.backend, error)
+            await self._run_reads((read,))
+            row = await read.future
+        return row
 
     async def _run_reads(self, reads: Sequence[Read]) -> None:
         await self._run(reads, writes=False)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.pool import PoolProxiedConnection, StaticPool
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import SessionError, StorageUnavailable
@@ -126,40 +126,77 @@ class Database(Engines):
         finally:
             await connection.close()
 
-    @asynccontextmanager
-    async def driver_connection(self, *, writes: bool) -> AsyncIterator[Any]:
+    def driver_connection(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         """The driver's own connection out of the pool, in no transaction.
 
         One of our own engine's stays with its event loop afterwards, ready for the next batch, as long
         as nobody waits for it.
         """
-        async with self._turn(writes=writes) as here:
-            pooled = here.parked.pop() if here.parked else await _from_pool(here)
-            while self.backend.closed(pooled.driver_connection):  # since it was last used
-                await greenlet_spawn(pooled.invalidate)
-                await greenlet_spawn(pooled.close)
-                pooled = await _from_pool(here)
-            try:
-                yield pooled.driver_connection
-            except BaseException as error:
-                cut_off = not isinstance(error, Exception) and not self.backend.serial
-                if cut_off or self.backend.fault(error) is Fault.LOST:
-                    await greenlet_spawn(pooled.invalidate)
-                await greenlet_spawn(pooled.close)
-                raise
-            if self._theirs is None and here.may_park():
-                here.parked.append(pooled)
-            else:
-                await greenlet_spawn(pooled.close)
+        return _DriverConnection(self, self._here(), writes=writes)
 
     @asynccontextmanager
     async def _turn(self, *, writes: bool) -> AsyncIterator[EventLoop]:
         here = self._here()
-        if isinstance(here.engine.pool, StaticPool) or (writes and self.backend.serial):
+        if self.one_at_a_time(here, writes=writes):
             async with here.writing:
                 yield here
         else:
             yield here
+
+    def one_at_a_time(self, here: EventLoop, *, writes: bool) -> bool:
+        """Whether whoever wants a connection has to wait for the others."""
+        return here.one_connection or (writes and self.backend.serial)
+
+    @property
+    def may_park(self) -> bool:
+        """Whether connections may stay with their event loop: not those of the caller's engine."""
+        return self._theirs is None
+
+
+class _DriverConnection(AbstractAsyncContextManager[Any]):
+    """See `Database.driver_connection`; a class, since every operation goes through here."""
+
+    __slots__ = ("_database", "_here", "_locked", "_pooled", "_writes")
+
+    def __init__(self, database: Database, here: EventLoop, *, writes: bool) -> None:
+        self._database = database
+        self._here = here
+        self._writes = writes
+
+    async def __aenter__(self) -> Any:
+        here, database = self._here, self._database
+        self._locked = database.one_at_a_time(here, writes=self._writes)
+        if self._locked:
+            await here.writing.acquire()
+        try:
+            pooled = here.parked.pop() if here.parked else await _from_pool(here)
+            while database.backend.closed(pooled.driver_connection):  # since it was last used
+                await greenlet_spawn(pooled.invalidate)
+                await greenlet_spawn(pooled.close)
+                pooled = await _from_pool(here)
+        except BaseException:
+            self._release()
+            raise
+        self._pooled = pooled
+        return pooled.driver_connection
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        here, database, pooled = self._here, self._database, self._pooled
+        try:
+            if error is None and database.may_park and here.may_park():
+                here.parked.append(pooled)
+                return
+            if error is not None:
+                cut_off = not isinstance(error, Exception) and not database.backend.serial
+                if cut_off or database.backend.fault(error) is Fault.LOST:
+                    await greenlet_spawn(pooled.invalidate)
+            await greenlet_spawn(pooled.close)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._locked:
+            self._here.writing.release()
 
 
 async def _from_pool(here: EventLoop) -> PoolProxiedConnection:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import (
     AsyncAdaptedQueuePool,
     NullPool,
+    Pool,
     PoolProxiedConnection,
     QueuePool,
     StaticPool,
@@ -39,6 +40,9 @@ class EventLoop:
         guard: Closes our engine when the event loop is shut down.
         parked: Pooled connections that batches keep at hand.
         waiting: How many others want a connection.
+        pool: The engine's.
+        most_parked: How many connections may be kept at hand.
+        one_connection: Whether it is one connection for everybody.
     """
 
     engine: AsyncEngine
@@ -48,15 +52,23 @@ class EventLoop:
     guard: AsyncGenerator[None] | None = None
     parked: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
+    pool: Pool = field(init=False)
+    one_connection: bool = field(init=False)
+    most_parked: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at the pool."""
+        self.pool = self.engine.sync_engine.pool
+        self.one_connection = isinstance(self.pool, StaticPool)
+        self.most_parked = self.pool.size() - 2 if isinstance(self.pool, QueuePool) else 0
 
     def may_park(self) -> bool:
         """Whether nobody waits for a connection, and two would be left for others."""
-        pool = self.engine.sync_engine.pool
-        return not self.waiting and isinstance(pool, QueuePool) and len(self.parked) + 2 < pool.size()
+        return not self.waiting and len(self.parked) < self.most_parked
 
     async def unpark(self, *, every: bool = False) -> None:
         """Give parked connections back to the pool: one if it has none idle, or every one."""
-        pool = self.engine.sync_engine.pool
+        pool = self.pool
         while self.parked and (every or not (isinstance(pool, QueuePool) and pool.checkedin())):
             await greenlet_spawn(self.parked.pop().close)
             if not every:

@@ -28,8 +28,8 @@ class Lane(Generic[O]):
         run: Runs a batch and answers each of its operations; never raises.
         slots: How many batches may be under way at the same time.
         ordered: Whether operations on one session must not overlap.
-        inline: Whether a lone operation may run in the caller's own task: only if cancelling that does
-            no harm.
+        alone: Carries out a lone operation in the caller's own task, if that is safe: cancelling it must
+            do no harm.
         spawn: Starts a task that outlives its caller.
     """
 
@@ -40,13 +40,13 @@ class Lane(Generic[O]):
         slots: int,
         ordered: bool,
         spawn: Spawn,
-        inline: bool = False,
+        alone: Callable[[O], Awaitable[Any]] | None = None,
     ) -> None:
         self._run = run
         self._slots = slots
         self._ordered = ordered
         self._spawn = spawn
-        self._inline = inline
+        self._alone = alone
         self._queue: deque[O] = deque()
         self._room = asyncio.Condition()
         self._crowded = 0
@@ -59,8 +59,8 @@ class Lane(Generic[O]):
         A caller that is cancelled takes its operation back if it waits, and waits for its end if it is
         under way: nothing of it takes effect after the call.
         """
-        if self._inline and not self._workers and not self._queue:
-            return await self._run_inline(operation)
+        if self._alone and not self._workers and not self._queue:
+            return await self._run_alone(operation, self._alone)
         if len(self._queue) >= MAX_QUEUE:
             await self._wait_for_room()
         self._queue.append(operation)
@@ -82,17 +82,16 @@ class Lane(Generic[O]):
         finally:
             self._crowded -= 1
 
-    async def _run_inline(self, operation: O) -> Any:
+    async def _run_alone(self, operation: O, alone: Callable[[O], Awaitable[Any]]) -> Any:
         """Carry out a lone operation in the caller's own task, which saves two turns of the loop."""
         self._workers += 1
         try:
-            await self._run([operation])
+            return await alone(operation)
         finally:
             self._workers -= 1
             if self._queue and not self._workers:
                 self._workers += 1
                 self._spawn(self._work)
-        return operation.future.result()
 
     async def _work(self) -> None:
         try:

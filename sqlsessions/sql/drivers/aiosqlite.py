@@ -44,12 +44,16 @@ class AiosqliteDriver(Driver[Any]):
         return self._database.driver_connection(writes=writes)
 
     async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
+        if len(reads) == 1:
+            [read] = reads
+            return [await _in_thread(connection, partial(_one, read), begin=None)]
+
         def select(raw: sqlite3.Connection) -> list[Row | None]:
             execute = raw.execute
             return [execute(_SELECT[read.data], (read.digest,)).fetchone() for read in reads]
 
         # In a transaction, the lock that a reader takes on the file is taken once for all.
-        return await _in_thread(connection, select, begin="BEGIN" if len(reads) > 1 else None)
+        return await _in_thread(connection, select, begin="BEGIN")
 
     async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
         def change(raw: sqlite3.Connection) -> list[Any]:
@@ -104,6 +108,11 @@ async def _in_thread(connection: Any, work: Callable[[sqlite3.Connection], T], *
 
     result: T = await connection._execute(run)  # noqa: SLF001 (the way into the thread)
     return result
+
+
+def _one(read: Read, raw: sqlite3.Connection) -> Row | None:
+    row: Row | None = raw.execute(_SELECT[read.data], (read.digest,)).fetchone()
+    return row
 
 
 def _fetch(statement: tuple[str, list[int]], values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
