@@ -1,0 +1,141 @@
+"""Sessions for FastAPI: Starlette's middleware, dependencies, and sessions as typed models."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Depends
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import HTTPConnection
+
+from ..errors import InvalidArgument
+from .starlette import (
+    Session,
+    SessionMiddleware,
+    end_other_sessions,
+    end_session,
+    list_sessions,
+    load,
+    save,
+)
+
+__all__ = [
+    "CurrentSession",
+    "Session",
+    "SessionMiddleware",
+    "SessionModel",
+    "end_other_sessions",
+    "end_session",
+    "get_session",
+    "list_sessions",
+    "load",
+    "save",
+]
+
+M = TypeVar("M")
+logger = logging.getLogger("sqlsessions")
+
+
+async def get_session(connection: HTTPConnection) -> Session:
+    """A dependency: the session of a request or WebSocket, loaded.
+
+    Raises:
+        StorageUnavailable: If it cannot be read.
+    """
+    session = await load(connection)
+    session.mark_accessed()
+    return session
+
+
+CurrentSession = Annotated[Session, Depends(get_session)]
+"""For parameters: ``async def page(session: CurrentSession)``."""
+
+
+class SessionModel(Generic[M]):
+    """A dependency that gives part of a session as a model, and writes back what changed in it.
+
+    ``Annotated[Cart, Depends(SessionModel(Cart))]`` gives a ``Cart``; change it, and the session has
+    the change when the response begins. Data that the model does not accept is taken for none, with
+    a warning.
+
+    Args:
+        model: A pydantic model, a dataclass or a msgspec Struct, whose fields all have defaults.
+        key: Where in the session its data is. The name of the model unless set.
+
+    Raises:
+        InvalidArgument: If the model cannot be made without arguments.
+    """
+
+    def __init__(self, model: type[M], key: str | None = None) -> None:
+        self.model = model
+        self.key = model.__name__ if key is None else key
+        self._codec: _Codec = _Struct(model) if hasattr(model, "__struct_fields__") else _Pydantic(model)
+        try:
+            model()
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"every field of {model.__name__} needs a default: a new session has no data"
+            ) from error
+
+    async def __call__(self, connection: HTTPConnection) -> M:
+        """The model of a request or WebSocket."""
+        session = await get_session(connection)
+        value: M = self.model()
+        if self.key in session:
+            try:
+                value = self._codec.load(session[self.key])
+            except ValueError:
+                logger.warning("a session's data is no %s and is taken for none", self.model.__name__)
+        before = self._codec.dump(value)
+
+        def changed() -> dict[str, Any]:
+            after = self._codec.dump(value)
+            return {} if after == before else {self.key: after}
+
+        session.state.sources.append(changed)
+        return value
+
+
+class _Codec:
+    """Turns a model into what JSON can hold and back."""
+
+    def load(self, data: Any) -> Any:
+        """The model.
+
+        Raises:
+            ValueError: If it does not accept the data.
+        """
+        raise NotImplementedError
+
+    def dump(self, value: Any) -> Any:
+        """Its data."""
+        raise NotImplementedError
+
+
+class _Pydantic(_Codec):
+    def __init__(self, model: type[Any]) -> None:
+        self._adapter: TypeAdapter[Any] = TypeAdapter(model)
+
+    def load(self, data: Any) -> Any:
+        try:
+            return self._adapter.validate_python(data)
+        except ValidationError as error:
+            raise ValueError(len(error.errors())) from None  # its text quotes the data
+
+    def dump(self, value: Any) -> Any:
+        return self._adapter.dump_python(value, mode="json")
+
+
+class _Struct(_Codec):
+    def __init__(self, model: type[Any]) -> None:
+        import msgspec  # noqa: PLC0415 (whoever has such a model has it)
+
+        self._model = model
+        self._msgspec = msgspec
+
+    def load(self, data: Any) -> Any:
+        return self._msgspec.convert(data, self._model)
+
+    def dump(self, value: Any) -> Any:
+        return self._msgspec.to_builtins(value)

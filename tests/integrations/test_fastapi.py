@@ -1,0 +1,100 @@
+"""FastAPI's dependencies and typed sessions."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.testclient import TestClient
+from httpx import ASGITransport, AsyncClient
+from pydantic import BaseModel
+
+from sqlsessions import InvalidArgument, SqlSessionStorage
+from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware, SessionModel
+
+from .support import Spy
+
+
+class Cart(BaseModel):
+    items: list[str] = []
+    coupon: str | None = None
+
+
+@dataclasses.dataclass
+class Plain:
+    items: list[str] = dataclasses.field(default_factory=list)
+
+
+class Struct(msgspec.Struct):
+    items: list[str] = msgspec.field(default_factory=list)
+
+
+def app_of(storage: Any, model: type[Any] = Cart) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, storage=storage)
+    dependency = Depends(SessionModel(model, key="cart"))
+
+    @app.get("/add/{item}")
+    async def add(item: str, cart: Any = dependency) -> list[str]:
+        cart.items.append(item)
+        return list(cart.items)
+
+    @app.get("/look")
+    async def look(cart: Any = dependency) -> list[str]:
+        return list(cart.items)
+
+    @app.get("/raw")
+    async def raw(session: CurrentSession) -> dict[str, Any]:
+        return dict(session)
+
+    @app.get("/spoil")
+    def spoil(session: CurrentSession) -> None:
+        session["cart"] = {"items": 7}
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket, cart: Any = dependency) -> None:
+        await websocket.accept()
+        await websocket.send_json(cart.items)
+        cart.items.append("by socket")
+        await websocket.close()
+
+    return app
+
+
+@pytest.mark.parametrize("model", [Cart, Plain, Struct])
+async def test_a_model_is_kept_and_written_if_it_changed(
+    storage: Spy, model: type[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = ASGITransport(app_of(storage, model))
+    async with AsyncClient(transport=transport, base_url="https://service.test") as client:
+        assert (await client.get("/look")).json() == []
+        assert storage.calls == []
+        await client.get("/add/apple")
+        assert (await client.get("/add/pear")).json() == ["apple", "pear"]
+        storage.calls.clear()
+        assert (await client.get("/look")).json() == ["apple", "pear"]
+        assert storage.calls == ["read"]
+        assert (await client.get("/raw")).json()["cart"]["items"] == ["apple", "pear"]
+        await client.get("/spoil")
+        assert (await client.get("/look")).json() == []
+        assert "taken for none" in caplog.text
+        assert (await client.get("/add/plum")).json() == ["plum"]
+
+
+def test_a_websocket(url: str) -> None:
+    client = TestClient(app_of(SqlSessionStorage(url)))
+    client.get("/add/apple")
+    with client.websocket_connect("/socket") as socket:
+        assert socket.receive_json() == ["apple"]
+    assert client.get("/look").json() == ["apple", "by socket"]
+
+
+def test_a_model_that_needs_arguments_is_refused() -> None:
+    class Strict(BaseModel):
+        name: str
+
+    with pytest.raises(InvalidArgument, match="default"):
+        SessionModel(Strict)
