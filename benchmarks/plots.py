@@ -155,6 +155,22 @@ def _streaming(results: Results) -> Any:
     return figure
 
 
+def _web(results: Results) -> Any:
+    if not results["rows"]:
+        return None
+    figure, axis = plt.subplots(figsize=(7.5, 2.6))
+    names = [row["name"] for row in results["rows"]][::-1]
+    values = [median(row["rates"]) for row in results["rows"]][::-1]
+    axis.barh(names, values, color=[OURS if name.startswith("sqlsessions") else THEIRS for name in names])
+    axis.margins(x=0.12)
+    for place, value in enumerate(values):
+        axis.text(value, place, f" {value:,.0f}", va="center", fontsize=9)
+    axis.set_xticks([])
+    axis.spines["bottom"].set_visible(False)
+    axis.set_title("A Starlette app that reads its session: requests per second")
+    return figure
+
+
 def _growth(results: Results) -> Any:
     if not results["sizes"]:
         return None
@@ -201,6 +217,7 @@ CHARTS: dict[str, tuple[str, Callable[[Results], Any]]] = {
     ),
     "cpu": ("throughput", _cpu),
     "streaming": ("streaming", _streaming),
+    "web": ("web", _web),
     "growth": ("growth", _growth),
     "purge": ("growth", _purge),
 }

@@ -93,6 +93,13 @@ def _streaming(results: Results) -> Iterator[str]:
     yield table(["", "ours", "by hand", "by hand, one transaction"], rows)
 
 
+def _web(results: Results) -> Iterator[str]:
+    yield "## A Starlette app"
+    yield "Under uvicorn, one process, 32 connections by wrk, 200 sessions in turn; each request reads its own."
+    rows = [[row["name"], f"{median(row['rates']):,.0f}"] for row in results["rows"]]
+    yield table(["", "requests per second"], rows)
+
+
 def _memory(results: Results) -> Iterator[str]:
     yield "## Memory"
     yield "Growth of the peak resident size while all callers write at once, their tasks included."
@@ -149,6 +156,7 @@ SECTIONS = {
     "throughput": _throughput,
     "cache": _cache,
     "streaming": _streaming,
+    "web": _web,
     "memory": _memory,
     "postgres": _postgres,
     "growth": _growth,

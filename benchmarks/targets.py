@@ -111,6 +111,16 @@ def streaming(results: Results) -> Iterator[Target]:
         yield _rounds(f"streaming {row['size']} MiB, {row['op']}, against {row['against']}", found, 0.8)
 
 
+def web(results: Results) -> Iterator[Target]:
+    """Requests against those of the same app with other sessions."""
+    rates = {row["name"]: row["rates"] for row in results["rows"]}
+    for ours in ("sqlsessions, SQLite", "sqlsessions, PostgreSQL"):
+        for theirs, bound in (("Starlette's cookie", 0.6), ("starsessions, Redis", 1.3)):
+            if ours in rates and theirs in rates:
+                found = [mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True)]
+                yield _rounds(f"Starlette app, {ours}, against {theirs}", found, bound)
+
+
 def memory(results: Results) -> Iterator[Target]:
     """Peak memory growth."""
     for row in results["rows"]:
@@ -145,6 +155,7 @@ EXTRACT: dict[str, Callable[[Results], Iterator[Target]]] = {
     "throughput": throughput,
     "cache": cache,
     "streaming": streaming,
+    "web": web,
     "memory": memory,
     "postgres": postgres,
     "growth": growth,

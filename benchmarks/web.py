@@ -1,0 +1,121 @@
+"""Requests per second of a Starlette app under uvicorn: our sessions, the cookie's, starsessions', none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from .scratch import Unavailable, database
+from .worker import run, say
+
+SIDES = {  # name: side, the server that it needs
+    "no sessions": ("none", None),
+    "Starlette's cookie": ("cookie", None),
+    "sqlsessions, SQLite": ("ours", "sqlite"),
+    "sqlsessions, PostgreSQL": ("ours", "postgresql"),
+    "starsessions, Redis": ("starsessions", "redis"),
+}
+SESSIONS = 200
+CONNECTIONS = 32
+SCRIPT = """cookies = {{ {} }}
+number = 0
+request = function()
+  number = number % #cookies + 1
+  return wrk.format("GET", "/", {{ Cookie = cookies[number] }})
+end
+"""
+
+
+def collect(*, rounds: int, quick: bool, servers: Sequence[str]) -> dict[str, Any]:
+    """Measure, if wrk and uvicorn are there."""
+    if (wrk := shutil.which("wrk")) is None:
+        return {"rows": [], "skipped": {"Starlette app": "wrk is not installed"}}
+    result: dict[str, Any] = run(
+        "web", rounds=rounds, seconds=1 if quick else 5, servers=list(servers), wrk=wrk
+    )
+    return result
+
+
+async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -> dict[str, Any]:
+    """Ask every side in turn, round after round, with the cookies of many sessions."""
+    rates: dict[str, list[float]] = {}
+    skipped: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        commands: dict[str, list[str]] = {}
+        for name, (side, server) in SIDES.items():
+            try:
+                if server is not None and server not in servers:
+                    raise Unavailable("not asked for")
+                url = await stack.enter_async_context(database(server)) if server else ""
+                port = await stack.enter_async_context(_serving(side, url))
+            except (Unavailable, ImportError) as error:
+                skipped[f"Starlette app, {name}"] = str(error)
+                continue
+            script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cookies.lua"
+            cookies = [await _login(port) for _ in range(SESSIONS)]
+            script.write_text(SCRIPT.format(", ".join(f'"{cookie}"' for cookie in cookies)))
+            commands[name] = [
+                wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/",
+            ]  # fmt: skip
+        for number in range(rounds + 1):  # the first warms up
+            for name, command in commands.items():
+                rate = await _asked(command)
+                if number:
+                    rates.setdefault(name, []).append(rate)
+            say("web: " + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items()))
+    return {"rows": [{"name": name, "rates": found} for name, found in rates.items()], "skipped": skipped}
+
+
+@asynccontextmanager
+async def _serving(side: str, url: str) -> AsyncIterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "uvicorn", "--factory", "benchmarks.web_apps:create_app", f"--port={port}",
+        "--no-access-log", "--log-level=error", env=os.environ | {"SIDE": side, "URL": url},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while not await _answers(port):
+                await asyncio.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def _login(port: int) -> str:
+    """The cookie of a new session; of an app without sessions, one that it does not look at."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    found = re.search(r"(?i)^set-cookie: ([^;\r]*)", answer, re.MULTILINE)
+    return found[1] if found else "session=none"
+
+
+async def _asked(command: Sequence[str]) -> float:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output = (await process.communicate())[0].decode()
+    if "Non-2xx" in output or (found := re.search(r"Requests/sec:\s+([\d.]+)", output)) is None:
+        raise RuntimeError(f"wrk: {output}")
+    return float(found[1])

@@ -1,0 +1,65 @@
+"""The same Starlette app with one kind of session or another, for uvicorn: SIDE and URL say which.
+
+``/login`` begins a session, and ``/`` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+AGE = 14 * 24 * 60 * 60
+
+
+def create_app() -> Starlette:
+    """The app that the environment asks for."""
+    side, url = os.environ["SIDE"], os.environ["URL"]
+    return Starlette(
+        routes=[Route("/", _nothing if side == "none" else _read), Route("/login", _login)],
+        middleware=[] if side == "none" else SIDES[side](url),
+    )
+
+
+async def _nothing(_request: Request) -> Response:
+    return PlainTextResponse("ann")
+
+
+async def _read(request: Request) -> Response:
+    return PlainTextResponse(request.session["user"])
+
+
+async def _login(request: Request) -> Response:
+    request.session.update({"user": "ann", "items": ["x" * 20 for _ in range(10)]})
+    return PlainTextResponse("in")
+
+
+def _ours(url: str) -> list[Any]:
+    from sqlsessions import SqlSessionStorage
+    from sqlsessions.integrations.starlette import SessionMiddleware
+
+    return [Middleware(SessionMiddleware, storage=SqlSessionStorage(url))]
+
+
+def _cookie(_url: str) -> list[Any]:
+    from starlette.middleware.sessions import SessionMiddleware
+
+    return [Middleware(SessionMiddleware, secret_key="a secret of some length")]
+
+
+def _starsessions(url: str) -> list[Any]:
+    from redis.asyncio import Redis
+    from starsessions import SessionAutoloadMiddleware, SessionMiddleware
+    from starsessions.stores.redis import RedisStore
+
+    store = RedisStore(connection=Redis.from_url(url), prefix="sqlsessions-benchmark.")
+    session = Middleware(SessionMiddleware, store=store, lifetime=AGE, cookie_https_only=False)
+    return [session, Middleware(SessionAutoloadMiddleware)]
+
+
+SIDES = {"ours": _ours, "cookie": _cookie, "starsessions": _starsessions}
