@@ -134,7 +134,7 @@ class SessionManager:
             else:
                 await self._update(session)
         elif dict.__len__(session) or session.subject_changed:
-            await self._create(session)
+            await self.create(session)
         elif state.stale:
             # Unless another answer just gave the browser the cookie of the same session.
             rotated = state.presented and self._rotations.successor(digest(state.presented))
@@ -198,7 +198,12 @@ class SessionManager:
                 return await self.storage.invalidate_key(key)
         return False
 
-    async def _create(self, session: Session) -> None:
+    async def create(self, session: Session) -> None:
+        """Store a new session, even an empty one.
+
+        Raises:
+            StorageUnavailable: If it could not be stored.
+        """
         state = session.state
         id, payload = new_session_id(), self._payloads.sealed(session.plain(), state)
         session.info = await self._write(session, id, payload, if_match=0)

@@ -1,0 +1,330 @@
+"""Sessions for Django: ``SESSION_ENGINE = "sqlsessions.integrations.django"``."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils import timezone
+from django.utils.asyncio import async_unsafe
+from django.utils.module_loading import import_string
+
+from ..errors import InvalidArgument, InvalidArgumentType
+from ..records import MAX_DURATION
+from ..sql import SqlSessionStorage
+from ..storage import ManagedSessionStorage, SessionInfo, new_session_id
+from ._cookies import Cookie, presented
+from ._manager import SessionManager
+from ._payloads import Payloads
+from ._portal import run
+from ._session import Session
+
+__all__ = ["SessionStore", "storage"]
+
+USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, not to be imported before the apps are loaded
+JSON = "django.contrib.sessions.serializers.JSONSerializer"
+SHORTEST = 1e-6  # seconds: a session that is stored with an expiry in the past ends at once
+
+
+class _Engine(NamedTuple):
+    manager: SessionManager
+    payloads: Payloads
+
+
+class _Configured:
+    """What the settings ask for, made when first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engine: _Engine | None = None
+
+    def __call__(self) -> _Engine:
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._made()
+            return self._engine
+
+    def changed(self, *, setting: str, **_: Any) -> None:
+        """Start afresh when a test overrides a setting."""
+        if setting in ("SQLSESSIONS", "SESSION_SERIALIZER"):
+            self._engine = None
+
+    def _made(self) -> _Engine:
+        chosen = settings.SESSION_SERIALIZER
+        serializer = None if chosen == JSON else import_string(chosen)()
+        try:
+            made = _storage(getattr(settings, "SQLSESSIONS", None))
+            # Django's middleware writes the cookie, and its settings say when a session ends.
+            manager = SessionManager(
+                made, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
+            )
+            return _Engine(manager, Payloads(serializer))
+        except (InvalidArgument, InvalidArgumentType) as error:
+            raise ImproperlyConfigured(f"the setting SQLSESSIONS: {error}") from error
+
+
+def _storage(setting: Any) -> ManagedSessionStorage:
+    if not isinstance(setting, Mapping) or ("url" in setting) == ("storage" in setting):
+        raise InvalidArgument("it must be a dict that has either 'url' or 'storage'")
+    options = dict(setting)
+    if "storage" in options:
+        made = options.pop("storage")
+        if options:
+            raise InvalidArgument("beside 'storage' there is no other key: give the storage its arguments")
+        made = import_string(made) if isinstance(made, str) else made
+        return made() if callable(made) else made  # type: ignore[no-any-return]
+    if "ttl" in options:
+        raise InvalidArgument("'ttl' is Django's own setting SESSION_COOKIE_AGE")
+    known = [*inspect.signature(SqlSessionStorage).parameters][1:]
+    known.remove("ttl")
+    if unknown := sorted(str(name) for name in options.keys() - {"url", *known}):
+        raise InvalidArgument(f"there is no key {unknown[0]!r}; beside 'url' there are {', '.join(known)}")
+    return SqlSessionStorage(options.pop("url"), **options)
+
+
+_configured = _Configured()
+setting_changed.connect(_configured.changed)
+
+
+def storage() -> ManagedSessionStorage:
+    """The storage that the settings ask for, such as to `revoke` the sessions of a user.
+
+    Raises:
+        ImproperlyConfigured: If they are wrong.
+    """
+    return _configured().manager.storage
+
+
+def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
+    """The method without its ``a``, for code that cannot await."""
+
+    @wraps(method)
+    def waiting(self: Any, *arguments: Any, **options: Any) -> Any:
+        return run(getattr(self, method.__name__)(*arguments, **options))
+
+    waiting.__name__ = method.__name__.removeprefix("a")
+    return async_unsafe(
+        f"session.{waiting.__name__} would block the event loop: await session.{method.__name__}, and to "
+        "look at the session await session.aget and its like - or use a thread or sync_to_async."
+    )(waiting)
+
+
+class SessionStore(SessionBase):  # type: ignore[misc]
+    """A request's session, with the methods of Django's own backends.
+
+    What differs: two requests that change different keys at once both keep their changes, a change
+    within a value is saved without ``modified = True``, and `cycle_key` moves the session in one step.
+    Whom ``django.contrib.auth`` logs in is the subject of the session in the storage.
+
+    Methods that block run on an event loop in the background, which all threads share; their twins
+    with an ``a`` run on the caller's own.
+
+    Args:
+        session_key: The id that the request came with.
+
+    Raises:
+        ImproperlyConfigured: If the settings are wrong.
+    """
+
+    _session_key: str | None
+
+    def __init__(self, session_key: str | None = None) -> None:
+        self._manager, self._payloads = _configured()
+        self._stored: Session | None = None
+        self._modified = self._watched = False
+        super().__init__(session_key)
+
+    @property
+    def modified(self) -> bool:
+        """Whether the session is to be saved: it was assigned to, or a value within it changed."""
+        if self._modified or not self._watched or self._stored is None:
+            return bool(self._modified)
+        state = self._stored.state
+        return not self._payloads.same(self._payloads.sealed(self._session_cache, state), state.raw)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        if self._modified and not value:
+            self._watched = False  # who takes it back means it
+        self._modified = value
+
+    async def aload(self) -> dict[str, Any]:
+        """The data. If the session is gone there is none, and its key is not used again.
+
+        Raises:
+            StorageUnavailable: If it cannot be read.
+        """
+        self._stored = None
+        stored = await self._read()
+        if stored.info is None:
+            self._session_key = None
+            return {}
+        self._stored, self._watched = stored, True
+        return stored.plain()
+
+    async def acreate(self) -> None:
+        """Store a new session, under a new key, with the data that there is.
+
+        Raises:
+            StorageUnavailable: If it could not be stored.
+        """
+        data = await self._aget_session(no_load=True)
+        stored = self._manager.open(None)
+        self._give(stored, data)
+        await self._manager.create(stored)
+        self._stored = stored
+        self._session_key = stored.state.id
+        self.modified = True
+
+    async def asave(self, must_create: bool = False) -> None:
+        """Store what changed, over what other requests stored since the session was read.
+
+        Args:
+            must_create: Whether to make a new session, under a new key.
+
+        Raises:
+            UpdateError: If the session was ended, or given a new key, since it was read.
+            CreateError: If ``must_create``, and this one was stored before.
+            StorageUnavailable: If it could not be stored.
+        """
+        if must_create and self._stored is not None:
+            raise CreateError
+        data = await self._aget_session(no_load=must_create)
+        if must_create or self.session_key is None:
+            await self.acreate()
+            return
+        stored = await self._current()
+        if stored.info is None:
+            raise UpdateError
+        given, version = dict(data), stored.info.version
+        self._give(stored, data)
+        await self._manager.commit(stored)
+        if stored.info.version == version and not await self.aexists(self.session_key):
+            raise UpdateError
+        _take(stored.plain(), given, data)
+
+    async def acycle_key(self) -> None:
+        """Give the session a new key; the old one is refused from then on.
+
+        Raises:
+            SessionInterrupted: If it was ended, or given a new key, since it was read.
+            StorageUnavailable: If it could not be done.
+        """
+        await self._aget_session()
+        if self.session_key is None:
+            await self.acreate()
+            return
+        stored = await self._current()
+        if stored.info is not None:
+            stored.regenerate()  # its data is stored with the rest of the request's
+            await self._manager.commit(stored)
+        if stored.info is None or stored.state.vanished:
+            raise SessionInterrupted("The request's session was deleted before it could get a new key.")
+        self._session_key = stored.state.id
+        self.modified = True
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """End a session: the one with this key, or else this one."""
+        key = self.session_key if session_key is None else session_key
+        stored = self._stored
+        if stored is not None and stored.state.id == key:
+            await self._manager.end(stored)
+            self._stored = None
+        elif presented(key) is not None:
+            await self._manager.storage.invalidate(key)
+
+    async def aexists(self, session_key: str | None) -> bool:
+        """Whether there is a live session with this key."""
+        key = presented(session_key)
+        return key is not None and await self._manager.storage.info(key) is not None
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """Delete the sessions that have expired, as ``manage.py clearsessions`` does."""
+        await storage().purge()
+
+    async def alisted(self) -> list[SessionInfo]:
+        """The live sessions of the user who is logged in, the newest first.
+
+        Raises:
+            InvalidArgument: If nobody is.
+        """
+        return [info async for info in self._manager.listed(await self._owned())]
+
+    async def aend_listed(self, key: str) -> bool:
+        """End a session of the same user by the ``key`` that `listed` gave; whether there was one."""
+        return await self._manager.end_listed(await self._owned(), key)
+
+    async def aend_others(self) -> int:
+        """End all sessions of the same user but this one; how many they were."""
+        return await self._manager.end_others(await self._owned())
+
+    load = _blocking(aload)
+    create = _blocking(acreate)
+    save = _blocking(asave)
+    cycle_key = _blocking(acycle_key)
+    delete = _blocking(adelete)
+    exists = _blocking(aexists)
+    clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
+    listed = _blocking(alisted)
+    end_listed = _blocking(aend_listed)
+    end_others = _blocking(aend_others)
+
+    def _get_new_session_key(self) -> str:
+        return new_session_id()
+
+    async def _aget_new_session_key(self) -> str:
+        return new_session_id()
+
+    async def _read(self) -> Session:
+        stored = self._manager.open(self.session_key)
+        await self._manager.load(stored)
+        return stored
+
+    async def _current(self) -> Session:
+        """The session as it was read or written last."""
+        if self._stored is None or self._stored.state.id != self.session_key:
+            self._stored = await self._read()
+        return self._stored
+
+    async def _owned(self) -> Session:
+        """The same, as that of the user who is logged in by now."""
+        data = await self._aget_session()
+        if (subject := _subject(data)) is None:
+            raise InvalidArgument("nobody is logged in, so that there are no sessions of theirs")
+        stored = await self._current()
+        stored.subject = subject
+        return stored
+
+    def _give(self, stored: Session, data: dict[str, Any]) -> None:
+        """Hand over the data to be stored, and what follows from it."""
+        stored.fill(data)
+        stored.subject = _subject(data)
+        now = timezone.now()
+        expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
+        age: float = (expiry - now).total_seconds()
+        stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION))
+
+
+def _subject(data: Mapping[str, Any]) -> str | None:
+    user = data.get(USER)
+    return None if user is None else str(user)
+
+
+def _take(merged: Mapping[str, Any], given: Mapping[str, Any], data: dict[str, Any]) -> None:
+    """Take over what other requests had changed by the time that the data given was stored."""
+    for key in given.keys() - merged.keys():
+        data.pop(key, None)
+    data.update({key: value for key, value in merged.items() if key not in given or given[key] != value})
+
+
+if settings.configured and __name__ == settings.SESSION_ENGINE:
+    _configured()  # so that wrong settings are found at the start

@@ -1,0 +1,305 @@
+"""Django's session engine, by its own test clients."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from django.test import override_settings
+
+from sqlsessions import InvalidArgument, StorageUnavailable, new_session_id
+from sqlsessions.integrations._portal import run
+from sqlsessions.integrations.django import SessionStore
+from sqlsessions.integrations.django import storage as configured
+from sqlsessions.testing import ManualClock
+
+from .django_project.browsers import abrowser, begun, browser, in_use, key_of, refused, urls  # noqa: F401 (a fixture)
+from .support import Spy
+
+WAIT = 20  # seconds
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(50) as pool:
+        yield pool
+
+
+class TestRequests:
+    def test_an_untouched_session_costs_nothing(self, storage: Spy) -> None:
+        for key in (None, new_session_id()):
+            answer = browser(key).get("/untouched")
+            assert not answer.cookies
+            assert not answer.has_header("Vary")
+        assert storage.calls == []
+
+    def test_reading_writes_nothing(self, storage: Spy) -> None:
+        client, _ = begun()
+        storage.calls.clear()
+        for _ in range(3):
+            answer = client.get("/read")
+            assert answer.json() == {"first": 1}
+            assert answer["Vary"] == "Cookie"
+            assert not answer.cookies
+        assert storage.calls == ["read"] * 3
+
+    def test_one_write_stores_a_session(self, storage: Spy) -> None:
+        client, key = begun()
+        assert storage.calls == ["write"]
+        client.get("/put/second")
+        assert storage.calls == ["write", "read", "write"]
+        assert client.get("/read").json() == {"first": 1, "second": 1}
+        assert key_of(client) == key
+        assert len(key) == 43
+
+    async def test_async_views(self) -> None:
+        client = abrowser()
+        await client.get("/aput/first")
+        await client.get("/put/second")  # which blocks, in a thread
+        assert (await client.get("/aread")).json() == {"first": 1, "second": 1}
+        assert (await client.get("/read")).json() == {"first": 1, "second": 1}
+
+    @pytest.mark.parametrize("key", ["", "short", "guessed-by-somebody", "é" * 43, "x" * 5000])
+    def test_what_is_no_key_is_never_looked_up(self, storage: Spy, key: str) -> None:
+        client = browser(key)
+        assert client.get("/read").json() == {}
+        assert storage.calls == []
+        client.get("/put/first")
+        assert key_of(client) != key
+
+    def test_a_key_that_was_not_issued_is_not_adopted(self) -> None:
+        key = new_session_id()
+        assert refused(key)
+        client = browser(key)
+        client.get("/put/first")
+        assert key_of(client) != key
+        assert refused(key)
+
+    def test_a_change_within_a_value_is_stored(self, storage: Spy) -> None:
+        client = browser()
+        for apples in (1, 2, 3):
+            assert client.get("/nested").json() == {"apples": apples}
+
+    def test_modified_says_whether_to_save(self) -> None:
+        client = browser()
+        client.get("/nested")
+        session = SessionStore(key_of(client))
+        assert not session.modified
+        assert session.pop("missing", None) is None
+        assert not session.modified
+        session["cart"]["apples"] += 1
+        assert session.modified
+        session["cart"]["apples"] -= 1
+        assert not session.modified
+        session["cart"] = None
+        assert session.modified
+        session.modified = False  # as a view may decide
+        assert not session.modified
+
+    @pytest.mark.parametrize("path", ["/read", "/put/second", "/aread", "/aput/second"])
+    def test_an_unavailable_storage_is_an_error(self, storage: Spy, path: str) -> None:
+        client, key = begun()
+        storage.down = True
+        with pytest.raises(StorageUnavailable):
+            client.get(path)
+        with pytest.raises(StorageUnavailable):
+            browser().get("/put/first")
+        client.raise_request_exception = False
+        answer = client.get(path)
+        assert answer.status_code == 500
+        assert not answer.cookies
+        storage.down = False
+        assert client.get("/read").json() == {"first": 1}
+        assert key_of(client) == key
+
+    @pytest.mark.parametrize("path", ["/read", "/put/second", "/aread", "/logout"])
+    def test_the_middleware_of_the_docs_answers_503(
+        self, storage: Spy, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        _, key = begun()
+        page = (Path(__file__).parents[2] / "docs" / "django.md").read_text()
+        block = re.search(r'```python title="middleware.py"\n(.*?)```', page, re.DOTALL)
+        assert block
+        module = ModuleType("middleware_of_the_docs")
+        exec(block[1], vars(module))  # noqa: S102
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        with override_settings(MIDDLEWARE=[f"{module.__name__}.Sessions"]):
+            storage.down = True
+            for answer in (browser(key).get(path), browser().get("/put/first")):
+                assert answer.status_code == 503
+                assert not answer.cookies
+            storage.down = False
+            assert browser(key).get("/read").json() == {"first": 1}
+
+    def test_what_cannot_be_decoded_is_empty(self, storage: Spy, caplog: pytest.LogCaptureFixture) -> None:
+        client, key = begun()
+        run(storage.write_bytes(key, b"\xff"))
+        assert client.get("/read").json() == {}
+        assert "cannot be decoded" in caplog.text
+        client.get("/put/second")
+        assert client.get("/read").json() == {"second": 1}
+
+    def test_from_blocking_to_awaiting_code(self) -> None:
+        client = browser()
+        assert [client.get("/crossing").json()["crossed"] for _ in range(3)] == [1, 2, 3]
+
+    async def test_from_blocking_to_awaiting_code_under_asgi(self) -> None:
+        client = abrowser()
+        assert [(await client.get("/crossing")).json()["crossed"] for _ in range(3)] == [1, 2, 3]
+
+
+class TestConcurrency:
+    def test_fifty_threads_lose_nothing(self, threads: ThreadPoolExecutor) -> None:
+        client, key = begun()
+        urls.meeting.threads = threading.Barrier(50)
+        answers = threads.map(lambda i: browser(key).get(f"/meet/{i}").status_code, range(50), timeout=60)
+        assert set(answers) == {200}
+        assert client.get("/read").json() == {"first": 1} | {str(i): 1 for i in range(50)}
+
+    async def test_fifty_tasks_lose_nothing(self, storage: Spy) -> None:
+        client = abrowser()
+        await client.get("/aput/first")
+        urls.meeting.tasks = asyncio.Barrier(50)
+        requests = (abrowser(key_of(client)).get(f"/ameet/{i}") for i in range(50))
+        answers = await asyncio.wait_for(asyncio.gather(*requests), 60)
+        assert {answer.status_code for answer in answers} == {200}
+        assert (await client.get("/aread")).json() == {"first": 1} | {str(i): 1 for i in range(50)}
+
+    def test_what_was_merged_is_seen_and_kept(self) -> None:
+        _, key = begun()
+        one, other = SessionStore(key), SessionStore(key)
+        assert one["first"] == other["first"] == 1
+        one["of one"] = 1
+        del one["first"]
+        one.save()
+        other["of the other"] = 1
+        other.save()
+        assert dict(other.items()).keys() - {"_session_expiry"} == {"of one", "of the other"}
+        other["again"] = 1
+        other.save()
+        assert SessionStore(key).load() == {"of one": 1, "of the other": 1, "again": 1}
+
+    def test_logout_is_final(self, threads: ThreadPoolExecutor) -> None:
+        client, key = begun()
+        late = threads.submit(browser(key).get, "/slow")
+        assert urls.meeting.begun.wait(WAIT)
+        client.get("/logout")
+        urls.meeting.may_end.set()
+        assert late.result(WAIT).status_code == 400
+        assert refused(key)
+
+    async def test_logout_is_final_under_asgi(self) -> None:
+        client = abrowser()
+        await client.get("/aput/first")
+        key = key_of(client)
+        late = asyncio.create_task(abrowser(key).get("/aslow"))
+        await asyncio.wait_for(urls.meeting.abegun.wait(), WAIT)
+        await client.get("/alogout")
+        urls.meeting.amay_end.set()
+        assert (await asyncio.wait_for(late, WAIT)).status_code == 400
+        assert (await abrowser(key).get("/aread")).json() == {}
+
+    def test_logout_is_final_for_one_who_changes_the_key(self, threads: ThreadPoolExecutor) -> None:
+        client, key = begun()
+        late = threads.submit(browser(key).get, "/cycle")
+        assert urls.meeting.begun.wait(WAIT)
+        client.get("/logout")
+        urls.meeting.may_end.set()
+        answer = late.result(WAIT)
+        assert answer.status_code == 400
+        assert not answer.cookies
+
+    def test_logout_finds_a_session_whose_key_just_changed(self, storage: Spy) -> None:
+        _, key = begun()
+        leaving, changing = SessionStore(key), SessionStore(key)
+        leaving.get("first")
+        changing.cycle_key()
+        leaving.flush()
+        assert not changing.exists(changing.session_key)
+
+    async def test_event_loops_in_threads(self, threads: ThreadPoolExecutor) -> None:
+        session = SessionStore()
+        await session.asave()
+        key = session.session_key
+
+        async def add(name: str) -> None:
+            own = SessionStore(key)
+            await own.aset(name, 1)
+            await own.asave()
+
+        def block(name: str) -> None:
+            own = SessionStore(key)
+            own[name] = 1
+            own.save()
+
+        loop = asyncio.get_running_loop()
+        others = [loop.run_in_executor(threads, lambda i=i: asyncio.run(add(f"loop {i}"))) for i in range(5)]
+        others += [loop.run_in_executor(threads, block, f"thread {i}") for i in range(5)]
+        await asyncio.wait_for(asyncio.gather(*others, *(add(f"task {i}") for i in range(5))), 60)
+        names = {f"{kind} {i}" for kind in ("loop", "thread", "task") for i in range(5)}
+        assert (await SessionStore(key).aload()).keys() == names
+
+
+class TestUsers:
+    def test_login_gives_a_new_key_and_keeps_the_data(self, storage: Spy) -> None:
+        client, key = begun()
+        storage.calls.clear()
+        client.get("/login/7")
+        assert storage.calls == ["read", "rotate", "write"]
+        assert key_of(client) != key
+        assert refused(key)
+        assert client.get("/read").json() == {"first": 1}
+        info = run(storage.info(key_of(client)))
+        assert info is not None
+        assert info.subject == "7"
+
+    async def test_async_login(self, storage: Spy) -> None:
+        client = abrowser()
+        await client.get("/aput/first")
+        key = key_of(client)
+        await client.get("/alogin/7")
+        assert key_of(client) != key
+        assert [info.subject async for info in storage.sessions("7")] == ["7"]
+        await client.get("/alogout")
+        assert [info async for info in storage.sessions()] == []
+        assert not client.cookies["sessionid"].value
+
+    def test_another_user_gets_another_session(self, storage: Spy) -> None:
+        client, _ = begun()
+        client.get("/login/7")
+        client.get("/login/8")
+        assert client.get("/read").json() == {}
+        assert client.get("/mine").json()["user"] == 8
+
+    def test_sessions_are_listed_and_ended(self, clock: ManualClock) -> None:
+        first, second, third = browser(), browser(), browser()
+        for client in (first, second, third):
+            client.get("/login/7")
+            clock.advance(1)
+        other = browser()
+        other.get("/login/8")
+        keys = first.get("/mine").json()["keys"]
+        assert len(keys) == 3
+        theirs = other.get("/mine").json()["keys"][0]
+        assert first.get(f"/end/{theirs}").json() == {"ended": False}
+        assert first.get(f"/end/{keys[0]}").json() == {"ended": True}
+        assert first.get(f"/end/{keys[0]}").json() == {"ended": False}
+        assert first.get("/end_others").json() == {"ended": 1}
+        assert first.get("/mine").json() == {"user": 7, "keys": keys[2:]}
+        assert other.get("/mine").json()["keys"] == [theirs]
+        for client in (second, third):
+            with pytest.raises(InvalidArgument, match="nobody is logged in"):
+                client.get("/mine")
+
+    def test_a_user_is_logged_out_everywhere(self) -> None:
+        client = browser()
+        client.get("/login/7")
+        assert run(configured().revoke("7")) == 1
+        assert refused(key_of(client))
