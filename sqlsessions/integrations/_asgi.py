@@ -145,11 +145,15 @@ class Connection:
                 return
         if begins and not self.began:
             self.began = True
+            self.session.state.looked = False
             message = self._told(message)
         await self.send(message)
 
     async def _finish(self) -> None:
         """Write what changed after the response began."""
+        state = self.session.state
+        if self.began and self.scope["type"] == "http" and not (state.looked or state.sources):
+            return
         with anyio.move_on_after(_GRACE, shield=True):  # a server may cancel what serves a closed connection
             await self.save()
         told = self.manager.set_cookie(self.session, https=self.https) is None

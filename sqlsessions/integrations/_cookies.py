@@ -12,6 +12,7 @@ SameSite = Literal["lax", "strict", "none"]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
+_OCTETS = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096}")
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
 LONGEST_AGE = 400 * 24 * 60 * 60
 """Seconds that browsers keep a cookie at most."""
@@ -107,3 +108,8 @@ class Cookie:
 def presented(value: str | None) -> str | None:
     """A cookie's value, if it could be an id of ours: no other is ever looked up."""
     return value if value is not None and _ID.fullmatch(value) else None
+
+
+def storable(value: str | None) -> str | None:
+    """A cookie's value, if it could be an id that the application makes itself."""
+    return value if value is not None and _OCTETS.fullmatch(value) else None

@@ -23,7 +23,7 @@ from ..errors import (
 from ..records import digest, duration, from_datetime, microseconds
 from ..storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, SessionInfo, new_session_id
 from ._changes import Changes
-from ._cookies import LONGEST_AGE, Cookie, presented
+from ._cookies import LONGEST_AGE, Cookie, presented, storable
 from ._payloads import Payloads
 from ._rotations import Rotations
 from ._serializers import Serializer
@@ -48,6 +48,7 @@ class SessionManager:
         absolute_timeout: Their absolute timeout; None leaves it to the storage.
         serializer: Turns data into bytes; None is JSON.
         rotate_on_login: Whether a session whose subject changes gets a new id.
+        new_id: Makes ids, which nobody must be able to guess.
 
     Raises:
         InvalidArgument: If a duration is not above 0 and at most 1,000 years.
@@ -63,6 +64,7 @@ class SessionManager:
         absolute_timeout: Duration | None = None,
         serializer: Serializer | None = None,
         rotate_on_login: bool = True,
+        new_id: Callable[[], str] = new_session_id,
     ) -> None:
         if not isinstance(storage, ManagedSessionStorage):
             raise InvalidArgumentType(
@@ -76,6 +78,8 @@ class SessionManager:
         self._max_age = duration("max_age", max_age)
         self._absolute = duration("absolute_timeout", absolute_timeout)
         self._rotate_on_login = rotate_on_login
+        self._new_id = new_id
+        self._presented = presented if new_id is new_session_id else storable
         self._rotations = Rotations(self._clock)
         self._locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -86,7 +90,7 @@ class SessionManager:
             value: Of the cookie that the request came with.
             load: Loads a session that is looked at, or raises.
         """
-        session = Session.lazy(presented(value), load)
+        session = Session.lazy(self._presented(value), load)
         session.state.stale = value is not None and session.loaded
         return session
 
@@ -183,6 +187,22 @@ class SessionManager:
         state.cookie_due = False
         state.written()
 
+    async def replace(self, old: Session, new: Session) -> None:
+        """Write a session in the place of another, which ends.
+
+        Raises:
+            StorageUnavailable: If that could not be done.
+        """
+        await self.commit(new)
+        await self.load(old)
+        ended = old.state.id
+        await self.end(old)
+        if ended is not None and new.info is not None:
+            # Requests that come with the old id must not clear the new cookie.
+            self._rotations.add(digest(ended), new.info.key)
+        old.mark_accessed()
+        await self.commit(old)  # which has a stale cookie cleared
+
     def listed(self, session: Session) -> AsyncIterator[SessionInfo]:
         """The live sessions of its subject, the newest first; of nobody, none."""
         return self.storage.sessions(_subject(session))
@@ -205,7 +225,7 @@ class SessionManager:
             StorageUnavailable: If it could not be stored.
         """
         state = session.state
-        id, payload = new_session_id(), self._payloads.sealed(session.plain(), state)
+        id, payload = self._fresh_id(), self._payloads.sealed(session.plain(), state)
         session.info = await self._write(session, id, payload, if_match=0)
         state.id, state.raw, state.cookie_due, state.stale = id, payload, True, False
         state.written()
@@ -238,7 +258,7 @@ class SessionManager:
         state = session.state
         assert state.id is not None
         assert session.info is not None
-        new_id = new_session_id()
+        new_id = self._fresh_id()
         info = await self.storage.rotate(state.id, new_id)
         self._rotations.add(digest(state.id), info.key)
         state.id, state.cookie_due = new_id, True
@@ -258,7 +278,7 @@ class SessionManager:
                 await self._merge_again(session, state.id, changes)
         else:
             state.raw = payload
-        state.cookie_due = state.cookie_due or self._persistent(session)
+        state.cookie_due = state.cookie_due or state.expiry_asked or self._persistent(session)
 
     async def _merge_again(self, session: Session, id: str, changes: Changes) -> None:
         for attempt in range(ATTEMPTS):
@@ -283,8 +303,10 @@ class SessionManager:
         assert state.id is not None
         assert info is not None
         idle: int | None = self._max_age if state.ttl is UNSET else state.ttl
-        if idle is None or info.expires_at is None:
+        if info.expires_at is None or (idle is None and state.ttl is not UNSET):
             return
+        if idle is None:  # the storage's own, which is at most this
+            idle = from_datetime(info.expires_at) - from_datetime(info.updated_at)
         until = microseconds(self._clock) + idle
         if self._absolute is not None:
             until = min(until, from_datetime(info.created_at) + self._absolute)
@@ -311,6 +333,11 @@ class SessionManager:
             subject=session.subject if session.subject_changed else KEEP,
             if_match=if_match,
         )
+
+    def _fresh_id(self) -> str:
+        if (id := storable(self._new_id())) is None:
+            raise InvalidArgument("an id must consist of 1 to 4,096 characters that a cookie can hold")
+        return id
 
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault((id(asyncio.get_running_loop()), key), asyncio.Lock())

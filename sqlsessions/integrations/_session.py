@@ -33,6 +33,7 @@ class State:
         ttl: The session's own idle timeout in microseconds, None for never, or UNSET.
         browser: Whether the browser is to forget it when closed; None if nothing was said.
         expiry_asked: Whether this request set those two.
+        looked: Whether the request looked at the session since this was last reset.
         sources: Give data to take over when the session is written.
     """
 
@@ -49,6 +50,7 @@ class State:
     ttl: Any = UNSET
     browser: bool | None = None
     expiry_asked: bool = False
+    looked: bool = False
     sources: list[Callable[[], Mapping[str, Any]]] = field(default_factory=list)
 
     def written(self) -> None:
@@ -84,7 +86,7 @@ class Session(dict[str, Any]):
         self._attached = False
 
     @classmethod
-    def lazy(cls, presented: str | None, load: Callable[[Session], None] | None) -> Session:
+    def lazy(cls, presented: str | None, load: Callable[[Session], None] | None) -> Self:
         """The session of an id that a request presents; for integrations.
 
         Args:
@@ -169,6 +171,7 @@ class Session(dict[str, Any]):
 
     def _look(self) -> None:
         self.accessed = self.accessed or self._attached
+        self.state.looked = True
         if not self.loaded and self._load is not None:
             self._load(self)
 

@@ -1,0 +1,346 @@
+"""Sessions for aiohttp-session: `AioHttpStorage`, and helpers that take a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Literal, NoReturn, cast
+
+import aiohttp_session
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ..errors import (
+    InvalidArgument,
+    InvalidArgumentType,
+    StorageUnavailable,
+    UnsupportedOperation,
+)
+from ..records import TWO_WEEKS, from_datetime
+from ..storage import Duration, ManagedSessionStorage, SessionInfo, new_session_id
+from ._cookies import Cookie, SameSite
+from ._manager import SECOND, SessionManager
+from ._session import UNSET
+from ._session import Session as _Data
+
+__all__ = [
+    "AioHttpStorage",
+    "Session",
+    "end_other_sessions",
+    "end_session",
+    "list_sessions",
+    "save",
+    "setup",
+]
+
+GRACE = 10.0  # seconds that a write may take after the connection is closed
+
+logger = logging.getLogger("sqlsessions")
+
+
+class Session(aiohttp_session.Session):
+    """aiohttp-session's session, with what a session in a database can do besides.
+
+    Changes of nested values are noticed without ``changed()``.
+    """
+
+    _mapping: _Data
+
+    def __init__(self, data: _Data, max_age: int | None, *, replaces: bool = False) -> None:
+        super().__init__(None, data=None, new=True, max_age=max_age)
+        self._mapping = data
+        self.replaces = replaces  # whatever session the request came with
+        self.changed()  # so that the middleware always asks the storage, which compares the bytes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # data and ids appear in no log
+
+    @property
+    def new(self) -> bool:
+        """Whether the storage has no such session yet."""
+        return self._mapping.is_new
+
+    @property
+    def identity(self) -> str | None:
+        """The session id, a credential; None while the session is new."""
+        return self._mapping.state.id
+
+    @property
+    def created(self) -> int:
+        """When the session was created, in seconds since 1970 UTC."""
+        info = self._mapping.info
+        return self._created if info is None else from_datetime(info.created_at) // SECOND
+
+    @property
+    def max_age(self) -> int | None:
+        """Seconds after its last use that the session ends and the cookie with it.
+
+        Set it for "remember me". None has the browser forget the session when closed; set to None, it
+        ends 14 days after its last use at the latest.
+        """
+        state = self._mapping.state
+        if state.browser is None:
+            return self._max_age
+        return None if state.browser or state.ttl in (UNSET, None) else state.ttl // SECOND
+
+    @max_age.setter
+    def max_age(self, value: int | None) -> None:
+        self._mapping.set_expiry(TWO_WEEKS if value is None else value, browser=value is None)
+
+    @property
+    def subject(self) -> str | None:
+        """Whose session it is. Set it at login: the session then gets a new id."""
+        return self._mapping.subject
+
+    @subject.setter
+    def subject(self, subject: str | None) -> None:
+        self._mapping.subject = subject
+
+    def regenerate(self) -> None:
+        """Give the session a new id when it is saved; the old one is refused from then on."""
+        self._mapping.regenerate()
+
+    def invalidate(self) -> None:
+        """End the session: log out. It stays ended whatever slower requests still do."""
+        self._mapping.invalidate()
+
+    def set_new_identity(self, _identity: Any | None) -> NoReturn:
+        """Refused: an id that is not random is not safe.
+
+        Raises:
+            UnsupportedOperation: Always.
+        """
+        raise UnsupportedOperation("session ids come from AioHttpStorage's key_factory alone")
+
+
+class AioHttpStorage(aiohttp_session.AbstractStorage):
+    """A storage for ``aiohttp_session.setup(app, AioHttpStorage(storage))``.
+
+    Args:
+        storage: Where sessions are; it is not closed.
+        cookie_name: Name of the cookie. The prefix ``__Host-`` is the safest.
+        domain: Domain of the cookie; None is the host alone.
+        max_age: Seconds after its last use that a session ends, and age of the cookie. With None, the
+            default, the browser forgets the cookie when closed, and the storage's own timeout holds.
+        path: Path of the cookie.
+        secure: Whether the cookie is ``Secure``: True, False, or None, the default, wherever the
+            request came by https.
+        httponly: True: no script is to read a session cookie.
+        samesite: ``"Lax"``, ``"Strict"`` or ``"None"``; None is ``"Lax"``.
+        key_factory: Makes session ids, which must be unguessable: 256 random bits unless set.
+        encoder: Turns session data into text: JSON unless set.
+        decoder: Turns it back; whatever it raises makes the session an empty one.
+        partitioned: Whether the cookie is kept apart for each top-level site (CHIPS).
+        absolute_timeout: Seconds after its creation that a session ends however much it is used; None
+            leaves that to the storage.
+        rotate_on_login: Whether a session whose subject changes gets a new id.
+        unavailable: What is raised while the storage is unavailable: ``"503"`` is aiohttp's
+            `HTTPServiceUnavailable`; ``"raise"`` is `StorageUnavailable`, for middlewares of the
+            application's own.
+
+    Raises:
+        InvalidArgument: If an argument is out of its range, or no browser would keep such a cookie.
+        InvalidArgumentType: If an argument is of the wrong type.
+    """
+
+    def __init__(
+        self,
+        storage: ManagedSessionStorage,
+        *,
+        cookie_name: str = "AIOHTTP_SESSION",
+        domain: str | None = None,
+        max_age: int | None = None,
+        path: str = "/",
+        secure: bool | None = None,
+        httponly: bool = True,
+        samesite: str | None = None,
+        key_factory: Callable[[], str] = new_session_id,
+        encoder: Callable[[object], str] = json.dumps,
+        decoder: Callable[[str], Any] = json.loads,
+        partitioned: bool = False,
+        absolute_timeout: Duration | None = None,
+        rotate_on_login: bool = True,
+        unavailable: Literal["503", "raise"] = "503",
+    ) -> None:
+        if unavailable not in ("503", "raise"):
+            raise InvalidArgument(f"unavailable must be '503' or 'raise', not {unavailable!r}")
+        if not httponly:
+            raise InvalidArgument("httponly must be True: a script has no use for a session id")
+        for name, function in (("key_factory", key_factory), ("encoder", encoder), ("decoder", decoder)):
+            if not callable(function):
+                raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
+        same_site = cast(SameSite, "lax" if samesite is None else samesite.lower())
+        cookie = Cookie(cookie_name, path, domain, same_site, secure, partitioned)
+        super().__init__(
+            cookie_name=cookie_name,
+            domain=domain,
+            max_age=max_age,
+            path=path,
+            secure=secure,
+            samesite=same_site,
+            encoder=encoder,
+            decoder=decoder,
+        )
+        standard = encoder is json.dumps and decoder is json.loads
+        self.manager = SessionManager(
+            storage,
+            cookie,
+            max_age=max_age,
+            absolute_timeout=absolute_timeout,
+            serializer=None if standard else _TextSerializer(encoder, decoder),
+            rotate_on_login=rotate_on_login,
+            new_id=key_factory,
+        )
+        self.raises = unavailable == "raise"
+
+    async def new_session(self) -> Session:
+        """A session in the place of the one that the request came with, which ends."""
+        return Session(self.manager.open(None), self.max_age, replaces=True)
+
+    async def load_session(self, request: web.Request) -> Session:
+        """The session that the request came with, or a new one."""
+        data = self.manager.open(self.load_cookie(request))
+        try:
+            await self.manager.load(data)
+        except StorageUnavailable as error:
+            self._fail(error)
+        data.mark_accessed()
+        return Session(data, self.max_age)
+
+    async def save_session(
+        self, request: web.Request, response: web.StreamResponse | None, session: aiohttp_session.Session
+    ) -> None:
+        """Write what changed, and have the browser told.
+
+        Args:
+            request: The request.
+            response: The answer to it; None if that has begun.
+            session: Its session.
+        """
+        if not isinstance(session, Session):
+            raise InvalidArgumentType("the session is not one that AioHttpStorage loaded")
+        data, old = session._mapping, None  # noqa: SLF001 (the attribute is aiohttp-session's)
+        try:
+            if session.replaces:
+                old = self.manager.open(self.load_cookie(request))
+                await self.manager.replace(old, data)
+                session.replaces = False
+            else:
+                await self.manager.commit(data)
+        except StorageUnavailable as error:
+            self._fail(error)
+        if response is not None:
+            self._tell(request, response, data, old)
+
+    def _tell(
+        self, request: web.Request, response: web.StreamResponse, data: _Data, old: _Data | None
+    ) -> None:
+        cookie = self.manager.set_cookie(data, https=request.secure)
+        if cookie is None and old is not None:
+            cookie = self.manager.set_cookie(old, https=request.secure)
+        if cookie is not None:
+            response.headers.add("Set-Cookie", cookie)
+        response.headers.setdefault("Cache-Control", "private" if cookie is None else "no-store")
+        varies = [name for value in response.headers.getall("Vary", []) for name in value.split(",")]
+        if not {"cookie", "*"} & {name.strip().lower() for name in varies}:
+            response.headers.add("Vary", "Cookie")
+
+    def _fail(self, error: StorageUnavailable) -> NoReturn:
+        if self.raises:
+            raise error
+        logger.error("a session could not be read or written: %s", error)
+        raise web.HTTPServiceUnavailable(
+            headers={"Retry-After": "1"}, text="The session storage is unavailable. Try again later."
+        ) from error
+
+
+def setup(app: web.Application, storage: AioHttpStorage) -> None:
+    """`aiohttp_session.setup`, and sessions are saved too where a response is a stream or WebSocket.
+
+    That is before the response begins, and again when its handler has returned.
+    """
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        if not isinstance(response, web.Response) and aiohttp_session.SESSION_KEY in request:
+            await save(request, response)
+
+    @web.middleware
+    async def finish(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not isinstance(response, web.Response) and aiohttp_session.SESSION_KEY in request:
+            await _to_the_end(save(request))
+        return response
+
+    aiohttp_session.setup(app, storage)
+    app.on_response_prepare.append(prepare)
+    app.middlewares.append(finish)
+
+
+async def save(request: web.Request, response: web.StreamResponse | None = None) -> None:
+    """Write the session now, as a WebSocket may want to.
+
+    Args:
+        request: The request.
+        response: The answer, if it has not begun yet and is to tell the browser of a new session.
+
+    Raises:
+        web.HTTPServiceUnavailable: If it cannot be written; or as the storage was told.
+    """
+    await _storage(request).save_session(request, response, await aiohttp_session.get_session(request))
+
+
+async def list_sessions(request: web.Request) -> AsyncIterator[SessionInfo]:
+    """The live sessions of this session's subject, the newest first.
+
+    Raises:
+        InvalidArgument: If it has no subject.
+    """
+    data = await _data(request)
+    async for info in _storage(request).manager.listed(data):
+        yield info
+
+
+async def end_session(request: web.Request, key: str) -> bool:
+    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    return await _storage(request).manager.end_listed(await _data(request), key)
+
+
+async def end_other_sessions(request: web.Request) -> int:
+    """End all sessions of the same subject but this one; how many they were."""
+    return await _storage(request).manager.end_others(await _data(request))
+
+
+async def _to_the_end(saving: Coroutine[Any, Any, None]) -> None:
+    """Save, also if the handler is cancelled as its connection was closed."""
+    task = asyncio.ensure_future(saving)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=GRACE)
+        raise
+
+
+def _storage(request: web.Request) -> AioHttpStorage:
+    storage = request.get(aiohttp_session.STORAGE_KEY)
+    if not isinstance(storage, AioHttpStorage):
+        raise InvalidArgument("this request did not pass through aiohttp-session with an AioHttpStorage")
+    return storage
+
+
+async def _data(request: web.Request) -> _Data:
+    session = await aiohttp_session.get_session(request)
+    return cast(Session, session)._mapping  # noqa: SLF001
+
+
+class _TextSerializer:
+    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+
+    def dumps(self, value: dict[str, Any], /) -> bytes:
+        return self._encoder(value).encode()
+
+    def loads(self, data: bytes, /) -> Any:
+        return self._decoder(data.decode())

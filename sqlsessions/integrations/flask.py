@@ -1,0 +1,101 @@
+"""Sessions for Flask: `SqlSessionInterface`, and helpers for the session of the current request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+from flask.sessions import SessionInterface
+
+from ..errors import InvalidArgument, StorageUnavailable
+from ..storage import SessionInfo
+from ._portal import run
+from ._session import Session
+from ._werkzeug import Interface, SqlSession
+
+__all__ = ["SqlSession", "SqlSessionInterface", "end_other_sessions", "end_session", "list_sessions", "save"]
+
+
+class SqlSessionInterface(Interface, SessionInterface):
+    """Keeps an application's sessions in a storage: ``app.session_interface = SqlSessionInterface(storage)``.
+
+    ``flask.session`` is then a `SqlSession`: a dict that is read when first looked at, and written, if it
+    changed, with the response. A request that never looks at it costs nothing. The storage runs in an
+    event loop of its own, in a thread that all requests of the process share.
+
+    For its arguments see `Interface`, which Flask and Quart share.
+    """
+
+    def init_app(self, app: flask.Flask) -> None:
+        """Be the session interface of an application.
+
+        Raises:
+            InvalidArgument: If no browser would keep the cookie that the application configures.
+        """
+        self.manager_of(app.config)
+        app.session_interface = self
+
+    def open_session(self, app: flask.Flask, request: flask.Request) -> SqlSession:
+        """The session of a request; nothing is read yet."""
+        return self.opened(app, request, self._load)
+
+    def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:  # noqa: ARG002
+        """Write what changed, and have the browser told."""
+        if not isinstance(session, SqlSession) or not session.loaded or not session.accessed:
+            return
+        try:
+            run(session.manager.commit(session))
+        except StorageUnavailable as error:
+            self.refuse(response, error)
+        self.tell(session, response)
+
+    def _load(self, session: Session) -> None:
+        assert isinstance(session, SqlSession)
+        try:
+            run(session.manager.load(session))
+        except StorageUnavailable as error:
+            raise self.unavailable(error) from error
+
+
+def save() -> None:
+    """Write the session now, as before a response that is streamed.
+
+    Raises:
+        StorageUnavailable: If it cannot be written.
+    """
+    session = _current()
+    run(session.manager.commit(session))
+
+
+def list_sessions() -> list[SessionInfo]:
+    """The live sessions of this session's subject, the newest first.
+
+    Raises:
+        InvalidArgument: If it has no subject.
+    """
+    session = _current()
+
+    async def listed() -> list[SessionInfo]:
+        return [info async for info in session.manager.listed(session)]
+
+    return run(listed())
+
+
+def end_session(key: str) -> bool:
+    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    session = _current()
+    return run(session.manager.end_listed(session, key))
+
+
+def end_other_sessions() -> int:
+    """End all sessions of the same subject but this one; how many they were."""
+    session = _current()
+    return run(session.manager.end_others(session))
+
+
+def _current() -> SqlSession:
+    session = flask.session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    if not isinstance(session, SqlSession):
+        raise InvalidArgument("the application's session_interface is not sqlsessions' SqlSessionInterface")
+    session.mark_accessed()  # which reads it
+    return session

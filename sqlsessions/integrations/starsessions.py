@@ -1,0 +1,128 @@
+"""Sessions for projects on starsessions: `StarsessionsStore`."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from starsessions import SessionStore
+
+from ..errors import InvalidArgumentType, InvalidSessionId, SessionConflict, StorageUnavailable
+from ..records import digest
+from ..storage import DEFAULT, Default, ManagedSessionStorage, new_session_id
+
+__all__ = ["StarsessionsStore"]
+
+ATTEMPTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a request found under the id that it came with: a version, or None for no session."""
+
+    store: StarsessionsStore
+    digest: bytes
+    version: int | None
+
+
+_found: ContextVar[_Found | None] = ContextVar("sqlsessions_starsessions", default=None)
+
+
+class StarsessionsStore(SessionStore):
+    """A store for ``SessionMiddleware(app, store=StarsessionsStore(storage), ...)`` of starsessions.
+
+    It does more than the interface asks for where it can tell which read and which write belong to one
+    request: where the session is loaded in the middleware's own task, as by `SessionAutoloadMiddleware`
+    right inside it. There an id whose session is gone is given up for a new one, and a request does not
+    bring back a session that ended while it was under way. Elsewhere an id is written as it comes.
+
+    Args:
+        storage: Where sessions are; it is not closed.
+
+    Raises:
+        InvalidArgumentType: If ``storage`` is none.
+    """
+
+    def __init__(self, storage: ManagedSessionStorage) -> None:
+        if not isinstance(storage, ManagedSessionStorage):
+            raise InvalidArgumentType(
+                f"storage must be a ManagedSessionStorage, such as SqlSessionStorage(url), "
+                f"not {type(storage).__name__}"
+            )
+        self.storage = storage
+
+    async def read(self, session_id: str, lifetime: int) -> bytes:  # noqa: ARG002 (the interface's)
+        """The data of a session; empty if there is none.
+
+        Args:
+            session_id: Its id.
+            lifetime: Ignored: a session expires as it was written.
+
+        Raises:
+            StorageUnavailable: If it cannot be read.
+        """
+        if (key := _digest(session_id)) is None:
+            return b""
+        snapshot = await self.storage.load(session_id)
+        _found.set(_Found(self, key, snapshot.info.version if snapshot else None))
+        return snapshot.data if snapshot else b""
+
+    async def write(self, session_id: str, data: bytes, lifetime: int, ttl: int) -> str:
+        """Replace the data of a session.
+
+        Args:
+            session_id: Its id.
+            data: The data.
+            lifetime: Seconds that sessions last; 0 is until the browser is closed, for which the storage's
+                own idle timeout holds.
+            ttl: Seconds from now that it ends; at least 1 is taken. Ignored if ``lifetime`` is 0.
+
+        Returns:
+            The id that the browser is to have: another one if no session had this.
+
+        Raises:
+            StorageUnavailable: If it could not be written.
+            SessionTooLarge: If the data is too large for the storage.
+        """
+        key, found = _digest(session_id), _found.get()
+        expiry: float | Default = DEFAULT if lifetime == 0 else max(1, ttl)
+        if found is not None and (found.store is not self or found.digest != key):
+            found = None
+        if found is not None and found.version is not None:
+            await self._replace(session_id, found.version, data, expiry)
+            return session_id
+        if key is None or found is not None:
+            session_id = new_session_id()
+        info = await self.storage.write_bytes(session_id, data, ttl=expiry)
+        _found.set(_Found(self, digest(session_id), info.version))
+        return session_id
+
+    async def remove(self, session_id: str) -> None:
+        """End a session, if there is one.
+
+        Raises:
+            StorageUnavailable: If it could not be ended.
+        """
+        if _digest(session_id) is not None:
+            await self.storage.invalidate(session_id)
+
+    async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> None:
+        """Write a session over whatever others wrote since, unless it ended."""
+        for _ in range(ATTEMPTS):
+            try:
+                written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
+            except SessionConflict:
+                if (info := await self.storage.info(id)) is None:
+                    return
+                version = info.version
+            else:
+                _found.set(_Found(self, digest(id), written.version))
+                return
+        raise StorageUnavailable("the session is changed by others all the time: try again later")
+
+
+def _digest(id: str) -> bytes | None:
+    try:
+        return digest(id)
+    except InvalidSessionId:
+        return None

@@ -1,0 +1,236 @@
+"""starsessions over our storages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starsessions import SessionAutoloadMiddleware, SessionMiddleware, load_session
+from starsessions.session import get_session_id, regenerate_session_id
+
+from sqlsessions import InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions.integrations.starsessions import StarsessionsStore
+from sqlsessions.testing import ManualClock
+
+from .support import Spy
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+async def show(request: Request) -> Response:
+    return JSONResponse(dict(request.session))
+
+
+async def put(request: Request) -> Response:
+    request.session.update(request.query_params)
+    return PlainTextResponse("put")
+
+
+async def logout(request: Request) -> Response:
+    request.session.clear()
+    return PlainTextResponse("out")
+
+
+async def regenerate(request: Request) -> Response:
+    old = get_session_id(request)
+    regenerate_session_id(request)
+    await request.scope["session_handler"].store.remove(old)
+    return PlainTextResponse("regenerated")
+
+
+async def untouched(_request: Request) -> Response:
+    return PlainTextResponse("untouched")
+
+
+class Slow:
+    """An endpoint that ends when told to."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def slow(self, request: Request) -> Response:
+        request.session["late"] = True
+        self.begun.set()
+        await asyncio.wait_for(self.go_on.wait(), 10)
+        return PlainTextResponse("slow")
+
+
+def app_of(
+    storage: Any, *more: Endpoint, autoload: bool = True, inside: tuple[Middleware, ...] = (), **options: Any
+) -> Starlette:
+    routes = [Route(f"/{each.__name__}", each) for each in (show, put, logout, regenerate, untouched, *more)]
+    middleware = [Middleware(SessionMiddleware, store=StarsessionsStore(storage), **options), *inside]
+    if autoload:
+        middleware.append(Middleware(SessionAutoloadMiddleware))
+    return Starlette(routes=routes, middleware=middleware)
+
+
+def client_of(app: Starlette) -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app), base_url="https://service.test")
+
+
+@pytest.fixture
+async def client(storage: Spy) -> AsyncIterator[AsyncClient]:
+    async with client_of(app_of(storage)) as client:
+        yield client
+
+
+async def test_a_session_is_kept(client: AsyncClient) -> None:
+    assert (await client.get("/show")).json() == {}
+    await client.get("/put?a=1")
+    await client.get("/put?b=2")
+    assert (await client.get("/show")).json() == {"a": "1", "b": "2"}
+
+
+async def test_no_call_without_loading(storage: Spy) -> None:
+    async with client_of(app_of(storage, autoload=False)) as client:
+        client.cookies.set("session", "a" * 32)
+        assert (await client.get("/untouched")).is_success
+        assert storage.calls == []
+
+
+async def test_logout(client: AsyncClient, storage: Spy) -> None:
+    await client.get("/put?a=1")
+    old = client.cookies["session"]
+    await client.get("/logout")
+    assert "session" not in client.cookies
+    assert await storage.delegate.info(old) is None
+
+
+@pytest.mark.parametrize("presented", ["a" * 32, "x", "y" * 5000])
+async def test_an_unknown_id_is_not_adopted(client: AsyncClient, storage: Spy, presented: str) -> None:
+    client.cookies.set("session", presented, domain="service.test")
+    await client.get("/put?a=1")
+    assert client.cookies.get("session", domain="service.test", path="/") != presented
+    if len(presented) < 4096:
+        assert await storage.delegate.info(presented) is None
+
+
+async def test_a_new_id_on_demand(client: AsyncClient, storage: Spy) -> None:
+    await client.get("/put?a=1")
+    old = client.cookies["session"]
+    await client.get("/regenerate")
+    assert client.cookies["session"] != old
+    assert await storage.delegate.info(old) is None
+    assert (await client.get("/show")).json() == {"a": "1"}
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+async def test_a_lifetime(storage: Spy, clock: ManualClock, rolling: bool) -> None:
+    async with client_of(app_of(storage, lifetime=100, rolling=rolling)) as client:
+        response = await client.get("/put?a=1")
+        assert "max-age=100" in response.headers["set-cookie"] or not rolling
+        id = client.cookies["session"]
+        info = await storage.delegate.info(id)
+        assert info is not None
+        assert info.expires_at is not None
+        assert 98 <= (info.expires_at.timestamp() - clock()) <= 100
+        clock.advance(101)
+        assert (await client.get("/show")).json() == {}
+
+
+async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, storage: Spy) -> None:
+    response = await client.get("/put?a=1")
+    assert "max-age" not in response.headers["set-cookie"]
+    info = await storage.delegate.info(client.cookies["session"])
+    assert info is not None
+    assert info.expires_at is not None
+    assert (info.expires_at - info.updated_at).days == 14
+
+
+async def test_at_least_a_second(storage: Spy, clock: ManualClock) -> None:
+    store = StarsessionsStore(storage)
+    await store.write("a", b"data", lifetime=100, ttl=-5)
+    assert await store.read("a", 100) == b"data"
+    clock.advance(1)
+    assert await store.read("a", 100) == b""
+
+
+async def test_a_store_alone(storage: Spy) -> None:
+    store = StarsessionsStore(storage)
+    assert await store.write("a", b"one", 0, 0) == "a"
+    assert await store.write("a", b"two", 0, 0) == "a"
+    assert await store.read("a", 0) == b"two"
+    await store.remove("a")
+    await store.remove("a")
+    await store.remove("")
+    assert await store.read("a", 0) == b""
+    assert await store.read("", 0) == b""
+
+
+async def test_parallel_writes_all_count(storage: Spy) -> None:
+    """Nobody is refused; what starsessions wrote last is what is there."""
+    store = StarsessionsStore(storage)
+    await store.write("a", b"start", 0, 0)
+
+    async def request(number: int) -> None:
+        assert await store.read("a", 0)
+        assert await store.write("a", b"%d" % number, 0, 0) == "a"
+
+    await asyncio.gather(*(request(number) for number in range(20)))
+    assert int(await store.read("a", 0)) in range(20)
+
+
+async def test_logout_is_final(storage: Spy) -> None:
+    endpoint = Slow()
+    async with client_of(app_of(storage, endpoint.slow)) as client:
+        await client.get("/put?a=1")
+        old = client.cookies["session"]
+        under_way = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(endpoint.begun.wait(), 10)
+        await client.get("/logout")
+        endpoint.go_on.set()
+        await asyncio.wait_for(under_way, 10)
+        assert await storage.delegate.info(old) is None
+        client.cookies.clear()
+        client.cookies.set("session", old, domain="service.test")
+        assert (await client.get("/show")).json() == {}
+
+
+async def test_loaded_in_another_task(storage: Spy) -> None:
+    async def through(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    async def visit(request: Request) -> Response:
+        await load_session(request)
+        request.session["visits"] = request.session.get("visits", 0) + 1
+        return JSONResponse(dict(request.session))
+
+    inside = (Middleware(BaseHTTPMiddleware, dispatch=through),)
+    async with client_of(app_of(storage, visit, autoload=False, inside=inside)) as client:
+        for visits in range(1, 4):
+            assert (await client.get("/visit")).json() == {"visits": visits}
+
+
+@pytest.mark.parametrize("path", ["show", "put?a=1"])
+async def test_an_unavailable_storage(client: AsyncClient, storage: Spy, path: str) -> None:
+    await client.get("/put?a=1")
+    storage.down = True
+    with pytest.raises(StorageUnavailable):
+        await client.get(f"/{path}")
+    storage.down = False
+    assert (await client.get("/show")).json() == {"a": "1"}
+
+
+def test_event_loops(url: str) -> None:
+    storage = SqlSessionStorage(url)
+    store = StarsessionsStore(storage)
+    asyncio.run(store.write("a", b"data", 0, 0))
+    assert asyncio.run(store.read("a", 0)) == b"data"
+    asyncio.run(storage.aclose())
+
+
+def test_not_a_storage() -> None:
+    with pytest.raises(InvalidArgumentType, match="ManagedSessionStorage"):
+        StarsessionsStore({})  # type: ignore[arg-type]
