@@ -11,6 +11,7 @@ from .database import CANCEL_GRACE
 from .drivers.base import Operation
 
 MAX_BATCH = 256  # operations
+MIN_SHARE = 16  # operations; fewer are not worth a statement of their own
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_QUEUE = 8192  # operations; whoever comes then waits for room
 
@@ -51,6 +52,7 @@ class Lane(Generic[O]):
         self._room = asyncio.Condition()
         self._crowded = 0
         self._workers = 0
+        self._running = 0
         self._under_way: set[bytes] = set()
 
     async def submit(self, operation: O) -> Any:
@@ -64,9 +66,7 @@ class Lane(Generic[O]):
         if len(self._queue) >= MAX_QUEUE:
             await self._wait_for_room()
         self._queue.append(operation)
-        if self._workers < self._slots:
-            self._workers += 1
-            self._spawn(self._work)
+        self._start_worker()
         try:
             return await operation.future
         except asyncio.CancelledError:
@@ -90,8 +90,12 @@ class Lane(Generic[O]):
         finally:
             self._workers -= 1
             if self._queue and not self._workers:
-                self._workers += 1
-                self._spawn(self._work)
+                self._start_worker()
+
+    def _start_worker(self) -> None:
+        if self._workers < self._slots:
+            self._workers += 1
+            self._spawn(self._work)
 
     async def _work(self) -> None:
         try:
@@ -102,9 +106,11 @@ class Lane(Generic[O]):
                         self._room.notify_all()
                 if not batch:
                     break
+                self._running += 1
                 try:
                     await self._run(batch)
                 finally:
+                    self._running -= 1
                     if self._ordered:
                         self._under_way.difference_update(operation.digest for operation in batch)
                 await asyncio.sleep(0)  # those just answered may have more, which then comes along
@@ -112,15 +118,23 @@ class Lane(Generic[O]):
             self._workers -= 1
 
     def _take(self) -> list[O]:
-        """The next batch: at most one operation of each session, if the lane is ordered."""
-        if not self._ordered and len(self._queue) <= MAX_BATCH:
+        """The next batch: at most one operation of each session, if the lane is ordered.
+
+        It leaves their share to batches that can go out beside it: the database works on one of them
+        while this process answers another.
+        """
+        most, free = MAX_BATCH, self._slots - self._running
+        if free > 1 and len(self._queue) >= 2 * MIN_SHARE:
+            most = min(MAX_BATCH, -(-len(self._queue) // free))
+            self._start_worker()
+        if not self._ordered and len(self._queue) <= most:
             everyone = [operation for operation in self._queue if not operation.future.done()]
             self._queue.clear()
             return everyone
         batch: list[O] = []
         blocked: list[O] = []
         size = 0
-        while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
+        while self._queue and len(batch) < most and size < MAX_BATCH_BYTES:
             operation = self._queue.popleft()
             if operation.future.done():
                 continue
