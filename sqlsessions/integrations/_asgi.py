@@ -92,18 +92,29 @@ class Connection:
             if self.raises or error is not self.failure or self.began or self._refused:
                 raise
             await self._refuse(error)
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave no reference cycles, which would have the garbage collector run every few requests."""
+        self.session.detach()
+        self.failure = None
+        if self.innermost:
+            del self.scope[_SCOPE_KEY]
 
     async def load(self) -> None:
         """Read the session, unless that was done."""
-        await self._noting(self.manager.load(self.session))
+        try:
+            await self.manager.load(self.session)
+        except Exception as error:
+            self.failure = error
+            raise
+        self.failure = None
 
     async def save(self) -> None:
         """Write the session, if it changed."""
-        await self._noting(self._commit())
-
-    async def _noting(self, work: Awaitable[None]) -> None:
         try:
-            await work
+            await self._commit()
         except Exception as error:
             self.failure = error
             raise
@@ -166,13 +177,14 @@ class Connection:
         """A message with the headers that the session needs; the old one, a response cache may keep."""
         old: list[Header] = list(message.get("headers") or ())
         new: list[Header] = []
-        if self.session.accessed and not _names(old, b"vary", b"cookie"):
+        given = {key.lower(): value for key, value in old}
+        if self.session.accessed and not (b"vary" in given and _varies(old)):
             new.append((b"vary", b"Cookie"))
         cookie = self.manager.set_cookie(self.session, https=self.https)
         self._known = self.session.state.id or self._known
         if cookie is not None:
             new.append((b"set-cookie", cookie.encode("latin-1")))
-        if (cookie is not None or self.session.accessed) and not _names(old, b"cache-control"):
+        if (cookie is not None or self.session.accessed) and b"cache-control" not in given:
             new.append((b"cache-control", b"private" if cookie is None else b"no-store"))
         return {**message, "headers": old + new}
 
@@ -244,10 +256,10 @@ def _own(connection: HasScope) -> Connection:
     return own
 
 
-def _names(headers: Iterable[Header], name: bytes, value: bytes | None = None) -> bool:
-    """Whether a header is there, and lists a value if that is given, or ``*``."""
+def _varies(headers: Iterable[Header]) -> bool:
+    """Whether caches know by now that the response depends on the cookie."""
     return any(
-        value is None or {value, b"*"} & {token.strip() for token in found.lower().split(b",")}
-        for key, found in headers
-        if key.lower() == name
+        {b"cookie", b"*"} & {token.strip() for token in value.lower().split(b",")}
+        for key, value in headers
+        if key.lower() == b"vary"
     )

@@ -8,10 +8,11 @@ asyncio support works in the same way.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 R = TypeVar("R")
 
@@ -56,24 +57,29 @@ class Awaiting:
     async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine to its end."""
         self._task = asyncio.current_task()
-        return await _Driven(coroutine, self._started)
+        try:
+            return await _Driven(self, coroutine)
+        finally:
+            self._task = self._inner = None
 
-    def _started(self, inner: greenlet) -> None:
+    def enter(self, inner: greenlet) -> None:
+        """Say in which greenlet the coroutine runs."""
         self._inner = inner
 
 
 class _Driven(Awaitable[R]):
-    def __init__(self, coroutine: Coroutine[Any, Any, R], started: Callable[[greenlet], None]) -> None:
+    def __init__(self, awaiting: Awaiting, coroutine: Coroutine[Any, Any, R]) -> None:
+        self._awaiting = awaiting
         self._coroutine = coroutine
-        self._started = started
 
     def __await__(self) -> Generator[Any, Any, R]:
         outer = getcurrent()
-        inner = greenlet(self._steps, outer)
+        inner = _idle.greenlets.pop() if _idle.greenlets else greenlet(_work)
+        inner.parent = outer
         inner.gr_context = outer.gr_context  # context variables that the coroutine sets are the task's
-        self._started(inner)
-        caller, yielded = inner, inner.switch(outer)
-        while not inner.dead:
+        self._awaiting.enter(inner)
+        caller, yielded = inner, inner.switch(self._coroutine)
+        while not isinstance(yielded, _Ended):
             try:
                 if isinstance(yielded, _Wanted):
                     caller = yielded.caller
@@ -85,20 +91,59 @@ class _Driven(Awaitable[R]):
                 yielded = caller.throw(error)
             else:
                 yielded = caller.switch(answer)
-        result: R = yielded
+        inner.gr_context = None
+        _idle.greenlets.append(inner)
+        if yielded.error is not None:
+            try:
+                raise yielded.error
+            finally:
+                del yielded, self  # the error's traceback leads here
+        result: R = yielded.result
         return result
 
-    def _steps(self, outer: greenlet) -> R:
-        step: Callable[[Any], Any] = self._coroutine.send
-        value: Any = None
-        while True:
-            try:
-                yielded = step(value)
-            except StopIteration as stop:
-                result: R = stop.value
-                return result
-            try:
-                value = outer.switch(yielded)
-                step = self._coroutine.send
-            except BaseException as error:  # noqa: BLE001 (the coroutine gets it)
-                value, step = error, self._coroutine.throw
+
+class _Ended:
+    """How a coroutine ended."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self, result: Any, error: BaseException | None = None) -> None:
+        self.result = result
+        self.error = error
+
+
+class _Idle(threading.local):
+    """Greenlets of this thread for the next coroutines: to make one takes longer than to run most."""
+
+    def __init__(self) -> None:
+        self.greenlets: list[greenlet] = []
+
+
+_idle = _Idle()
+
+
+def _work(coroutine: Coroutine[Any, Any, Any]) -> None:
+    while True:
+        coroutine = getcurrent().parent.switch(_run(coroutine))
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> _Ended:
+    outer = getcurrent().parent
+    assert outer is not None
+    step: Callable[[Any], Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            yielded = step(value)
+        except StopIteration as stop:
+            return _Ended(stop.value)
+        except BaseException as error:  # noqa: BLE001 (the task gets it)
+            return _Ended(None, error)
+        try:
+            value = outer.switch(yielded)
+            step = coroutine.send
+        except GreenletExit:  # nobody will ever go on with it
+            coroutine.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 (the coroutine gets it)
+            value, step = error, coroutine.throw

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from dataclasses import dataclass, field
 from typing import Any, Self, SupportsIndex, TypeVar
 
 from ..records import checked_subject, duration
@@ -15,7 +14,6 @@ UNSET: Any = object()
 """What the request did not ask for."""
 
 
-@dataclass(slots=True)
 class State:
     """What an integration knows of a request's session besides its data.
 
@@ -37,7 +35,7 @@ class State:
         sources: Give data to take over when the session is written.
     """
 
-    presented: str | None = None
+    # Defaults of the class, since most requests ask for none of it.
     id: str | None = None
     raw: bytes = b""
     stale: bool = False
@@ -51,7 +49,10 @@ class State:
     browser: bool | None = None
     expiry_asked: bool = False
     looked: bool = False
-    sources: list[Callable[[], Mapping[str, Any]]] = field(default_factory=list)
+    sources: tuple[Callable[[], Mapping[str, Any]], ...] = ()
+
+    def __init__(self, presented: str | None = None) -> None:
+        self.presented = presented
 
     def written(self) -> None:
         """Forget what was asked for: it is done."""
@@ -161,9 +162,13 @@ class Session(dict[str, Any]):
         super().update(data)
         self.loaded = True
 
+    def detach(self) -> None:
+        """Load nothing any more; for integrations, when a request is over."""
+        self._load = None
+
     def plain(self) -> dict[str, Any]:
         """The data as a dict; for integrations, as it does not count as looked at."""
-        return {key: dict.__getitem__(self, key) for key in dict.__iter__(self)}
+        return dict(dict.items(self))
 
     def mark_accessed(self) -> None:
         """Look at the session; Starlette calls it where ``request.session`` is said."""

@@ -93,7 +93,7 @@ class SessionModel(Generic[M]):
             after = self._codec.dump(value)
             return {} if after == before else {self.key: after}
 
-        session.state.sources.append(changed)
+        session.state.sources += (changed,)
         return value
 
 
