@@ -46,7 +46,7 @@ imports: $(VENV)/.dev ## Check who imports whom
 
 # The contract on every driver runs the same lines again, and tracing them would double the time.
 coverage: $(VENV)/.dev ## Report what the quick tests do not reach
-	$(TESTS) -q --cov --cov-report=term:skip-covered --cov-fail-under=95 tests/cache tests/schema tests/sql \
+	$(TESTS) -q --cov --cov-report=term:skip-covered --cov-fail-under=95 tests/cache tests/schema tests/sql tests/integrations \
 		tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
 
 wheel: $(VENV)/.dev ## Build the wheel and use it from a fresh environment

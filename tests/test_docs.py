@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,17 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty directory to run a page in, with the path of the environment's own commands."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("SQLSESSIONS_URL", URL)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONWARNINGS", "error")
-    return tmp_path
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]  # the next page's file of this name is another
 
 
 @by_page
@@ -60,8 +64,8 @@ async def test_blocks_run(page: Path, directory: Path) -> None:
                 await command(line, directory)
         else:
             assert language in ("text", "sql", "ini"), f"{page.name}: what is a block of {language!r}?"
-    if isinstance(app := namespace.get("app"), FastAPI):
-        await visit(app)
+    if page.name == "README.md":
+        await visit(namespace["app"])
 
 
 async def run(block: Token, page: Path, namespace: dict[str, Any]) -> None:
@@ -100,12 +104,12 @@ async def visit(app: FastAPI) -> None:
         AsyncClient(transport=transport, base_url="https://service") as alice,
         AsyncClient(transport=transport, base_url="https://service") as bob,
     ):
-        assert (await alice.post("/visit")).status_code == 401
         for browser, name in ((alice, "alice"), (bob, "bob")):
+            assert (await browser.post("/visit")).status_code == 401
             cookie = (await browser.post("/login", params={"user": name})).headers["set-cookie"]
-            assert {"HttpOnly", "Secure", "SameSite=lax"} <= set(cookie.split("; "))
-        visits = await asyncio.gather(*(alice.post("/visit") for _ in range(10)))
-        assert sorted(visit.json()["visits"] for visit in visits) == list(range(1, 11))
+            assert {"httponly", "secure", "samesite=lax"} <= set(cookie.split("; "))
+        for count in range(1, 11):
+            assert (await alice.post("/visit")).json() == {"user": "alice", "visits": count}
         assert (await bob.post("/visit")).json() == {"user": "bob", "visits": 1}
         left_over = dict(alice.cookies)
         assert (await alice.post("/logout")).is_success

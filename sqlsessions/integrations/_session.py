@@ -259,8 +259,9 @@ class Session(dict[str, Any]):
     def clear(self) -> None:
         """Drop everything. If nothing is put in, the session ends; else it gets a new id."""
         self._change()
-        self.state.cleared = True
-        self.state.subject = None
+        self.state.cleared = self.state.expiry_asked = True
+        self.state.subject = self.state.browser = None
+        self.state.ttl = UNSET
         super().clear()
 
     def pop(self, key: str, *default: D) -> Any:

@@ -21,6 +21,9 @@ SUPERSEDED_GRACE = 60 * 1_000_000
 STAGING_GRACE = 24 * HOUR
 """Microseconds that a write may take from its first chunk to its commit."""
 
+ROWS_PER_STATEMENT = 100
+"""So few that whoever reads or writes meanwhile hardly notices."""
+
 CHUNKS_PER_DELETE = 100
 
 s, k = sessions.c, chunks.c
@@ -34,19 +37,22 @@ async def purge(
     Returns:
         How many expired sessions were deleted.
     """
-    deleted = batches = 0
+    deleted = looked_at = 0
+    most = None if max_batches is None else max_batches * batch_size
     bucket: int | None = None
     while (
         bucket := await database.run(partial(_next_bucket, after=bucket, last=clock() // HOUR))
     ) is not None:
         after: bytes | None = b""
         while after is not None:
-            if max_batches is not None and batches >= max_batches:
+            size = min(batch_size, ROWS_PER_STATEMENT, batch_size if most is None else most - looked_at)
+            if size == 0:
                 return deleted
-            after, count = await _purge_range(database, clock, bucket, after, batch_size)
+            after, count = await _purge_range(database, clock, bucket, after, size)
             deleted += count
-            batches += 1
-    await _purge_chunks(database, clock, batch_size, None if max_batches is None else max_batches - batches)
+            looked_at += size
+    left = None if max_batches is None else max_batches - looked_at // batch_size
+    await _purge_chunks(database, clock, batch_size, left)
     return deleted
 
 
