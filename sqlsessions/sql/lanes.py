@@ -12,7 +12,7 @@ from .drivers.base import Operation
 
 MAX_BATCH = 256  # operations
 MIN_SHARE = 16  # operations; fewer are not worth a statement of their own
-MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_BATCH_BYTES = 2 * 1024 * 1024
 MAX_QUEUE = 8192  # operations; whoever comes then waits for room
 
 O = TypeVar("O", bound=Operation)  # noqa: E741

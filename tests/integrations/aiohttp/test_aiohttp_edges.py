@@ -1,0 +1,231 @@
+"""aiohttp-session: expiry, errors, and what else may happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import aiohttp_session
+import pytest
+from aiohttp import WSMsgType, web
+from aiohttp_session import get_session
+
+from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, UnsupportedOperation
+from sqlsessions.integrations.aiohttp import (
+    AioHttpStorage,
+    save,
+    setup,
+)
+
+from ..support import Spy
+from .app import (
+    Client,
+    app_of,
+    bring,
+    id_of,
+    served,
+    shown,
+)
+
+# aiohttp-session 2.12 keeps what it has in a request under plain strings, of which aiohttp 3.14 warns.
+pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
+
+
+async def test_parallel_requests_lose_nothing(client: Client) -> None:
+    await client.get("/put?start=1")
+    await asyncio.gather(*(client.get(f"/put?key{number}=1") for number in range(50)))
+    found = await shown(client)
+    assert sum(key.startswith("key") for key in found) == 50
+
+
+async def test_logout_is_final(storage: Spy) -> None:
+    looked, out = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        looked.set()
+        await out.wait()
+        session["late"] = True
+        return web.Response()
+
+    async with served(app_of(storage, slow)) as client:
+        await client.get("/put?a=1")
+        old = id_of(client)
+        assert old
+        under_way = asyncio.create_task(client.get("/slow"))
+        await asyncio.wait_for(looked.wait(), 10)
+        await client.get("/logout")
+        out.set()
+        response = await asyncio.wait_for(under_way, 10)
+        assert "Set-Cookie" not in response.headers
+        assert await storage.delegate.info(old) is None
+        bring(client, old)
+        assert await shown(client) == {}
+
+
+@pytest.mark.parametrize("path", ["show", "put?b=1", "fresh?b=1"])
+async def test_an_unavailable_storage(
+    client: Client, storage: Spy, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.get("/put?a=1")
+    storage.down = True
+    response = await client.get(f"/{path}")
+    assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
+    assert "Set-Cookie" not in response.headers
+    assert (await client.get("/untouched")).status == 200
+    storage.down = False
+    assert await shown(client) == {"a": "1"}
+    assert id_of(client) not in caplog.text
+
+
+async def test_an_unavailable_storage_raises(storage: Spy) -> None:
+    async with served(app_of(storage, unavailable="raise")) as client:
+        await client.get("/put?a=1")
+        storage.down = True
+        assert (await client.get("/show")).status == 500
+
+
+async def test_undecodable_data_is_an_empty_session(
+    client: Client, storage: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.get("/put?a=1")
+    id = id_of(client)
+    assert id
+    await storage.delegate.write_bytes(id, b"\xff not text")
+    with caplog.at_level(logging.WARNING, "sqlsessions"):
+        assert await shown(client) == {}
+    assert "cannot be decoded" in caplog.text
+
+
+async def test_an_encoder_and_ids_of_ones_own(storage: Spy) -> None:
+    numbers = iter(range(100))
+    options: dict[str, Any] = {
+        "key_factory": lambda: f"number {next(numbers)}".replace(" ", "-"),
+        "encoder": lambda data: json.dumps(data)[::-1],
+        "decoder": lambda text: json.loads(text[::-1]),
+    }
+    async with served(app_of(storage, **options)) as client:
+        await client.get("/put?a=1")
+        assert id_of(client) == "number-0"
+        assert await storage.delegate.read_bytes("number-0") == b'}"1" :"a"{'
+        assert await shown(client) == {"a": "1"}
+        await client.get("/login?user=ada")
+        assert id_of(client) == "number-1"
+        bring(client, "x" * 5000)
+        assert await shown(client) == {}
+
+
+async def test_a_websocket_saves(storage: Spy) -> None:
+    async def talk(request: web.Request) -> web.StreamResponse:
+        session = await get_session(request)
+        session["talks"] = session.get("talks", 0) + 1
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            session[message.data] = True
+            await save(request)
+            await socket.send_str("saved")
+        session["closed"] = True
+        return socket
+
+    async with served(app_of(storage, talk, install=setup)) as client:
+        async with client.ws_connect("/talk") as socket:  # whose answer brings the cookie
+            await socket.send_str("word")
+            assert (await socket.receive(10)).type is WSMsgType.TEXT
+            assert await shown(client) == {"talks": 1, "word": True}
+        async with asyncio.timeout(10):
+            while "closed" not in await shown(client):
+                await asyncio.sleep(0)
+
+
+async def test_a_stream_saves(storage: Spy) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        session = await get_session(request)
+        session["before"] = True
+        response = web.StreamResponse()
+        await response.prepare(request)
+        session["after"] = True
+        await response.write(b"streamed")
+        return response
+
+    async with served(app_of(storage, stream, install=setup)) as client:
+        assert await (await client.get("/stream")).read() == b"streamed"  # whose end comes after the save
+        assert await shown(client) == {"before": True, "after": True}
+
+
+async def test_a_session_shows_nothing_and_takes_no_id(storage: Spy) -> None:
+    session = await AioHttpStorage(storage).new_session()
+    session["secret"] = "word"
+    assert "word" not in repr(session)
+    with pytest.raises(UnsupportedOperation):
+        session.set_new_identity("chosen")
+
+
+async def test_only_its_own_sessions(storage: Spy) -> None:
+    foreign = aiohttp_session.Session(None, data=None, new=True)
+    with pytest.raises(InvalidArgumentType, match="not one that"):
+        await AioHttpStorage(storage).save_session(None, None, foreign)  # type: ignore[arg-type]
+
+
+def test_event_loops(url: str) -> None:
+    storage = SqlSessionStorage(url)
+    ids = []
+
+    async def visit() -> None:
+        async with served(app_of(storage)) as client:
+            if ids:
+                bring(client, ids[0])
+            await client.get(f"/put?key{len(ids)}=1")
+            ids.append(id_of(client) or ids[0])
+            assert len(await shown(client)) == len(ids)
+
+    for _ in range(3):
+        asyncio.run(visit())
+    asyncio.run(storage.aclose())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cookie_name": "a b"},
+        {"cookie_name": "__Host-s", "domain": "service.test"},
+        {"samesite": "None", "secure": False},
+        {"samesite": "some"},
+        {"path": "no-slash"},
+        {"httponly": False},
+        {"max_age": 0},
+        {"absolute_timeout": -1},
+        {"unavailable": "ignore"},
+    ],
+)
+def test_bad_arguments(storage: Spy, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        AioHttpStorage(storage, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_age": "1"}, {"key_factory": "x"}, {"encoder": None}, {"decoder": 1}]
+)
+def test_arguments_of_the_wrong_type(storage: Spy, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentType):
+        AioHttpStorage(storage, **options)
+
+
+def test_not_a_storage() -> None:
+    with pytest.raises(InvalidArgumentType, match="ManagedSessionStorage"):
+        AioHttpStorage({})  # type: ignore[arg-type]
+
+
+async def test_helpers_need_the_storage(storage: Spy) -> None:
+    async def lost(request: web.Request) -> web.Response:
+        with pytest.raises(InvalidArgument, match="AioHttpStorage"):
+            await save(request)
+        return web.Response(text="refused")
+
+    app = web.Application()
+    app.router.add_get("/lost", lost)
+    async with served(app) as client:
+        assert await (await client.get("/lost")).text() == "refused"

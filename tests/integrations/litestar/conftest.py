@@ -1,0 +1,20 @@
+"""Fixtures of the tests of Litestar."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from ..support import Spy
+from .app import (
+    app_over,
+)
+
+
+@pytest.fixture
+async def client(storage: Spy) -> AsyncIterator[AsyncTestClient[Litestar]]:
+    async with AsyncTestClient(app_over(storage)) as client:
+        yield client

@@ -1,0 +1,348 @@
+"""Litestar: expiry, errors, and what else may happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import anyio
+import pytest
+from litestar import Litestar, get, post
+from litestar.exceptions import WebSocketDisconnect
+from litestar.testing import AsyncTestClient, TestClient
+
+from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions.integrations.litestar import (
+    SessionConfig,
+    load,
+)
+from sqlsessions.testing import ManualClock
+
+from ..support import Spy
+from .app import (
+    LIMIT,
+    Plain,
+    Req,
+    app_over,
+    chat,
+    concurrent,
+    cookie_of,
+    greet,
+    handled,
+    read,
+    refused,
+    write,
+)
+
+
+async def test_an_application_may_answer_without_its_session(storage: Spy) -> None:
+    @get("/lenient")
+    async def lenient(request: Req) -> str:
+        try:
+            await load(request)
+        except StorageUnavailable:
+            return "without"
+        return "with"
+
+    async with AsyncTestClient(app_over(storage, lenient)) as client:
+        await client.post("/write", json={"a": 1})
+        storage.down = True
+        response = await client.get("/lenient")
+        assert (response.status_code, response.text) == (200, "without")
+
+
+async def test_unavailable_for_the_application_to_handle(storage: Spy) -> None:
+    handlers = {StorageUnavailable: handled}
+    app = app_over(storage, unavailable="raise", exception_handlers=handlers)
+    async with AsyncTestClient(app) as client:
+        storage.down = True
+        assert (await client.post("/write", json={"a": 1})).status_code == 599
+        assert storage.calls == ["write"]
+        storage.down = False
+        await client.post("/write", json={"a": 1})
+        storage.down = True
+        assert (await client.get("/read")).status_code == 599
+        assert (await client.post("/write", json={"a": 2})).status_code == 599
+        assert (await client.post("/logout")).status_code == 599
+        storage.down = False
+        assert (await client.get("/read")).json() == {"a": 1}
+
+
+@pytest.mark.parametrize(("serializer", "error"), [(None, InvalidArgumentType), (Plain(), TypeError)])
+async def test_data_that_cannot_be_kept(storage: Spy, serializer: Any, error: type[Exception]) -> None:
+    @post("/bad")
+    async def bad(request: Req) -> None:
+        request.session["bad"] = object()
+
+    app = app_over(storage, bad, serializer=serializer, exception_handlers={error: handled})
+    async with AsyncTestClient(app) as client:
+        await client.post("/write", json={"a": 1})
+        assert (await client.post("/bad")).status_code == 599
+        assert (await client.get("/read")).json() == {"a": 1}
+
+
+async def test_a_rotated_id_is_told_though_the_write_failed(storage: Spy, monkeypatch: Any) -> None:
+    """Else the browser would be left with an id that is no more."""
+    async with AsyncTestClient(app_over(storage)) as client:
+        before = cookie_of(await client.post("/write", json={"a": 1}))
+
+        async def fail(*_arguments: Any, **_options: Any) -> Any:
+            raise StorageUnavailable("the disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(storage, "write_bytes", fail)
+            response = await client.post("/login", params={"user": "alice"})
+        assert response.status_code == 503
+        assert cookie_of(response) not in (None, before)
+        assert (await client.get("/read")).json() == {"a": 1}
+
+
+async def test_a_response_cache_keeps_no_cookie(storage: Spy) -> None:
+    @get("/cached", cache=60)
+    async def cached(request: Req) -> str:
+        request.session["a"] = 1
+        return "cached"
+
+    app = app_over(storage, cached)
+    async with concurrent(app) as first, concurrent(app) as second:
+        assert cookie_of(await first.get("/cached"))
+        response = await second.get("/cached")
+        assert response.text == "cached"
+        assert "set-cookie" not in response.headers
+
+
+async def test_an_undecodable_session_is_empty(
+    client: AsyncTestClient[Litestar], storage: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.post("/write", json={"a": 1})
+    await storage.write_bytes(client.cookies["session"], b"\xff secret")
+    with caplog.at_level(logging.WARNING, "sqlsessions"):
+        assert (await client.get("/read")).json() == {}
+    assert "cannot be decoded" in caplog.text
+    assert "secret" not in caplog.text
+    assert client.cookies["session"] not in caplog.text
+
+
+async def test_timeouts(storage: Spy, clock: ManualClock) -> None:
+    async with AsyncTestClient(app_over(storage, max_age=100, absolute_timeout=250)) as client:
+        await client.post("/write", json={"a": 1})
+        for _ in range(3):
+            clock.advance(80)
+            assert (await client.get("/read")).json() == {"a": 1}
+        clock.advance(10)
+        assert (await client.get("/read")).json() == {}
+
+
+async def test_remember_me(storage: Spy, clock: ManualClock) -> None:
+    @post("/remember")
+    async def remember(request: Req) -> None:
+        session = await load(request)
+        session["a"] = 1
+        session.set_expiry(1000)
+
+    async with AsyncTestClient(app_over(storage, remember, max_age=100)) as client:
+        assert "Max-Age=1000" in (await client.post("/remember")).headers["set-cookie"]
+        clock.advance(900)
+        assert (await client.get("/read")).json() == {"a": 1}
+        clock.advance(900)
+        assert (await client.get("/read")).json() == {"a": 1}
+
+
+async def test_my_sessions(storage: Spy) -> None:
+    app = app_over(storage)
+    async with concurrent(app) as one, concurrent(app) as two, concurrent(app) as three:
+        for client, user in ((one, "alice"), (two, "alice"), (three, "bob")):
+            await client.post("/login", params={"user": user})
+        keys = (await one.get("/sessions")).json()
+        assert len(keys) == 2
+        [bobs] = (await three.get("/sessions")).json()
+        assert (await one.post("/end", params={"key": bobs})).json() is False
+        assert (await three.get("/read")).json() == {"user": "bob"}
+        assert (await one.post("/end-others")).json() == 1
+        assert (await two.get("/read")).json() == {}
+        [own] = (await one.get("/sessions")).json()
+        assert (await one.post("/end", params={"key": own})).json() is True
+        assert (await one.get("/read")).json() == {}
+
+
+async def test_parallel_changes_all_survive(storage: Spy) -> None:
+    together = asyncio.Barrier(50)
+
+    @post("/add")
+    async def add(request: Req) -> None:
+        key = request.query_params["key"]
+        await load(request)
+        await together.wait()
+        request.session[key] = key
+
+    async with asyncio.timeout(LIMIT * 2), concurrent(app_over(storage, add)) as client:
+        await client.post("/write", json={"a": 1})
+        answers = await asyncio.gather(*(client.post("/add", params={"key": f"k{i}"}) for i in range(50)))
+        assert {answer.status_code for answer in answers} == {201}
+        found = (await client.get("/read")).json()
+    assert found == {"a": 1} | {f"k{i}": f"k{i}" for i in range(50)}
+
+
+async def test_logout_is_final_against_a_slower_request(storage: Spy) -> None:
+    loaded, ended = asyncio.Event(), asyncio.Event()
+
+    @post("/slow")
+    async def slow(request: Req) -> None:
+        await load(request)
+        loaded.set()
+        await ended.wait()
+        if request.query_params["how"] == "replace":
+            request.set_session({"other": 1})
+        else:
+            request.session["late"] = 1
+
+    app = app_over(storage, slow)
+    for how in ("change", "replace"):
+        loaded.clear()
+        ended.clear()
+        async with asyncio.timeout(LIMIT), concurrent(app) as client:
+            await client.post("/login", params={"user": "alice"})
+            left_over = dict(client.cookies)
+            request = asyncio.create_task(client.post("/slow", params={"how": how}))
+            await loaded.wait()
+            await client.post("/logout")
+            ended.set()
+            response = await request
+            assert cookie_of(response) is None
+        async with concurrent(app, left_over) as client:
+            assert (await client.get("/read")).json() == {}
+
+
+def test_websockets_read_and_write(storage: Spy) -> None:
+    app = app_over(storage, chat)
+    with TestClient(app) as client:
+        client.post("/write", json={"a": 1})
+        with client.websocket_connect("/chat") as socket:
+            storage.calls.clear()
+            socket.send_text("null")
+            assert socket.receive_json(timeout=LIMIT) == {"a": 1}
+            socket.send_text('{"b": 2}')
+            assert socket.receive_json(timeout=LIMIT) == {"a": 1, "b": 2}
+            assert storage.calls == ["read"]
+            socket.send_text('"save"')
+            socket.receive_json(timeout=LIMIT)
+            assert client.get("/read").json() == {"a": 1, "b": 2}
+            client.post("/write", json={"http": True})
+            socket.send_text('{"c": 3}')
+            socket.receive_json(timeout=LIMIT)
+    with TestClient(app, cookies=client.cookies) as client:
+        assert client.get("/read").json() == {"a": 1, "b": 2, "c": 3, "http": True}
+
+
+async def test_the_last_write_of_a_websocket_outlasts_its_connection(storage: Spy) -> None:
+    """A server may cancel what serves a connection that is closed."""
+    app = app_over(storage, chat)
+    async with concurrent(app) as client:
+        await client.post("/write", json={"a": 1})
+        cookie = f"session={client.cookies['session']}".encode()
+        serving = anyio.CancelScope()
+        told = [
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "text": '{"b": 2}'},
+            {"type": "websocket.disconnect", "code": 1001},
+        ]
+
+        async def receive() -> Any:
+            if len(told) == 1:
+                serving.cancel()
+            return told.pop(0)
+
+        async def send(_message: Any) -> None:
+            pass
+
+        scope: Any = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "scheme": "ws",
+            "path": "/chat",
+            "raw_path": b"/chat",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"cookie", cookie)],
+            "subprotocols": [],
+        }
+        async with asyncio.timeout(LIMIT):
+            with serving:
+                await app(scope, receive, send)
+        assert serving.cancel_called
+        assert (await client.get("/read")).json() == {"a": 1, "b": 2}
+
+
+def test_a_websocket_s_new_session_goes_with_its_handshake(storage: Spy) -> None:
+    with TestClient(app_over(storage, greet)) as client:
+        with client.websocket_connect("/greet") as socket:
+            headers = dict(socket.extra_headers or [])
+        client.cookies.set("session", headers[b"set-cookie"].decode().partition("=")[2].partition(";")[0])
+        assert client.get("/read").json() == {"greeted": True}
+
+
+def test_a_websocket_that_is_refused_is_saved(storage: Spy) -> None:
+    with TestClient(app_over(storage, refused)) as client:
+        client.post("/write", json={"a": 1})
+        with pytest.raises(WebSocketDisconnect) as error, client.websocket_connect("/refused"):
+            pass
+        assert error.value.code == 4003
+        assert client.get("/read").json() == {"a": 1, "refused": True}
+
+
+def test_a_websocket_while_the_storage_is_unavailable(storage: Spy) -> None:
+    with TestClient(app_over(storage, chat)) as client:
+        client.post("/write", json={"a": 1})
+        with client.websocket_connect("/chat") as socket:
+            storage.down = True
+            socket.send_text("null")
+            with pytest.raises(WebSocketDisconnect):
+                socket.receive_json(timeout=LIMIT)
+    with TestClient(app_over(storage, greet)) as client:
+        with pytest.raises(WebSocketDisconnect) as error, client.websocket_connect("/greet"):
+            pass
+        assert error.value.code == 1013
+
+
+def test_every_request_may_have_its_own_event_loop(url: str) -> None:
+    """As with a `TestClient` that is not entered."""
+    app = app_over(Spy(SqlSessionStorage(url)))
+    client = TestClient(app)
+    client.post("/write", json={"a": 1})
+    assert client.get("/read").json() == {"a": 1}
+    client.post("/logout")
+    assert client.get("/read").json() == {}
+
+
+def test_the_test_client_s_session_data(storage: Spy) -> None:
+    config = SessionConfig(storage)
+    app = Litestar([read, write], middleware=[config.middleware])
+    with TestClient(app, session_config=config) as client:
+        client.set_session_data({"a": 1})
+        assert client.get("/read").json() == {"a": 1}
+        client.post("/write", json={"b": 2})
+        assert client.get_session_data() == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unavailable": "500"},
+        {"max_age": 0},
+        {"key": "a b"},
+        {"key": "__Host-session", "domain": "service.local"},
+        {"samesite": "none", "secure": False},
+    ],
+)
+def test_refused_settings(storage: Spy, options: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        SessionConfig(storage, **options)
+
+
+def test_refused_types(storage: Spy) -> None:
+    with pytest.raises(InvalidArgumentType):
+        SessionConfig("sqlite:///sessions.db")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentType):
+        SessionConfig(storage, serializer=json.dumps)  # type: ignore[arg-type]

@@ -1,0 +1,21 @@
+"""Fixtures of the tests of Quart."""
+
+from __future__ import annotations
+
+import pytest
+from quart.typing import TestClientProtocol as Client
+
+from ..support import Spy
+from .app import (
+    app_of,
+)
+
+
+@pytest.fixture(params=[True, False], ids=["lazy", "eager"])
+def lazy(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def client(storage: Spy) -> Client:
+    return app_of(storage).test_client()

@@ -1,0 +1,154 @@
+"""The applications that Starlette is tested with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from httpx import ASGITransport, AsyncClient
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from sqlsessions.integrations.starlette import (
+    SessionMiddleware,
+    save,
+)
+
+from ..support import Spy
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+DAY = 24 * 60 * 60
+
+
+async def show(request: Request) -> Response:
+    return JSONResponse(dict(request.session))
+
+
+async def put(request: Request) -> Response:
+    request.session.update(request.query_params)
+    return PlainTextResponse("put")
+
+
+async def untouched(_request: Request) -> Response:
+    return PlainTextResponse("untouched")
+
+
+async def nested(request: Request) -> Response:
+    request.session["list"].append(1)
+    return PlainTextResponse("nested")
+
+
+async def login(request: Request) -> Response:
+    request.session.subject = request.query_params["user"]  # type: ignore[attr-defined]
+    return PlainTextResponse("in")
+
+
+async def logout(request: Request) -> Response:
+    request.session.invalidate()  # type: ignore[attr-defined]
+    return PlainTextResponse("out")
+
+
+async def regenerate(request: Request) -> Response:
+    request.session.regenerate()  # type: ignore[attr-defined]
+    return PlainTextResponse("regenerated")
+
+
+async def clear(request: Request) -> Response:
+    request.session.clear()
+    request.session.update(request.query_params)
+    return PlainTextResponse("cleared")
+
+
+async def start_list(request: Request) -> Response:
+    request.session["list"] = []
+    return PlainTextResponse("started")
+
+
+async def remember(request: Request) -> Response:
+    request.session.set_expiry(int(request.query_params["days"]) * DAY)  # type: ignore[attr-defined]
+    return PlainTextResponse("remembered")
+
+
+async def forget(request: Request) -> Response:
+    request.session.set_expiry(3600, browser=True)  # type: ignore[attr-defined]
+    return PlainTextResponse("forgotten")
+
+
+ENDPOINTS = [
+    show, put, untouched, nested, login, logout, regenerate, clear, start_list, remember, forget,
+]  # fmt: skip
+
+
+def app_of(storage: Any, *more: Endpoint, inside: tuple[Any, ...] = (), **options: Any) -> Starlette:
+    routes = [Route(f"/{endpoint.__name__}", endpoint) for endpoint in [*ENDPOINTS, *more]]
+    session = Middleware(SessionMiddleware, storage=storage, **options)
+    return Starlette(routes=routes, middleware=[session, *inside])
+
+
+def client_of(app: Starlette, scheme: str = "https") -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app), base_url=f"{scheme}://service.test")
+
+
+def cookie_of(response: Any) -> list[str]:
+    return str(response.headers.get("set-cookie", "")).split("; ")
+
+
+def writes(storage: Spy) -> list[str]:
+    return [call for call in storage.calls if call not in ("read", "info")]
+
+
+class Gate:
+    """An endpoint that waits in its midst."""
+
+    __name__ = "slow"
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        request.session["slow"] = 1
+        self.arrived.set()
+        await self.go.wait()
+        return PlainTextResponse("slow")
+
+    async def during(self, client: AsyncClient, *paths: str) -> Any:
+        """Ask for other pages while this one is under way."""
+        async with asyncio.timeout(30):
+            slow = asyncio.create_task(client.get("/slow"))
+            await self.arrived.wait()
+            for path in paths:
+                await client.get(path)
+            self.go.set()
+            return await slow
+
+
+def slowly(storage: Spy, **options: Any) -> tuple[Gate, AsyncClient]:
+    gate = Gate()
+
+    async def slow(request: Request) -> Response:
+        return await gate(request)
+
+    return gate, client_of(app_of(storage, slow, **options))
+
+
+async def talk(websocket: WebSocket) -> None:
+    before = websocket.session.get("a")
+    if "early" in websocket.query_params:
+        websocket.session["early"] = 1
+    await websocket.accept()
+    await websocket.send_json(before)
+    try:
+        while True:
+            websocket.session["said"] = await websocket.receive_text()
+            if "save" in websocket.query_params:
+                await save(websocket)
+            await websocket.send_text("ok")
+    except WebSocketDisconnect:
+        pass

@@ -1,0 +1,282 @@
+"""Starlette: expiry, errors, and what else may happen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions.integrations.starlette import (
+    Session,
+    SessionMiddleware,
+    end_other_sessions,
+    end_session,
+    list_sessions,
+    load,
+)
+
+from ..support import Spy
+from .app import (
+    app_of,
+    client_of,
+    cookie_of,
+    talk,
+    untouched,
+    writes,
+)
+
+
+def test_bad_types() -> None:
+    with pytest.raises(InvalidArgumentType, match="storage"):
+        SessionMiddleware(untouched, "sqlite://")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentType, match="serializer"):
+        SessionMiddleware(untouched, SqlSessionStorage("sqlite://"), serializer=object())  # type: ignore[arg-type]
+
+
+def test_a_secret_key_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    SessionMiddleware(untouched, SqlSessionStorage("sqlite://"), secret_key="secret word")  # type: ignore[arg-type]
+    assert "secret_key" in caplog.text
+    assert "secret word" not in caplog.text
+
+
+async def test_data_that_json_has_not_is_an_error(storage: Spy) -> None:
+    async def bad(request: Request) -> Response:
+        request.session["secret"] = {1, 2}
+        return PlainTextResponse("bad")
+
+    async with client_of(app_of(storage, bad)) as client:
+        with pytest.raises(InvalidArgumentType, match="JSON") as caught:
+            await client.get("/bad")
+    assert "secret" not in str(caught.value)
+
+
+async def test_what_cannot_be_decoded_is_an_empty_session(
+    client: AsyncClient, storage: Spy, caplog: pytest.LogCaptureFixture
+) -> None:
+    for data in (b"\xff\xfe", b"[1]", b"", b"{"):
+        await client.get("/put?a=1")
+        await storage.write_bytes(client.cookies["session"], data)
+        storage.calls.clear()
+        assert (await client.get("/show")).json() == {}
+        assert writes(storage) == []
+        assert "cannot be decoded" in caplog.text
+        await client.get("/put?b=2")
+        assert (await client.get("/show")).json() == {"b": "2"}
+
+
+@pytest.mark.parametrize("path", ["/show", "/put?a=2"])
+async def test_unavailable(client: AsyncClient, storage: Spy, path: str, caplog: Any) -> None:
+    await client.get("/put?a=1")
+    storage.down = True
+    response = await client.get(path)
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    assert "set-cookie" not in response.headers
+    assert client.cookies["session"] not in caplog.text
+    assert (await client.get("/untouched")).status_code == 200
+    storage.down = False
+    assert (await client.get("/show")).json() == {"a": "1"}
+
+
+async def test_unavailable_for_a_new_session(client: AsyncClient, storage: Spy) -> None:
+    storage.down = True
+    response = await client.get("/put?a=1")
+    assert response.status_code == 503
+    assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("eager", [False, True])
+async def test_unavailable_may_be_raised(storage: Spy, eager: bool) -> None:
+    async with client_of(app_of(storage, unavailable="raise", eager=eager)) as client:
+        await client.get("/put?a=1")
+        storage.down = True
+        with pytest.raises(StorageUnavailable):
+            await client.get("/show")
+
+
+async def test_eager(storage: Spy) -> None:
+    async with client_of(app_of(storage, eager=True)) as client:
+        await client.get("/put?a=1")
+        storage.calls.clear()
+        response = await client.get("/untouched")
+        assert storage.calls == ["read"]
+        assert "vary" not in response.headers
+        storage.down = True
+        assert (await client.get("/untouched")).status_code == 503
+
+
+async def test_in_a_worker_thread(storage: Spy) -> None:
+    def plain(request: Request) -> Response:
+        request.session["count"] = request.session.get("count", 0) + 1
+        return PlainTextResponse("plain")
+
+    async with client_of(app_of(storage, plain)) as client:  # type: ignore[arg-type]
+        for _ in range(3):
+            assert (await client.get("/plain")).status_code == 200
+        assert (await client.get("/show")).json() == {"count": 3}
+
+
+async def test_in_a_task_of_the_applications_own(storage: Spy) -> None:
+    async def own_task(request: Request) -> Response:
+        if "load" in request.query_params:
+            await load(request)
+
+        async def look() -> Any:
+            return request.session["a"]
+
+        return JSONResponse(await asyncio.create_task(look()))
+
+    async with client_of(app_of(storage, own_task)) as client:
+        await client.get("/put?a=1")
+        assert (await client.get("/own_task?load=1")).json() == "1"
+        with pytest.raises(RuntimeError, match="await load"):
+            await client.get("/own_task")
+
+
+async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: Spy) -> None:
+    async def pass_on(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    inside = (Middleware(BaseHTTPMiddleware, dispatch=pass_on),)
+    async with client_of(app_of(storage, inside=inside)) as client:
+        await client.get("/put?a=1")
+        assert (await client.get("/show")).json() == {"a": "1"}
+
+
+async def test_context_variables_and_cancellation_pass_through_a_lazy_request(storage: Spy) -> None:
+    async def timed(request: Request) -> Response:
+        request.session["timed"] = 1
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.sleep(30)
+        except TimeoutError:
+            return PlainTextResponse(asyncio.current_task().get_name())  # type: ignore[union-attr]
+        return PlainTextResponse("no")
+
+    async with client_of(app_of(storage, timed)) as client:
+        await client.get("/put?a=1")
+        assert (await client.get("/timed")).text == asyncio.current_task().get_name()  # type: ignore[union-attr]
+        assert (await client.get("/show")).json() == {"a": "1", "timed": 1}
+
+
+async def test_changes_after_the_response_began(storage: Spy, caplog: pytest.LogCaptureFixture) -> None:
+    async def streamed(request: Request) -> Response:
+        session = request.session
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"a"
+            session["late"] = 1
+            yield b"b"
+
+        return StreamingResponse(body())
+
+    async with client_of(app_of(storage, streamed)) as client:
+        await client.get("/put?a=1")
+        assert (await client.get("/streamed")).text == "ab"
+        assert (await client.get("/show")).json() == {"a": "1", "late": 1}
+        assert "too late" not in caplog.text
+        client.cookies.clear()
+        await client.get("/streamed")
+        assert "too late" in caplog.text
+
+
+async def test_sessions_of_a_user(storage: Spy) -> None:
+    async def mine(request: Request) -> Response:
+        return JSONResponse([info.key async for info in list_sessions(request)])
+
+    async def end(request: Request) -> Response:
+        return JSONResponse(await end_session(request, request.query_params["key"]))
+
+    async def end_others(request: Request) -> Response:
+        return JSONResponse(await end_other_sessions(request))
+
+    app = app_of(storage, mine, end, end_others)
+    async with client_of(app) as one, client_of(app) as two, client_of(app) as three, client_of(app) as other:
+        for client, user in ((one, "ann"), (two, "ann"), (three, "ann"), (other, "bob")):
+            await client.get(f"/login?user={user}")
+        keys = (await one.get("/mine")).json()
+        assert len(keys) == 3
+        theirs = (await other.get("/mine")).json()
+        assert (await one.get("/end", params={"key": theirs[0]})).json() is False
+        info = await storage.info(two.cookies["session"])
+        assert info is not None
+        assert (await one.get("/end", params={"key": info.key})).json() is True
+        assert "Max-Age=0" in cookie_of(await two.get("/show"))
+        assert (await one.get("/end_others")).json() == 1
+        assert len((await one.get("/mine")).json()) == 1
+        assert len((await other.get("/mine")).json()) == 1
+        with pytest.raises(InvalidArgument, match="subject"):
+            await two.get("/mine")
+
+
+def test_websockets_across_event_loops(url: str) -> None:
+    """The client runs every request in an event loop of its own."""
+    app = app_of(SqlSessionStorage(url))
+    app.router.routes.append(WebSocketRoute("/talk", talk))
+    client = TestClient(app)
+    client.get("/put?a=1")
+    with client.websocket_connect("/talk?save=1") as socket:
+        assert socket.receive_json() == "1"
+        socket.send_text("one")
+        assert socket.receive_text() == "ok"
+        assert client.get("/show").json() == {"a": "1", "said": "one"}
+    with client.websocket_connect("/talk") as socket:
+        socket.receive_json()
+        socket.send_text("two")
+        assert socket.receive_text() == "ok"
+    assert client.get("/show").json() == {"a": "1", "said": "two"}
+
+
+def test_a_websocket_begins_a_session(url: str) -> None:
+    app = app_of(SqlSessionStorage(url))
+    app.router.routes.append(WebSocketRoute("/talk", talk))
+    client = TestClient(app)
+    with client.websocket_connect("/talk?early=1") as socket:
+        headers = dict(socket.extra_headers or [])
+        assert b"set-cookie" in headers
+        cookie = headers[b"set-cookie"].decode().partition(";")[0]
+    assert client.get("/show", headers={"cookie": cookie}).json() == {"early": 1}
+
+
+def test_a_websocket_without_storage(caplog: pytest.LogCaptureFixture) -> None:
+    from sqlsessions import SessionStorageMemory
+
+    storage = Spy(SessionStorageMemory())
+    app = app_of(storage)
+    app.router.routes.append(WebSocketRoute("/talk", talk))
+    client = TestClient(app)
+    client.get("/put?a=1")
+    storage.down = True
+    with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/talk"):
+        pass
+    assert caught.value.code == 1013
+    assert caplog.records[-1].levelno == logging.ERROR
+
+
+def test_a_client_without_a_context_uses_a_loop_for_each_request(url: str) -> None:
+    client = TestClient(app_of(SqlSessionStorage(url)))
+    for n in range(5):
+        client.get(f"/put?key{n}=1")
+    assert len(client.get("/show").json()) == 5
+
+
+async def test_data_is_in_no_repr() -> None:
+    assert "secret" not in repr(Session({"secret": "word"}))
+
+
+async def test_helpers_need_the_middleware() -> None:
+    with pytest.raises(InvalidArgument, match="SessionMiddleware"):
+        await load(Request({"type": "http", "headers": []}))
