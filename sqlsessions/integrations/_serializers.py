@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidArgument, InvalidArgumentType
+
+_LONG = re.compile(rb"[0-9]{19}")
 
 
 @runtime_checkable
@@ -30,7 +33,8 @@ class JSONSerializer:
 
     Strings, numbers, booleans, None, lists and dicts come back as they were; tuples come back as
     lists, and keys that are numbers as strings. NaN and the infinities are refused, having no form in
-    JSON (RFC 8259, section 6).
+    JSON (RFC 8259, section 6), and integers of more than 64 bits, which the faster libraries read as
+    floats.
     """
 
     def __init__(self) -> None:
@@ -41,34 +45,47 @@ class JSONSerializer:
 
         Raises:
             InvalidArgumentType: If a value is of a type that JSON does not have.
-            InvalidArgument: If a number is not finite, or a value contains itself.
+            InvalidArgument: If a number is not finite or an integer of more than 64 bits, a text cannot be
+                encoded as UTF-8, or a value contains itself.
         """
         if self._fast_dumps is not None:
             try:
                 encoded = self._fast_dumps(value)
             except (TypeError, RecursionError):
-                pass  # such as integers of more than 64 bits, which the standard library takes
+                pass  # such as keys that are numbers, which the standard library takes
             else:
                 if b"null" not in encoded:  # else it may stand for NaN
                     return encoded
         try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            encoded = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            if _LONG.search(encoded):
+                json.loads(encoded, parse_int=_checked)
         except TypeError as error:
             kind = str(error).removeprefix("Object of type ").partition(" ")[0]
         except (ValueError, RecursionError):
             kind = None
+        else:
+            return encoded
         # Raised out here, since the encoder's own error may quote data.
         if kind is not None:
             raise InvalidArgumentType(
                 f"session data must be what JSON can hold, not {kind}; or give another serializer"
             )
         raise InvalidArgument(
-            "session data must be what JSON can hold: finite numbers, text that UTF-8 can encode, no cycles"
+            "session data must be what JSON can hold: finite numbers, integers of at most 64 bits, text that "
+            "UTF-8 can encode, no cycles"
         )
 
     def loads(self, data: bytes, /) -> Any:
         """Decode."""
         return self._loads(data)
+
+
+def _checked(digits: str) -> int:
+    number = int(digits)
+    if not -(1 << 63) <= number < 1 << 64:
+        raise ValueError
+    return number
 
 
 def checked_serializer(serializer: Serializer | None) -> Serializer:
