@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlsessions import InvalidArgument, InvalidArgumentType
@@ -56,6 +56,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @each
+@settings(deadline=None)
 @given(data=sessions)
 def test_data_comes_back_as_it_was(serializer: JSONSerializer, data: dict[str, Any]) -> None:
     for reader in SERIALIZERS.values():
@@ -102,6 +103,7 @@ def test_tuples_and_number_keys_become_what_json_has(serializer: JSONSerializer)
     assert serializer.loads(serializer.dumps(odd)) == {"1": [1, 2]}
 
 
+@settings(deadline=None)
 @given(old=sessions, new=sessions)
 def test_changes_lead_from_one_state_to_another(old: dict[str, Any], new: dict[str, Any]) -> None:
     changes = Changes.between(old, new, JSONSerializer())
@@ -110,6 +112,7 @@ def test_changes_lead_from_one_state_to_another(old: dict[str, Any], new: dict[s
     assert all(same(merged[key], new[key]) for key in new)
 
 
+@settings(deadline=None)
 @given(old=sessions, mine=sessions, theirs=sessions)
 def test_changes_of_different_keys_both_survive(
     old: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]
@@ -125,6 +128,7 @@ def test_true_is_not_one() -> None:
     assert changes.assigned == {"a": True}
 
 
+@settings(deadline=None)
 @given(data=sessions, ttl=st.none() | st.integers(1, 10**15), browser=st.booleans())
 def test_a_sessions_own_expiry_is_kept_beside_its_data(
     data: dict[str, Any], ttl: int | None, browser: bool
