@@ -7,7 +7,7 @@ export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test check lint types imports coverage wheel smoke bench migration clean
+.PHONY: help run test faults check lint types imports coverage wheel smoke bench migration clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -33,6 +33,9 @@ smoke: $(VENV)/.dev ## Drive the example service over HTTP, with a new database
 
 test: $(VENV)/.dev ## Run the tests
 	$(TESTS)
+
+faults: $(VENV)/.dev ## Break things around the storages, at length: servers, connections, disks, clocks
+	$(BIN)/python -m pytest -v -m 'long or not long' tests/faults
 
 lint: $(VENV)/.dev ## Check style and formatting
 	$(BIN)/ruff check .
