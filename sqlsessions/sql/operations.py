@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,11 +14,14 @@ from ..errors import SessionCorrupt, SessionNotFound
 from ..records import Clock, Lifetime, Options, Record, written
 from . import settling, transactions
 from .batches import Batches
-from .database import Database
-from .drivers.base import Delete, Driver, Row, Touch, Write
+from .database import Database, Work
+from .drivers.base import Delete, Driver, Operation, Row, Touch, Write
 from .models import sessions
+from .replicas import Replica
 from .statements import RECORD, Given, live_at, row
 from .transactions import Stored
+
+T = TypeVar("T")
 
 PAGE = 500
 
@@ -39,9 +42,18 @@ class Operations:
         driver: Carries out what is small.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
+        replica: Where sessions are read, if there is one.
     """
 
-    def __init__(self, database: Database, driver: Driver[Any], clock: Clock, defaults: Lifetime) -> None:
+    def __init__(
+        self,
+        database: Database,
+        driver: Driver[Any],
+        clock: Clock,
+        defaults: Lifetime,
+        replica: Replica | None = None,
+    ) -> None:
+        self._replica = replica
         self._database = database
         self._clock = clock
         self._defaults = defaults
@@ -63,7 +75,13 @@ class Operations:
             SessionNotFound: If there is none.
             SessionCorrupt: If its data has not the size that it should have.
         """
-        row = await self._batches.read(digest, data=True)
+        row = None
+        if self._replica is not None:
+            row = await self._replica.read(digest)
+            if row is not None and row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now():
+                row = None  # it may have been extended since
+        if row is None:
+            row = await self._batches.read(digest, data=True)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
             raise SessionNotFound("no live session has this id")
         if row[DATA] is not None and len(row[DATA]) != row[SIZE]:
@@ -83,7 +101,7 @@ class Operations:
         version = self._versions.next(now)
         fresh = written(None, options, now, version, len(data), self._defaults)
         write = Write(row(digest, fresh, data), Given.of(options), options.if_match, len(data))
-        found = await self._batches.change(write)
+        found = await self._change(write)
         if found is not None:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
@@ -112,16 +130,16 @@ class Operations:
             versions = [version, *([before[-1] + 1] if before and data is not None else [])]
             return await settling.written(connection, digest, max(versions), before)
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, [digest])
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
         """Write what a touch changed; False if the session changed since it was looked at."""
         touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
-        return bool(await self._batches.change(touch))
+        return bool(await self._change(touch))
 
     async def delete(self, digest: bytes) -> None:
         """End a session, if it lives."""
-        if not await self._batches.change(Delete(digest, self.next_version(), self.now())):
+        if not await self._change(Delete(digest, self.next_version(), self.now())):
             await self.end(c.id == digest)
 
     async def end(self, *conditions: ColumnElement[bool]) -> int:
@@ -147,7 +165,7 @@ class Operations:
             done = ending and await settling.ended(connection, ending[0], version)
             return len(ending) if done else None
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, ending)
 
     async def end_one(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
@@ -171,7 +189,7 @@ class Operations:
             done = isinstance(moved, Record) and await settling.ended(connection, digest, version)
             return moved if done and isinstance(moved, Record) else None
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, [digest, new_digest])
 
     async def page(
         self, subject: str | None, after: tuple[bytes, Record] | None
@@ -194,6 +212,20 @@ class Operations:
                 last, time = after[0], after[1].created_at
                 wanted = wanted.where(or_(c.created_at < time, and_(c.created_at == time, c.id < last)))
         return await self._database.run(partial(_page, statement=wanted))
+
+    async def _change(self, change: Operation) -> Any:
+        try:
+            return await self._batches.change(change)
+        finally:
+            if self._replica is not None:
+                self._replica.pin([change.digest])
+
+    async def _transaction(self, work: Work[T], settle: Work[T | None], digests: list[bytes]) -> T:
+        try:
+            return await self._database.transaction(work, settle=settle)
+        finally:
+            if self._replica is not None:
+                self._replica.pin(digests)
 
 
 def record_of(row: Row) -> Record:

@@ -33,6 +33,7 @@ from .drivers import driver_for
 from .drivers.base import Row
 from .operations import DATA, PAGE, Operations, record_of
 from .purge import Purge, count_expired
+from .replicas import Replica
 from .turns import purge_turn
 
 R = TypeVar("R")
@@ -56,6 +57,9 @@ class SqlSessionStorage(ManagedSessionStorage):
             `AsyncEngine`, which is neither disposed of nor reconfigured and serves one event loop
             unless its pool is a `NullPool`. A SQLite URL without a file makes a new database in
             memory, with its tables.
+        read_url: A replica of a PostgreSQL database, from which sessions are read once it has what this
+            storage wrote. What other processes wrote or ended is seen there later; a session that it does
+            not have is looked for on the primary. None, the default, reads from the primary.
         ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days
             unless set.
         max_age: Their absolute timeout; None, the default, is never.
@@ -88,6 +92,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         self,
         url_or_engine: str | URL | AsyncEngine,
         *,
+        read_url: str | URL | None = None,
         ttl: Duration | None = records.TWO_WEEKS,
         max_age: Duration | None = None,
         clock: Clock = time.time,
@@ -128,7 +133,14 @@ class SqlSessionStorage(ManagedSessionStorage):
         self._database = Database(url_or_engine, settings, engine_options or {})
         driver = driver_for(self._database)
         self._staging = Staging(self._database, driver)
-        self._operations = Operations(self._database, driver, clock, lifetime)
+        self._replica = None
+        if read_url is not None:
+            if not self._database.backend.replicas:
+                raise InvalidArgument(
+                    "read_url needs a PostgreSQL database: of others it is not known what they lag"
+                )
+            self._replica = Replica(Database(read_url, settings, engine_options or {}), self._database)
+        self._operations = Operations(self._database, driver, clock, lifetime, self._replica)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -272,6 +284,8 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def aclose(self) -> None:
         """Finish what is under way and close the connections; the caller's engine stays open."""
+        if self._replica is not None:
+            await self._replica.aclose()
         await self._database.aclose()
 
     async def _streamed(self, digest: bytes, row: Row) -> bytes:
