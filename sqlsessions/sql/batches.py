@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..errors import StorageUnavailable
 from .database import Database
 from .dialects import Fault
-from .drivers.base import Driver, Operation, Read, Row, Write
+from .drivers.base import Delete, Driver, Operation, Read, Row, Write
 from .faults import UNKNOWN, pauses, raise_translated, translated
 from .lanes import Lane
 
@@ -107,7 +107,7 @@ class Batches:
                     await self._give_up(waiting, error, writes=writes, hopeless=not connected)
                     return
                 for operation in waiting if fault is Fault.LOST else ():
-                    if isinstance(operation, Write):
+                    if isinstance(operation, (Write, Delete)):
                         operation.unknown = True
             else:
                 # Only now that the connection is back in the pool: callers hold nothing on return.

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import records
 from ..errors import SessionCorrupt, SessionNotFound
+from ..events import Events
 from ..records import Clock, Lifetime, Options, Record, written
 from . import transactions
 from .batches import Batches
@@ -39,12 +40,16 @@ class Operations:
         driver: Carries out what is small.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
+        events: Told of ids that no live session has.
     """
 
-    def __init__(self, database: Database, driver: Driver[Any], clock: Clock, defaults: Lifetime) -> None:
+    def __init__(
+        self, database: Database, driver: Driver[Any], clock: Clock, defaults: Lifetime, events: Events
+    ) -> None:
         self._database = database
         self._clock = clock
         self._defaults = defaults
+        self._events = events
         self._versions = records.Versions()
         self._batches = Batches(database, driver)
 
@@ -65,6 +70,7 @@ class Operations:
         """
         row = await self._batches.read(digest, data=True)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
+            self._events.unknown(digest)
             raise SessionNotFound("no live session has this id")
         if row[DATA] is not None and len(row[DATA]) != row[SIZE]:
             raise SessionCorrupt("a session's data has not the size that it should have; it cannot be read")
@@ -74,6 +80,7 @@ class Operations:
         """A live session without its data."""
         row = await self._batches.read(digest, data=False)
         if row is None or not (record := record_of(row)).live(self.now()):
+            self._events.unknown(digest)
             return None
         return record
 
@@ -111,43 +118,47 @@ class Operations:
         touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
         return bool(await self._batches.change(touch))
 
-    async def delete(self, digest: bytes) -> None:
-        """End a session, if it lives."""
-        if not await self._batches.change(Delete(digest)):
-            await self.end(c.id == digest)
+    async def delete(self, digest: bytes) -> bool:
+        """End a session; whether it lived, as far as that is known."""
+        delete = Delete(digest, self.now())
+        if await self._batches.change(delete) or await self.end_one(digest):
+            return True
+        return delete.unknown  # an attempt was lost, and the session is gone
 
-    async def end(self, *conditions: ColumnElement[bool]) -> int:
-        """End the live sessions that meet conditions, page by page; how many they were."""
-        ended = 0
+    async def end(self, ended: list[bytes], *conditions: ColumnElement[bool]) -> None:
+        """End the live sessions that meet conditions, page by page, and add them to a list."""
         while True:
-            count = await self._end_page(conditions)
-            ended += count
-            if count < PAGE:
-                return ended
+            page = await self._end_page(conditions)
+            ended += page
+            if len(page) < PAGE:
+                return
 
-    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> int:
+    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> list[bytes]:
         now = self.now()
         ending: list[bytes] = []
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> list[bytes]:
             rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
             ending[:] = [stored.id for stored in rows]
             await transactions.end(connection, rows, now)
-            return len(rows)
+            return ending
 
-        async def settle(connection: AsyncConnection) -> int | None:
+        async def settle(connection: AsyncConnection) -> list[bytes] | None:
             left = await connection.execute(select(c.id).where(c.id.in_(ending)).limit(1))
-            return len(ending) if ending and left.first() is None else None
+            return ending if ending and left.first() is None else None
 
         return await self._database.transaction(work, settle=settle)
 
     async def end_one(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
-        return await self.end(c.id == digest) > 0
+        ended: list[bytes] = []
+        await self.end(ended, c.id == digest)
+        return bool(ended)
 
-    async def revoke(self, subject: str, keep: bytes | None) -> int:
-        """End a subject's live sessions but one; how many they were."""
-        return await self.end(self._database.backend.subject_is(c.subject, subject), c.id != (keep or b""))
+    async def revoke(self, ended: list[bytes], subject: str, keep: bytes | None) -> None:
+        """End a subject's live sessions but one, and add them to a list."""
+        own = self._database.backend.subject_is(c.subject, subject)
+        await self.end(ended, own, c.id != (keep or b""))
 
     async def move(self, digest: bytes, new_digest: bytes, copied: Record | None) -> Stored | Record:
         """Give a session a new id; see `transactions.move`."""

@@ -46,6 +46,7 @@ class Backend(ABC):
         serial: Whether one writer at a time is all that the database takes.
         portable: Whether an idle connection may move to another event loop.
         least: The function that gives the smallest of its arguments, none of which is NULL.
+        greatest: The one that gives the largest.
     """
 
     drivers: ClassVar[dict[str, str]]
@@ -54,6 +55,7 @@ class Backend(ABC):
     serial: ClassVar[bool] = False
     portable: ClassVar[bool] = False
     least: Any = func.least
+    greatest: Any = func.greatest
 
     @abstractmethod
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class SQLite(Backend):
     serial: ClassVar = True
     portable: ClassVar = True
     least: Any = func.min
+    greatest: Any = func.max
     codes: ClassVar = {
         "no such table": Fault.SCHEMA,
         "no such column": Fault.SCHEMA,

@@ -21,10 +21,11 @@ from ..statements import (
     WRITE_CHUNK,
     Given,
     conditional,
+    live_at,
     parameter,
     upsert,
 )
-from .base import Chunk, Chunks, Driver, Operation, Read, Row, Touch, Write
+from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, Write
 
 T = TypeVar("T")
 c = sessions.c
@@ -79,7 +80,8 @@ class AiosqliteDriver(Driver[Any]):
         if isinstance(change, Touch):
             sql, order = _TOUCH
             return raw.execute(sql, [change.values[place] for place in order]).rowcount > 0
-        return raw.execute(_DELETE, (change.digest,)).rowcount > 0
+        assert isinstance(change, Delete)
+        return raw.execute(_DELETE, (change.digest, change.now)).rowcount > 0
 
     def _upsert_statement(self, given: Given, absent: bool) -> tuple[str, list[int]]:
         return _sql(upsert(self._backend, given, absent=absent), [*c.keys()])
@@ -133,4 +135,9 @@ _SELECT = {
 _TOUCH = _sql(TOUCH, Touch.names)
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = _sql(delete(sessions).where(c.id == bindparam("p_id", type_=c.id.type), INLINE), ["id"])[0]
+_DELETE = _sql(
+    delete(sessions).where(
+        c.id == parameter("id"), INLINE, live_at(bindparam("p_now", type_=c.expires_at.type))
+    ),
+    ["id", "now"],
+)[0]

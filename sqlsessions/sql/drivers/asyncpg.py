@@ -67,7 +67,8 @@ class AsyncpgDriver(Driver[Any]):
 
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
         if kind is Delete:
-            return await connection.fetch(_DELETE, [change.digest for change in members])  # type: ignore[no-any-return]
+            now = max(change.now for change in members)
+            return await connection.fetch(_DELETE, [change.digest for change in members], now)  # type: ignore[no-any-return]
         if kind is Touch:
             return await connection.fetch(_TOUCH, *zip(*(change.values for change in members), strict=True))  # type: ignore[no-any-return]
         _, given, if_match = kind
@@ -136,5 +137,12 @@ _TOUCH = _touch()
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
 _DELETE = _sql(
-    delete(sessions).where(c.id == any_(bindparam("p_id", type_=ARRAY(c.id.type))), INLINE).returning(c.id)
+    delete(sessions)
+    .where(
+        c.id == any_(bindparam("p_id", type_=ARRAY(c.id.type))),
+        INLINE,
+        live_at(bindparam("p_now", type_=c.expires_at.type)),
+    )
+    .returning(c.id),
+    ("id", "now"),
 )

@@ -98,9 +98,18 @@ class Touch(Operation):
 
 
 class Delete(Operation):
-    """Deletes a session that is not chunked; gives whether it did."""
+    """Deletes a live session that is not chunked; gives whether it did.
 
-    __slots__ = ()
+    Attributes:
+        now: The time at which it lives.
+    """
+
+    __slots__ = ("now", "unknown")
+
+    def __init__(self, digest: bytes, now: int) -> None:
+        super().__init__(digest)
+        self.now = now
+        self.unknown = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..database import in_transaction
 from ..models import sessions
-from ..statements import INLINE, READ_CHUNKS, RECORD, TOUCH, WRITE_CHUNK, conditional, parameters, upsert
+from ..statements import (
+    INLINE,
+    READ_CHUNKS,
+    RECORD,
+    TOUCH,
+    WRITE_CHUNK,
+    conditional,
+    live_at,
+    parameters,
+    upsert,
+)
 from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, grouped, matched
 
 c = sessions.c
@@ -51,7 +61,8 @@ class CoreDriver(Driver[AsyncConnection]):
                     written[touch.digest] = result.rowcount > 0
             elif kind is Delete:
                 for change in members:
-                    gone = await connection.execute(delete(sessions).where(c.id == change.digest, INLINE))
+                    one = (c.id == change.digest, INLINE, live_at(change.now))
+                    gone = await connection.execute(delete(sessions).where(*one))
                     written[change.digest] = gone.rowcount > 0
             else:
                 for row in await self._write_kind(connection, members, *kind[1:]):
