@@ -29,6 +29,12 @@ class Batches:
         self._driver = driver
         self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane[Read], Lane[Operation]]] = {}
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many reads and how many changes wait for their batch, of all event loops."""
+        lanes = list(self._lanes.values())
+        return sum(reads.waiting for reads, _ in lanes), sum(changes.waiting for _, changes in lanes)
+
     def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:
         """See `Read`."""
         lanes = self._lanes.get(asyncio.get_running_loop())
@@ -61,6 +67,8 @@ class Batches:
 
     async def _read_alone(self, read: Read) -> Row | None:
         """The most common operation with the least ado; the long way mends what goes wrong."""
+        if self._database.observer is not None:
+            self._database.observer.batch(1, writes=False)
         connected = False
         try:
             async with self._driver.connected(writes=False) as connection:
@@ -81,6 +89,8 @@ class Batches:
 
     async def _run(self, operations: Sequence[Any], *, writes: bool) -> None:
         """Answer every operation, with its result or its error."""
+        if self._database.observer is not None:
+            self._database.observer.batch(len(operations), writes=writes)
         flight = asyncio.get_running_loop().create_future()
         try:
             await self._attempts(operations, flight, writes=writes)
@@ -114,6 +124,8 @@ class Batches:
                 for operation, result in zip(waiting, results, strict=True):
                     _answer(operation, result)
                 return
+            if self._database.observer is not None:
+                self._database.observer.retry(fault.name)
             await asyncio.sleep(pause)
 
     async def _give_up(

@@ -98,6 +98,8 @@ class Database(Engines):
                 if pause is None or not connected.is_set() or fault not in (Fault.RETRY, Fault.LOST):
                     raise_translated(self.backend, error)
                 unknown = unknown or fault is Fault.LOST
+            if self.observer is not None:
+                self.observer.retry(fault.name)
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

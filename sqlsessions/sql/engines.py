@@ -25,6 +25,7 @@ from ..errors import StorageUnavailable
 from .dialects import BACKENDS, Backend, Settings
 from .dialects.sqlite import in_memory, shared_memory
 from .models import metadata
+from .probes import Observer
 from .urls import async_url
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Engines:
         self._engine_options = engine_options
         self._loops: dict[asyncio.AbstractEventLoop, EventLoop] = {}
         self.closed = False
+        self.observer: Observer | None = None
         self._first: asyncio.AbstractEventLoop | None = None
         self._theirs = target if isinstance(target, AsyncEngine) else None
         self._keeper: Any = None

@@ -53,6 +53,11 @@ class Operations:
         self._versions = records.Versions()
         self._batches = Batches(database, driver)
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many reads and how many changes wait for their batch."""
+        return self._batches.queued
+
     def now(self) -> int:
         """The time."""
         return records.microseconds(self._clock)
