@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import records
 from ..errors import SessionCorrupt, SessionNotFound
+from ..events import Events
 from ..records import Clock, Lifetime, Options, Record, written
 from . import settling, transactions
 from .batches import Batches
@@ -42,6 +43,7 @@ class Operations:
         driver: Carries out what is small.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
+        events: Told of ids that no live session has.
         replica: Where sessions are read, if there is one.
     """
 
@@ -51,14 +53,21 @@ class Operations:
         driver: Driver[Any],
         clock: Clock,
         defaults: Lifetime,
+        events: Events,
         replica: Replica | None = None,
     ) -> None:
         self._replica = replica
         self._database = database
         self._clock = clock
         self._defaults = defaults
+        self._events = events
         self._versions = records.Versions.of(clock)
         self._batches = Batches(database, driver)
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many reads and how many changes wait for their batch."""
+        return self._batches.queued
 
     def now(self) -> int:
         """The time."""
@@ -83,6 +92,7 @@ class Operations:
         if row is None:
             row = await self._batches.read(digest, data=True)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
+            self._events.unknown(digest)
             raise SessionNotFound("no live session has this id")
         if row[DATA] is not None and len(row[DATA]) != row[SIZE]:
             raise SessionCorrupt("a session's data has not the size that it should have; it cannot be read")
@@ -92,6 +102,7 @@ class Operations:
         """A live session without its data."""
         row = await self._batches.read(digest, data=False)
         if row is None or not (record := record_of(row)).live(self.now()):
+            self._events.unknown(digest)
             return None
         return record
 
@@ -105,10 +116,20 @@ class Operations:
         if found is not None:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
-        return await self.replace(digest, options, version=version, size=len(data), data=data)
+        return await self.replace(
+            digest, options, version=version, size=len(data), data=data, lost=write.unknown
+        )
 
     async def replace(
-        self, digest: bytes, options: Options, *, version: int, size: int, data: bytes | None, staged: int = 0
+        self,
+        digest: bytes,
+        options: Options,
+        *,
+        version: int,
+        size: int,
+        data: bytes | None,
+        staged: int = 0,
+        lost: bool = False,
     ) -> Record:
         """Write a session whatever it was before; see `transactions.replace`."""
         before: list[int] = []
@@ -124,6 +145,8 @@ class Operations:
             staged=staged,
             before=before,
         )
+        if lost:
+            work = partial(_unless_written, work=work, digest=digest, version=version)
 
         async def settle(connection: AsyncConnection) -> Record | None:
             # A small write's version may have been raised above the last that it met.
@@ -137,43 +160,45 @@ class Operations:
         touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
         return bool(await self._change(touch))
 
-    async def delete(self, digest: bytes) -> None:
-        """End a session, if it lives."""
-        if not await self._change(Delete(digest, self.next_version(), self.now())):
-            await self.end(c.id == digest)
+    async def delete(self, digest: bytes) -> bool:
+        """End a session; whether it lived."""
+        delete = Delete(digest, self.next_version(), self.now())
+        return await self._change(delete) or await self.end_one(digest)
 
-    async def end(self, *conditions: ColumnElement[bool]) -> int:
-        """End the live sessions that meet conditions, page by page; how many they were."""
-        ended = 0
+    async def end(self, ended: list[bytes], *conditions: ColumnElement[bool]) -> None:
+        """End the live sessions that meet conditions, page by page, and add them to a list."""
         while True:
-            count = await self._end_page(conditions)
-            ended += count
-            if count < PAGE:
-                return ended
+            page = await self._end_page(conditions)
+            ended += page
+            if len(page) < PAGE:
+                return
 
-    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> int:
+    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> list[bytes]:
         now, version = self.now(), self.next_version()
         ending: list[bytes] = []
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> list[bytes]:
             rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
             ending[:] = [stored.id for stored in rows]
             await transactions.end(connection, rows, now, version)
-            return len(rows)
+            return ending
 
-        async def settle(connection: AsyncConnection) -> int | None:
+        async def settle(connection: AsyncConnection) -> list[bytes] | None:
             done = ending and await settling.ended(connection, ending[0], version)
-            return len(ending) if done else None
+            return ending if done else None
 
         return await self._transaction(work, settle, ending)
 
     async def end_one(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
-        return await self.end(c.id == digest) > 0
+        ended: list[bytes] = []
+        await self.end(ended, c.id == digest)
+        return bool(ended)
 
-    async def revoke(self, subject: str, keep: bytes | None) -> int:
-        """End a subject's live sessions but one; how many they were."""
-        return await self.end(self._database.backend.subject_is(c.subject, subject), c.id != (keep or b""))
+    async def revoke(self, ended: list[bytes], subject: str, keep: bytes | None) -> None:
+        """End a subject's live sessions but one, and add them to a list."""
+        own = self._database.backend.subject_is(c.subject, subject)
+        await self.end(ended, own, c.id != (keep or b""))
 
     async def move(self, digest: bytes, new_digest: bytes, copied: Record | None) -> Stored | Record:
         """Give a session a new id; see `transactions.move`."""
@@ -226,6 +251,14 @@ class Operations:
         finally:
             if self._replica is not None:
                 self._replica.pin(digests)
+
+
+async def _unless_written(
+    connection: AsyncConnection, work: Work[Record], digest: bytes, version: int
+) -> Record:
+    """Write, unless the write was lost and took effect meanwhile."""
+    await transactions.locked(connection, c.id == digest)
+    return await settling.written(connection, digest, version) or await work(connection)
 
 
 def record_of(row: Row) -> Record:

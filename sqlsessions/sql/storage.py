@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from .. import records
 from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
+from ..events import Events, Hook
 from ..purging import Purged, Turn
 from ..records import Clock, Lifetime, Options, Record
 from ..storage import (
@@ -81,6 +82,13 @@ class SqlSessionStorage(ManagedSessionStorage):
             connection; 0 tries once. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
         engine_options: More arguments of `create_async_engine`; for a URL.
+        on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
+            an async function. What it raises is logged and harms nothing.
+        on_rotated: The same for a session that got a new id.
+        on_invalidated: The same for a live session that was ended, also by `revoke`.
+        on_expired: The same for an expired session that `purge` deleted.
+        log_salt: Salt of the hashes in the security log, at least 16 bytes and secret; with the same one,
+            the logs of several processes can be correlated. Random unless set.
 
     Raises:
         InvalidArgument: If an argument is out of its range, the URL is of no supported database, or
@@ -107,6 +115,11 @@ class SqlSessionStorage(ManagedSessionStorage):
         synchronous: str = "FULL",
         busy_timeout: float = 10.0,
         engine_options: Mapping[str, Any] | None = None,
+        on_created: Hook | None = None,
+        on_rotated: Hook | None = None,
+        on_invalidated: Hook | None = None,
+        on_expired: Hook | None = None,
+        log_salt: bytes | None = None,
     ) -> None:
         self.clock = clock
         self._limits = Limits(
@@ -130,6 +143,13 @@ class SqlSessionStorage(ManagedSessionStorage):
             retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for),
         )
         lifetime = Lifetime.checked(ttl, max_age)
+        self._events = Events(
+            on_created=on_created,
+            on_rotated=on_rotated,
+            on_invalidated=on_invalidated,
+            on_expired=on_expired,
+            salt=log_salt,
+        )
         self._database = Database(url_or_engine, settings, engine_options or {})
         driver = driver_for(self._database)
         self._staging = Staging(self._database, driver)
@@ -140,7 +160,7 @@ class SqlSessionStorage(ManagedSessionStorage):
                     "read_url needs a PostgreSQL database: of others it is not known what they lag"
                 )
             self._replica = Replica(Database(read_url, settings, engine_options or {}), self._database)
-        self._operations = Operations(self._database, driver, clock, lifetime, self._replica)
+        self._operations = Operations(self._database, driver, clock, lifetime, self._events, self._replica)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -168,7 +188,7 @@ class SqlSessionStorage(ManagedSessionStorage):
             incoming.discard()
             raise
         if (data := incoming.inline) is not None:
-            return (await self._operations.write_inline(digest, data, options)).info(digest)
+            return await self._written(digest, await self._operations.write_inline(digest, data, options))
         try:
             record = await self._operations.replace(
                 digest, options, version=version, size=incoming.size, data=None, staged=incoming.chunks
@@ -176,7 +196,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         except (SessionConflict, SessionChanged):
             incoming.discard()
             raise
-        return record.info(digest)
+        return await self._written(digest, record)
 
     async def write_bytes(
         self,
@@ -191,7 +211,10 @@ class SqlSessionStorage(ManagedSessionStorage):
         if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
             digest = records.digest(id)
             options = Options.checked(ttl, max_age, subject, if_match)
-            return (await self._operations.write_inline(digest, bytes(data), options)).info(digest)
+            record = await self._operations.write_inline(digest, bytes(data), options)
+            if record.created_at != record.updated_at:
+                return record.info(digest)
+            return await self._written(digest, record)
         return await super().write_bytes(
             id, data, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
         )
@@ -235,23 +258,41 @@ class SqlSessionStorage(ManagedSessionStorage):
         return await self.info(id)  # others write or touch it all the time, which extends it too
 
     async def invalidate(self, id: str) -> None:
-        await self._operations.delete(records.digest(id))
+        digest = records.digest(id)
+        if await self._operations.delete(digest):
+            await self._events.invalidated([digest])
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        return digest is not None and await self._operations.end_one(digest)
+        if digest is None or not await self._operations.end_one(digest):
+            return False
+        await self._events.invalidated([digest])
+        return True
 
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         kept = None if keep is None else records.digest(keep)
-        return await self._operations.revoke(records.checked_subject(subject), kept)
+        ended: list[bytes] = []
+        try:
+            await self._operations.revoke(ended, records.checked_subject(subject), kept)
+        except Exception:
+            await self._events.invalidated(ended)  # by the pages before
+            raise
+        await self._events.revoked(subject, ended)
+        return len(ended)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
-        result = await self._operations.move(digest, new_digest, None)
-        while not isinstance(result, Record):  # large, and not copied as it is now
-            await copy(self._database, result.record, digest, new_digest)
-            result = await self._operations.move(digest, new_digest, result.record)
-        return result.info(new_digest)
+        try:
+            result = await self._operations.move(digest, new_digest, None)
+            while not isinstance(result, Record):  # large, and not copied as it is now
+                await copy(self._database, result.record, digest, new_digest)
+                result = await self._operations.move(digest, new_digest, result.record)
+        except SessionNotFound:
+            self._events.unknown(digest)
+            raise
+        info = result.info(new_digest)
+        await self._events.rotated(info, digest)
+        return info
 
     async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
         if subject is not None:
@@ -270,7 +311,8 @@ class SqlSessionStorage(ManagedSessionStorage):
         return sum([step.sessions async for step in steps])
 
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
-        return Purge(self._database, self._operations.now, batch_size, max_batches)
+        told = self._events.expired if self._events.wants_expired else None
+        return Purge(self._database, self._operations.now, batch_size, max_batches, told)
 
     async def count_expired(self) -> int:
         """How many expired sessions a purge has before it, as far as can be counted now."""
@@ -287,6 +329,12 @@ class SqlSessionStorage(ManagedSessionStorage):
         if self._replica is not None:
             await self._replica.aclose()
         await self._database.aclose()
+
+    async def _written(self, digest: bytes, record: Record) -> SessionInfo:
+        info = record.info(digest)
+        if record.created_at == record.updated_at:
+            await self._events.created(info)
+        return info
 
     async def _streamed(self, digest: bytes, row: Row) -> bytes:
         return b"".join([piece async for piece in self._staging.stream(digest, record_of(row))])

@@ -53,6 +53,7 @@ class Backend(ABC):
         replicas: Whether it is known of a replica how far it is.
         portable: Whether an idle connection may move to another event loop.
         least: The function that gives the smallest of its arguments, none of which is NULL.
+        greatest: The one that gives the largest.
     """
 
     drivers: ClassVar[dict[str, str]]
@@ -63,6 +64,7 @@ class Backend(ABC):
     replicas: ClassVar[bool] = False
     portable: ClassVar[bool] = False
     least: Any = func.least
+    greatest: Any = func.greatest
 
     @abstractmethod
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
