@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from ..errors import InvalidArgument, InvalidArgumentType, InvalidSessionId, SessionError
+from ..errors import InvalidArgument, InvalidArgumentType, InvalidSessionId, SessionError, StorageUnavailable
 from ..sql.database import Database
 from ..sql.storage import SqlSessionStorage
 from ..sql.urls import async_url
@@ -59,21 +59,25 @@ def run(work: Coroutine[Any, Any, T], url: str) -> T:
     except SessionError as error:
         fail(error, url)
     except Failed as failed:
-        typer.echo(f"sqlsessions: {failed}", err=True)
-        raise typer.Exit(failed.code) from failed
+        stop(str(failed), failed.code)
 
 
 def fail(error: SessionError, url: str) -> NoReturn:
     """Say what went wrong in one line, and exit."""
-    typer.echo(f"sqlsessions: {sentence(error, url)}", err=True)
     wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
-    raise typer.Exit(USAGE if wrong_usage else FAILURE)
+    stop(sentence(error, url), USAGE if wrong_usage else FAILURE)
+
+
+def stop(message: str, code: int = FAILURE) -> NoReturn:
+    """Say one line, and exit."""
+    typer.echo(f"sqlsessions: {message}", err=True)
+    raise typer.Exit(code)
 
 
 def sentence(error: SessionError, url: str) -> str:
     """What went wrong, in one line."""
     message, cause = str(error), error.__cause__
-    if cause is None or isinstance(error, (InvalidArgument, InvalidArgumentType)):
+    if cause is None or not isinstance(error, StorageUnavailable):
         return message
     # The driver's own words say what to mend; should they quote the password, hide it.
     detail = " ".join(str(cause).split())
@@ -129,15 +133,11 @@ def output() -> Iterator[None]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless the answer was given; end the command if it is no.
-
-    Raises:
-        Failed: If there is no terminal to ask on.
-    """
+    """Ask, unless the answer was given; end the command if it is no, or nobody can be asked."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Failed("nobody is there to be asked: give --yes", USAGE)
+        stop("nobody is there to be asked: give --yes", USAGE)
     typer.confirm(question, abort=True, err=True)
 
 

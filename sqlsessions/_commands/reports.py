@@ -107,10 +107,12 @@ def doctor(
 
 async def _examine(url: str, plan: Plan) -> AsyncIterator[Finding]:
     """Everything, as far as it can be looked at."""
+    looking_at = "connection"
     try:
         async with database_at(url) as database:
             async for finding in diagnosis.of_database(database, plan):
                 yield finding
+                looking_at = "database"
             try:
                 await schema.check(url)
             except SchemaOutOfDate as error:
@@ -124,7 +126,7 @@ async def _examine(url: str, plan: Plan) -> AsyncIterator[Finding]:
     except InvalidArgument:
         raise
     except SessionError as error:
-        yield _failed("connection", error, url)
+        yield _failed(looking_at, error, url)
 
 
 def _failed(check: str, error: SessionError, url: str) -> Finding:

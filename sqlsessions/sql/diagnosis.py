@@ -118,6 +118,6 @@ def _orphans(found: Orphans) -> Finding:
     if not found.overdue:
         seen = "none overdue" if found.waiting else "none"
         return Finding("orphaned chunks", State.OK, seen)
-    seen = f"{found.overdue_chunks:,} of {size(found.overdue_bytes)}"
+    seen = f"{found.overdue_chunks:,} chunks, {size(found.overdue_bytes)}"
     state = State.PROBLEM if found.overdue_bytes > MANY_ORPHANS else State.NOTE
     return Finding("orphaned chunks", state, seen, "They take room until `sqlsessions purge` deletes them.")

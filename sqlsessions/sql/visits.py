@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ..errors import InvalidArgument, SchemaOutOfDate
+from ..errors import InvalidArgument, SchemaOutOfDate, SessionError
 from .dialects import BACKENDS, Settings
+from .dialects.sqlite import in_memory
 from .dialects.sqlite_files import missing_file
 from .faults import raise_translated
 from .urls import async_url
@@ -41,6 +42,8 @@ async def visit(
         StorageUnavailable: If the database cannot be reached.
     """
     url = async_url(url)
+    if not make and in_memory(url):
+        raise InvalidArgument("url names a new database in memory: name a file, as in sqlite:///sessions.db")
     if not make and (file := missing_file(url)):
         raise SchemaOutOfDate(
             f"there is no file {str(file)!r}: correct the URL, or run `sqlsessions upgrade` to make it"
@@ -54,6 +57,8 @@ async def visit(
         except (TypeError, ValueError) as error:
             raise InvalidArgument(f"url has an option that its driver does not take: {error}") from error
         yield engine
+    except SessionError:
+        raise
     except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
         raise_translated(backend, error)
     finally:

@@ -24,6 +24,6 @@ def database_file(url: URL) -> Path | None:
 
 
 def missing_file(url: URL) -> Path | None:
-    """The file of a database that is still to be made; None if there is one, or none is needed."""
+    """The file of a database that connecting would make; None if there is one, or none would be made."""
     file = database_file(url)
-    return None if file is None or file.exists() else file
+    return file if file is not None and not file.exists() and file.parent.is_dir() else None
