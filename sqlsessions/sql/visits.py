@@ -22,7 +22,7 @@ VISIT = Settings(pool_size=2, pool_timeout=30.0, connect_timeout=10.0, synchrono
 
 @asynccontextmanager
 async def visit(
-    url: str | URL, settings: Settings = VISIT, *, make: bool = False, **options: Any
+    url: str | URL, settings: Settings | None = None, *, make: bool = False, **options: Any
 ) -> AsyncIterator[AsyncEngine]:
     """An engine for a database, disposed of after the block; one connection was tried.
 
@@ -31,7 +31,7 @@ async def visit(
 
     Args:
         url: The database.
-        settings: How to connect.
+        settings: How to connect; `VISIT` unless given.
         make: Whether a SQLite file may be made.
         options: More arguments of `create_async_engine`.
 
@@ -49,7 +49,9 @@ async def visit(
             f"there is no file {str(file)!r}: correct the URL, or run `sqlsessions upgrade` to make it"
         )
     backend = BACKENDS[url.get_backend_name()]
-    engine = create_async_engine(url, hide_parameters=True, **backend.options(url, settings), **options)
+    engine = create_async_engine(
+        url, hide_parameters=True, **backend.options(url, settings or VISIT), **options
+    )
     try:
         try:
             async with engine.connect():
