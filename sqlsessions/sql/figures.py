@@ -37,5 +37,5 @@ def away(time: datetime | None) -> str:
     span = abs(seconds)
     # Twice a unit, so that 90 minutes are not an hour.
     unit, length = next(((unit, length) for unit, length in _UNITS if span >= 2 * length), ("s", 1))
-    amount = f"{span // length:.0f} {unit}"
+    amount = f"{round(span / length)} {unit}"
     return f"in {amount}" if seconds > 0 else f"{amount} ago"
