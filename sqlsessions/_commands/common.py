@@ -91,7 +91,12 @@ def sentence(error: SessionError, url: str) -> str:
 @asynccontextmanager
 async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
     """A storage for a command, which leaves the settings of the database alone."""
-    async with visit(url) as engine, SqlSessionStorage(engine) as storage:
+    async with (
+        visit(url) as engine,
+        SqlSessionStorage(
+            engine, retry_for=VISIT.retry_for, operation_timeout=VISIT.operation_timeout
+        ) as storage,
+    ):
         yield storage
 
 

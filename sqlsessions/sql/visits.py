@@ -16,8 +16,16 @@ from .dialects.sqlite_files import missing_file
 from .faults import raise_translated
 from .urls import async_url
 
-VISIT = Settings(pool_size=2, pool_timeout=30.0, connect_timeout=10.0, synchronous="FULL", busy_timeout=5.0)
-"""Not so patient as a service, since somebody waits for the answer."""
+VISIT = Settings(
+    pool_size=2,
+    pool_timeout=30.0,
+    connect_timeout=10.0,
+    synchronous="FULL",
+    busy_timeout=5.0,
+    retry_for=2.0,
+    operation_timeout=None,
+)
+"""Not so patient with a database that is away, since somebody waits; but counting may take its time."""
 
 
 @asynccontextmanager

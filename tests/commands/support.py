@@ -20,6 +20,7 @@ from sqlsessions import SqlSessionStorage
 from sqlsessions._commands import app
 from sqlsessions.testing import ManualClock
 
+BEHIND = timedelta(hours=47, minutes=2)
 LEFT_OUT = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "SQLSESSIONS_URL")
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "sqlsessions")
 
@@ -32,10 +33,10 @@ def run(*arguments: str, input: bytes | None = None, **environment: str) -> Resu
 
 
 def fill(url: str, work: Callable[[SqlSessionStorage, ManualClock], Coroutine[Any, Any, None]]) -> None:
-    """Do something with a storage whose clock is two days behind."""
+    """Do something with a storage whose clock is behind."""
 
     async def filled() -> None:
-        clock = ManualClock(datetime.now(UTC) - timedelta(days=2))
+        clock = ManualClock(datetime.now(UTC) - BEHIND)
         async with SqlSessionStorage(url, clock=clock, inline_limit=1000, chunk_size=1000) as storage:
             await work(storage, clock)
 

@@ -99,7 +99,7 @@ def test_show(sql_url: str) -> None:
     url = ("--url", sql_url)
     facts = dict(line.split(maxsplit=1) for line in run("show", ALICES[0], *url).stdout.splitlines())
     assert (facts["key"], facts["subject"], facts["size"]) == (ALICES[0], "alice", "2 bytes")
-    assert facts["created"].endswith(" UTC, 48 hours ago")
+    assert facts["created"].endswith(" UTC, 47 hours ago")
     assert run("show", ALICES[0].upper(), *url).stdout == run("show", "alice 2", *url).stdout
     for given in ([], ["-"]):
         for ending in (b"", b"\n", b"\r\n"):

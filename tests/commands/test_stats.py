@@ -12,7 +12,7 @@ from sqlsessions import SqlSessionStorage
 from sqlsessions.testing import ManualClock
 
 from ..sql.support import each_database, quiet
-from .support import fill, run, some
+from .support import BEHIND, fill, run, some
 
 
 def stats(url: str) -> Any:
@@ -98,7 +98,7 @@ def test_some(sql_url: str) -> None:
 @each_database
 def test_what_is_superseded_or_staged_waits(sql_url: str) -> None:
     async def work(storage: SqlSessionStorage, clock: ManualClock) -> None:
-        clock.advance(2 * 24 * 3600)  # to the time of day
+        clock.advance(BEHIND.total_seconds())
         await storage.write_bytes("large", b"old" * 1000)
         await storage.write_bytes("large", b"new" * 1000)
 

@@ -18,7 +18,7 @@ import pytest
 from rich.cells import cell_len
 
 from sqlsessions import SqlSessionStorage
-from sqlsessions._commands import COMMANDS
+from sqlsessions._commands import COMMANDS, common
 from sqlsessions.sql import visits
 from sqlsessions.testing import ManualClock
 
@@ -97,7 +97,9 @@ def test_a_locked_file(
 ) -> None:
     url = make()
     fill(url, some)
-    monkeypatch.setattr(visits, "VISIT", replace(visits.VISIT, busy_timeout=0.05))
+    impatient = replace(visits.VISIT, busy_timeout=0.05, retry_for=0.1)
+    monkeypatch.setattr(visits, "VISIT", impatient)
+    monkeypatch.setattr(common, "VISIT", impatient)
     with closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN EXCLUSIVE")
