@@ -220,7 +220,19 @@ class SqlSessionStorage(ManagedSessionStorage):
         )
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
-        digest = records.digest(id)
+        return await self._read(records.digest(id), consumer)
+
+    async def read_key(self, key: str, consumer: Consumer[R]) -> R:
+        """Read a listed session, by its `SessionInfo.key`; else as `read`. For administrators.
+
+        Raises:
+            SessionNotFound: If no live session has this key.
+        """
+        if (digest := records.key_digest(key)) is None:
+            raise SessionNotFound("no live session has this key: it is no key")
+        return await self._read(digest, consumer)
+
+    async def _read(self, digest: bytes, consumer: Consumer[R]) -> R:
         row = await self._operations.select(digest)
         record, data = record_of(row), row[DATA]
         source = self._staging.stream(digest, record) if data is None else data
