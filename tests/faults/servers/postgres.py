@@ -59,6 +59,12 @@ class Postgres(Process):
         """Run statements as the superuser, each committed."""
         self._made_by.execute(self._made_by.url, *statements)
 
+    def value(self, statement: str) -> str | None:
+        """The first column of the first row of a query, as text; None if it has no rows."""
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+            row = connection.execute(statement).fetchone()  # type: ignore[call-overload]
+        return row and str(row[0])
+
     def create_database(self) -> str:
         """The URL of a new, empty database."""
         return self._made_by.create().render_as_string(hide_password=False)
