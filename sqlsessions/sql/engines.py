@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from sqlalchemy.pool import (
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import StorageUnavailable
-from .dialects import BACKENDS, Backend, Settings
+from .dialects import BACKENDS, Backend, Fault, Settings
 from .dialects.sqlite import in_memory, shared_memory
 from .models import metadata
 from .urls import async_url
@@ -43,6 +44,7 @@ class EventLoop:
         pool: The engine's.
         most_parked: How many connections may be kept at hand.
         one_connection: Whether it is one connection for everybody.
+        pooler: Whether connections are only to be used within transactions; None before the first one.
     """
 
     engine: AsyncEngine
@@ -52,6 +54,7 @@ class EventLoop:
     guard: AsyncGenerator[None] | None = None
     parked: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
+    pooler: bool | None = None
     pool: Pool = field(init=False)
     one_connection: bool = field(init=False)
     most_parked: int = field(init=False)
@@ -92,6 +95,8 @@ class Engines:
         self._first: asyncio.AbstractEventLoop | None = None
         self._theirs = target if isinstance(target, AsyncEngine) else None
         self._keeper: Any = None
+        self.retry_for = settings.retry_for
+        self.retries: Counter[Fault] = Counter()
         if isinstance(target, AsyncEngine):
             self.backend: Backend = BACKENDS[async_url(target.url).get_backend_name()]
             return
