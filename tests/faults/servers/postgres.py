@@ -69,6 +69,10 @@ class Postgres(Process):
         """The URL of a new, empty database."""
         return self._made_by.create().render_as_string(hide_password=False)
 
+    def clear(self, url: str) -> None:
+        """Delete every session of a database, whichever way its URL takes."""
+        self._made_by.clear(make_url(url).set(port=self.port))
+
     @property
     def _made_by(self) -> PostgreSQLServer:
         return PostgreSQLServer(make_url(self.url))
