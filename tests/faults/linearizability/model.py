@@ -158,17 +158,21 @@ class Model:
                 return None  # it did not continue this one
         return _with(state, operation.id, token)
 
+    def needs(self, operation: Operation) -> list[int]:
+        """The writes whose data must be there for an operation to have its result."""
+        if operation.outcome != "ok":
+            return []
+        if operation.kind == "write":
+            return [self.tokens.get(operation.if_match, -1)] if operation.if_match else []
+        return [operation.seen.token] if operation.seen else []
+
     def observers(self, history: Sequence[Operation]) -> dict[int, int]:
         """For each write that was seen, when the first call that saw it ended."""
         ends: dict[int, int] = {}
         for operation in history:
-            if operation.returned is None or operation.outcome == "unknown":
-                continue
-            tokens = [operation.seen.token] if operation.seen else []
-            if operation.kind == "write" and operation.outcome == "ok" and operation.if_match:
-                tokens.append(self.tokens.get(operation.if_match, -1))
-            for token in tokens:
-                ends[token] = min(operation.returned, ends.get(token, operation.returned))
+            if operation.returned is not None:
+                for token in self.needs(operation):
+                    ends[token] = min(operation.returned, ends.get(token, operation.returned))
         return ends
 
 

@@ -51,7 +51,7 @@ class Plan:
     faults: frozenset[str] = frozenset()
     seed: int = 0
     processes: int = 4
-    clients: int = 4
+    clients: int = 3
     ids: int = 3
     habits: Habits = Habits()
     options: Mapping[str, Any] = field(default_factory=dict)
