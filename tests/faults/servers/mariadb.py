@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,6 +64,14 @@ class MariaDB(Process):
     def create_database(self) -> str:
         """The URL of a new, empty database."""
         return self._made_by.create().render_as_string(hide_password=False)
+
+    def value(self, statement: str) -> str | None:
+        """The last column of the first row of a query, as text; None if it has no rows."""
+        with closing(pymysql.connect(host="127.0.0.1", port=self.port, user="root")) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            row = cursor.fetchone()
+        return row and str(row[-1])
 
     @property
     def _made_by(self) -> MySQLServer:

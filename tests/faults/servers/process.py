@@ -87,6 +87,15 @@ def until(true: Callable[[], bool], what: str, within: float = START_WITHIN) -> 
         time.sleep(0.05)
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; none if it is gone."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
 class Process(ABC):
     """A server in a folder of its own.
 
@@ -157,21 +166,21 @@ class Process(ABC):
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal to it and all that it started; SIGSTOP makes it hang until SIGCONT."""
-        # Not to a process group: PostgreSQL's processes, for instance, have one each.
-        if not self.running:
-            return
-        with suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.pid)
-            if what is signal.SIGKILL:
-                first.suspend()  # it starts no others meanwhile
-            for process in (first, *first.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(what)
+        if what is signal.SIGKILL:
+            self.send(signal.SIGSTOP)  # they start no others meanwhile
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(what)
+
+    def processes(self) -> list[psutil.Process]:
+        """It and all that it started; no process group, since PostgreSQL's processes have one each."""
+        return family(self.pid) if self.running else []
 
     def stop(self) -> None:
         """Shut it down in order, and wait for that."""
         if self._process is None or not self.running:
             return
+        self.send(signal.SIGCONT)
         with suppress(ProcessLookupError):
             self._process.send_signal(self.ends_on)
         try:
