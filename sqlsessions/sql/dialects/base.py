@@ -108,8 +108,9 @@ class Backend(ABC):
         """The database's own code of an error."""
 
     def raised(self, error: BaseException) -> bool:
-        """Whether an error is one of the drivers' own, which SQLAlchemy let through."""
-        return type(error).__module__.partition(".")[0] in self.modules
+        """Whether an error is one of the drivers' own, which SQLAlchemy let through, perhaps in its own words."""
+        module = type(error).__module__
+        return module.partition(".")[0] in self.modules or module.startswith("sqlalchemy.dialects.")
 
     codes: ClassVar[Mapping[object, Fault]] = {}
 

@@ -20,7 +20,9 @@ from .recorder import FAULTS, Plan
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Record histories of several processes, and check them.")
-    parser.add_argument("--url", action="append", required=True, help="the database; repeat it for one per worker")
+    parser.add_argument(
+        "--url", action="append", required=True, help="the database; repeat it for one per worker"
+    )
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--clients", type=int, default=3, help="of each process")
     parser.add_argument("--ids", type=int, default=3, help="session ids that all clients share")

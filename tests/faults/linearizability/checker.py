@@ -88,7 +88,9 @@ class _Search:
             if unknown and operation.token in observed:  # so it did take effect, and before it was seen
                 unknown, returned = False, min(returned, observed[operation.token])
             entries.append(
-                _Entry(operation, 1 << len(entries), operation.invoked, returned, not unknown, operation.looks)
+                _Entry(
+                    operation, 1 << len(entries), operation.invoked, returned, not unknown, operation.looks
+                )
             )
         self._required = [entry for entry in entries if entry.required]
         self._optional = [entry for entry in entries if not entry.required]
@@ -169,10 +171,7 @@ class _Search:
 
     def _missed(self, done: int, state: State, after: State) -> bool:
         """Whether data is gone, which never comes back, that somebody has still to see."""
-        return any(
-            token and token not in after and self._awaiting.get(token, 0) & ~done
-            for token in state
-        )
+        return any(token and token not in after and self._awaiting.get(token, 0) & ~done for token in state)
 
     def _candidates(self, done: int, latest: int) -> Iterator[_Entry]:
         """What can be next: nothing that is left ended before it was called."""
@@ -203,5 +202,8 @@ class _Search:
                 for entry in candidates
                 if entry.required
             ]
-            reason = f"after {depth} of {len(self._required)} with the writes {state}, stuck at: " + ", ".join(names)
+            reason = (
+                f"after {depth} of {len(self._required)} with the writes {state}, stuck at: "
+                + ", ".join(names)
+            )
             self._deepest = (depth, reason)

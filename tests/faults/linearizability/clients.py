@@ -95,7 +95,7 @@ class Client:
 
     async def _one(self, index: int, kind: str) -> None:
         id = self._random.randrange(len(self._ids))
-        call: dict[str, Any] = {"client": self._number, "index": index, "kind": kind.split()[0], "id": id}
+        call: dict[str, Any] = {"client": self._number, "index": index, "kind": kind.partition(" ")[0], "id": id}
         work = self._call(kind, id, call)
         cancel = self._random.random() < self._habits.cancelled
         self._log(call | {"invoked": time.monotonic_ns()})
@@ -126,7 +126,9 @@ class Client:
             call["token"], self._token = self._token, self._token + 1
             if kind == "write if":
                 call["if_match"] = 0 if self._random.random() < 0.15 else self._versions.get(id, 0)
-            return storage.write_bytes(name, payload(call["token"], large=large), if_match=call.get("if_match"))
+            return storage.write_bytes(
+                name, payload(call["token"], large=large), if_match=call.get("if_match")
+            )
         if kind == "rotate":
             call["new_id"] = (id + self._random.randrange(1, len(self._ids))) % len(self._ids)
             return storage.rotate(name, self._ids[call["new_id"]])

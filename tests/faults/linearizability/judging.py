@@ -51,11 +51,9 @@ class Findings:
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} x {fault}" for fault, count in sorted(self.faults.items()) if count)
-        lines = [
-            f"{self.histories} histories, {self.operations} operations, {self.unknown} unknown, "
-            f"{self.verdicts['undecided']} undecided, {self.verdicts['violation']} violations "
-            f"in {self.seconds:.0f} s; faults: {faults or 'none counted'}"
-        ]
+        counts = f"{self.histories} histories, {self.operations} operations, {self.unknown} unknown, "
+        counts += f"{self.verdicts['undecided']} undecided, {self.verdicts['violation']} violations"
+        lines = [f"{counts} in {self.seconds:.0f} s; faults: {faults or 'none counted'}"]
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [f"  unexpected, {count} times: {error}" for error, count in self.errors.items()]
         lines += [f"  kept as {path}" for path in self.kept]
@@ -106,9 +104,7 @@ async def judge(
                 seconds is None or time.monotonic() - began < seconds
             ):
                 history = await recorder.record(index)
-                judged.append(
-                    (history, loop.run_in_executor(judges, _check, history.operations, patience))
-                )
+                judged.append((history, loop.run_in_executor(judges, _check, history.operations, patience)))
                 index += 1
             findings.faults = recorder.faults
         for number, (history, verdict) in enumerate(judged):

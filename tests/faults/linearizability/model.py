@@ -124,25 +124,15 @@ class Model:
     def apply(self, operation: Operation, state: State) -> State | None:
         """The state after an operation takes effect; None if that could not give its result."""
         here = state[operation.id]
-        outcome = operation.outcome
         if operation.kind in LOOKS:
             return state if here == (operation.seen.token if operation.seen else 0) else None
         if operation.kind == "write":
             return self._write(operation, state)
-        if operation.kind == "invalidate":
-            return _with(state, operation.id, 0)
-        if operation.kind == "end":
-            wrong = operation.ended is not None and operation.ended != bool(here)
-            return None if wrong else _with(state, operation.id, 0)
-        assert operation.kind == "rotate", operation.kind
-        assert operation.new_id is not None
-        if outcome == "absent" or not here:
-            return state if outcome == "absent" and not here else None
-        if state[operation.new_id]:
-            return state if outcome == "conflict" else None
-        if outcome not in ("ok", "unknown") or (operation.seen and operation.seen.token != here):
-            return None
-        return _with(_with(state, operation.id, 0), operation.new_id, here)
+        if operation.kind == "rotate":
+            return _rotate(operation, state)
+        assert operation.kind in ("invalidate", "end"), operation.kind
+        wrong = operation.ended is not None and operation.ended != bool(here)
+        return None if wrong else _with(state, operation.id, 0)
 
     def _write(self, operation: Operation, state: State) -> State | None:
         here, token, if_match = state[operation.id], operation.token, operation.if_match
@@ -174,6 +164,18 @@ class Model:
                 for token in self.needs(operation):
                     ends[token] = min(operation.returned, ends.get(token, operation.returned))
         return ends
+
+
+def _rotate(operation: Operation, state: State) -> State | None:
+    here, outcome = state[operation.id], operation.outcome
+    assert operation.new_id is not None
+    if outcome == "absent" or not here:
+        return state if outcome == "absent" and not here else None
+    if outcome == "conflict" or state[operation.new_id]:
+        return state if outcome == "conflict" and state[operation.new_id] else None
+    if operation.seen and operation.seen.token != here:
+        return None
+    return _with(_with(state, operation.id, 0), operation.new_id, here)
 
 
 def _with(state: State, id: int, token: int) -> State:

@@ -53,7 +53,7 @@ class Plan:
     processes: int = 4
     clients: int = 3
     ids: int = 3
-    habits: Habits = Habits()
+    habits: Habits = field(default_factory=Habits)
     options: Mapping[str, Any] = field(default_factory=dict)
     servers: Sequence[Server] = ()
 
@@ -89,10 +89,10 @@ class Recorder:
     @asynccontextmanager
     async def open(cls, plan: Plan) -> AsyncIterator[Self]:
         async with AsyncExitStack() as stack:
-            proxies = []
-            if "cut" in plan.faults:
-                for url in plan.urls:
-                    proxies.append(await stack.enter_async_context(LossyProxy.to(url, str(plan.seed))))
+            proxies = [
+                await stack.enter_async_context(LossyProxy.to(url, str(plan.seed)))
+                for url in (plan.urls if "cut" in plan.faults else ())
+            ]
             recorder = cls(plan, proxies, stack)
             stack.push_async_callback(recorder._close)
             recorder._workers = list(
@@ -127,7 +127,7 @@ class Recorder:
             proxy.rate = CUT_RATE
         lost = sum(proxy.lost for proxy in self._proxies)
         playing = [self._play(place, task, events) for place in range(plan.processes)]
-        breaking = [asyncio.create_task(work) for work in self._breaking(index, task, events)]
+        breaking = [asyncio.create_task(work) for work in self._breaking(index, events)]
         try:
             await asyncio.gather(*playing)
         finally:
@@ -165,9 +165,7 @@ class Recorder:
             assert self._spare is not None
             self._workers[place], self._spare = await self._spare, None
 
-    def _breaking(
-        self, index: int, task: dict[str, Any], events: list[dict[str, Any]]
-    ) -> list[Any]:
+    def _breaking(self, index: int, events: list[dict[str, Any]]) -> list[Any]:
         chance = random.Random(f"{self.plan.seed} {index} faults")
         kinds: dict[str, Callable[[random.Random, list[dict[str, Any]]], Awaitable[None]]] = {
             "kill": self._kill,

@@ -37,14 +37,18 @@ def shrink(history: Sequence[Operation]) -> list[Operation]:
     smaller = next((part for part in components(smaller) if wrong(part)), smaller)
     for operation in list(smaller):
         without = [other for other in smaller if other is not operation]
-        if (operation.looks or (operation.outcome == "unknown" and not seen(operation, without))) and wrong(without):
+        if (operation.looks or (operation.outcome == "unknown" and not seen(operation, without))) and wrong(
+            without
+        ):
             smaller = without
     return sorted(smaller, key=lambda operation: operation.invoked)
 
 
 def seen(operation: Operation, others: Sequence[Operation]) -> bool:
     """Whether others show that an unknown operation took effect; an end or rotation might always have."""
-    return operation.kind != "write" or any(other.seen and other.seen.token == operation.token for other in others)
+    return operation.kind != "write" or any(
+        other.seen and other.seen.token == operation.token for other in others
+    )
 
 
 def until(history: Sequence[Operation], moment: int) -> list[Operation]:

@@ -37,7 +37,9 @@ def call(kind: str, start: int, end: int | None, *, id: int = 0, **more: Any) ->
     return Operation(kind, id, start, end, **more)
 
 
-def rotate(token: int, start: int, end: int | None, *, id: int = 0, new_id: int = 1, **more: Any) -> Operation:
+def rotate(
+    token: int, start: int, end: int | None, *, id: int = 0, new_id: int = 1, **more: Any
+) -> Operation:
     return Operation("rotate", id, start, end, new_id=new_id, seen=session(token) if token else None, **more)
 
 

@@ -45,7 +45,9 @@ def test_a_call_that_never_ended_is_unknown() -> None:
         {"client": 2, "index": 0, "kind": "invalidate", "id": 0, "invoked": 1},
         {"client": 2, "index": 0, "outcome": "cancelled", "returned": 5},
     ]
-    ends = [Operation("invalidate", 0, 1, end, "unknown", client=client) for client, end in ((1, None), (2, 5))]
+    ends = [
+        Operation("invalidate", 0, 1, end, "unknown", client=client) for client, end in ((1, None), (2, 5))
+    ]
     assert History.of([dict(event) for event in events], cancelled_end=True).operations == ends
     never = History.of([dict(event) for event in events], cancelled_end=False)
     assert [operation.returned for operation in never.operations] == [None, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from sqlalchemy import make_url
 
 from sqlsessions import schema
 
+from ...sql.support import NETWORK, each_database, each_server
+from ..servers.galera import galera
 from ..servers.mariadb import mariadb_server
 from ..servers.pgbouncer import pgbouncer
 from ..servers.postgres import postgres_server
@@ -21,15 +22,21 @@ from .clients import Habits
 from .judging import Findings, judge
 from .recorder import Plan
 
-QUICK = Habits(operations=15)
-WITHOUT_CACHE: dict[str, Any] = {
+QUICK = Habits(operations=12)
+SECONDS = 60.0  # of each test at length
+# PgBouncer's transaction pooling, before 1.21, knows no prepared statements.
+UNPREPARED: dict[str, Any] = {
     "engine_options": {"connect_args": {"statement_cache_size": 0, "prepared_statement_cache_size": 0}}
 }
-"""PgBouncer's transaction pooling, before 1.21, knows no prepared statements."""
+# Without it, a node may not have applied what another has acknowledged.
+SYNCED: dict[str, Any] = {
+    "engine_options": {"connect_args": {"init_command": "SET SESSION wsrep_sync_wait = 1"}}
+}
 
 
 async def clean(plan: Plan, keep_in: Path, **how: Any) -> Findings:
     findings = await judge(plan, keep_in=keep_in, **how)
+    print(findings)  # noqa: T201 (what `pytest -rP` shows of a test that passes)
     assert findings.clean, str(findings)
     assert all(findings.faults[fault] for fault in plan.faults - {"cancel"}), str(findings)
     for kind in ("load", "read", "touch", "write", "invalidate", "end", "rotate"):
@@ -37,18 +44,16 @@ async def clean(plan: Plan, keep_in: Path, **how: Any) -> Findings:
     return findings
 
 
-@pytest.mark.parametrize(
-    "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"], indirect=True
-)
+@each_database
 async def test_processes_that_are_killed_and_stopped(sql_url: str, tmp_path: Path) -> None:
     plan = Plan([sql_url], frozenset({"cancel", "kill", "stop"}), habits=QUICK)
-    findings = await clean(plan, tmp_path, histories=3)
+    findings = await clean(plan, tmp_path, histories=2)
     assert findings.unknown
 
 
-@pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
+@each_server
 async def test_connections_that_are_lost(sql_url: str, tmp_path: Path) -> None:
-    await clean(Plan([sql_url], frozenset({"cut"}), clients=2, habits=QUICK), tmp_path, histories=3)
+    await clean(Plan([sql_url], frozenset({"cut"}), clients=2, habits=QUICK), tmp_path, histories=2)
 
 
 @pytest.mark.long
@@ -58,14 +63,54 @@ async def test_connections_that_are_lost(sql_url: str, tmp_path: Path) -> None:
 async def test_at_length(sql_url: str, faults: str, tmp_path: Path) -> None:
     if faults == "cut" and sql_url.startswith("sqlite"):
         pytest.skip("SQLite has no connections to lose")
-    await clean(Plan([sql_url], frozenset(faults.split())), tmp_path, seconds=60)
+    await clean(Plan([sql_url], frozenset(faults.split())), tmp_path, seconds=SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_postgresql_is_killed(tmp_path: Path) -> None:
+    with postgres_server() as server, migrated([server.create_database()], "postgresql+asyncpg") as urls:
+        plan = Plan(urls, frozenset({"server"}), clients=2, servers=[server])
+        asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_mariadb_is_killed(tmp_path: Path) -> None:
+    with mariadb_server() as server, migrated([server.create_database()], "mysql+asyncmy") as urls:
+        plan = Plan(urls, frozenset({"server"}), clients=2, servers=[server])
+        asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("faults", ["", "kill stop", "cut", "pooler", "server"])
+def test_by_way_of_pgbouncer(faults: str, tmp_path: Path) -> None:
+    with (
+        postgres_server() as server,
+        migrated([server.create_database()], "postgresql+asyncpg") as [direct],
+        pgbouncer(direct) as pooler,
+    ):
+        killed = frozenset(faults.replace("pooler", "server").split())
+        servers = [pooler] if faults == "pooler" else [server]
+        plan = Plan([pooler.by_way(direct)], killed, clients=2, servers=servers, options=UNPREPARED)
+        asyncio.run(clean(plan, tmp_path, seconds=SECONDS / 2))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_galera_with_one_storage_for_each_node(tmp_path: Path) -> None:
+    with galera() as cluster, migrated(cluster.create_database(), "mysql+asyncmy") as urls:
+        for faults in ("", "cancel kill stop", "cut", "server"):
+            plan = Plan(
+                urls, frozenset(faults.split()), processes=3, clients=2, servers=cluster.nodes, options=SYNCED
+            )
+            asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
 
 
 @contextmanager
-def migrated(server: Any, driver: str) -> Iterator[str]:
-    url = make_url(server.create_database()).set(drivername=driver)
-    shown = url.render_as_string(hide_password=False)
-    asyncio.run(schema.upgrade(shown))
-    yield shown
-
-
+def migrated(urls: list[str], driver: str) -> Iterator[list[str]]:
+    """The URLs of a database with our tables, for a driver."""
+    given = [make_url(url).set(drivername=driver).render_as_string(hide_password=False) for url in urls]
+    asyncio.run(schema.upgrade(given[0]))
+    yield given

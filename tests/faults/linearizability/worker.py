@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from sqlsessions import SqlSessionStorage, StorageUnavailable
@@ -24,10 +25,8 @@ def tell(event: dict[str, Any]) -> None:
 async def main(url: str, options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     async with SqlSessionStorage(url, **LIMITS, **options) as storage:
-        try:
+        with suppress(StorageUnavailable):
             await storage.info("anything, to open a connection")
-        except StorageUnavailable:
-            pass  # the clients will see
         tell({"ready": True})
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             task = json.loads(line)
