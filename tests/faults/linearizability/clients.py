@@ -95,7 +95,12 @@ class Client:
 
     async def _one(self, index: int, kind: str) -> None:
         id = self._random.randrange(len(self._ids))
-        call: dict[str, Any] = {"client": self._number, "index": index, "kind": kind.partition(" ")[0], "id": id}
+        call: dict[str, Any] = {
+            "client": self._number,
+            "index": index,
+            "kind": kind.partition(" ")[0],
+            "id": id,
+        }
         work = self._call(kind, id, call)
         cancel = self._random.random() < self._habits.cancelled
         self._log(call | {"invoked": time.monotonic_ns()})

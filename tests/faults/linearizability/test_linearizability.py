@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,8 +33,9 @@ SYNCED: dict[str, Any] = {
 }
 
 
-async def clean(plan: Plan, keep_in: Path, **how: Any) -> Findings:
-    findings = await judge(plan, keep_in=keep_in, **how)
+async def clean(plan: Plan, **how: Any) -> Findings:
+    """Record histories, none of which fails; what does is kept, for `test_kept`."""
+    findings = await judge(plan, **how)
     print(findings)  # noqa: T201 (what `pytest -rP` shows of a test that passes)
     assert findings.clean, str(findings)
     assert all(findings.faults[fault] for fault in plan.faults - {"cancel"}), str(findings)
@@ -45,47 +45,47 @@ async def clean(plan: Plan, keep_in: Path, **how: Any) -> Findings:
 
 
 @each_database
-async def test_processes_that_are_killed_and_stopped(sql_url: str, tmp_path: Path) -> None:
+async def test_processes_that_are_killed_and_stopped(sql_url: str) -> None:
     plan = Plan([sql_url], frozenset({"cancel", "kill", "stop"}), habits=QUICK)
-    findings = await clean(plan, tmp_path, histories=2)
+    findings = await clean(plan, histories=2)
     assert findings.unknown
 
 
 @each_server
-async def test_connections_that_are_lost(sql_url: str, tmp_path: Path) -> None:
-    await clean(Plan([sql_url], frozenset({"cut"}), clients=2, habits=QUICK), tmp_path, histories=2)
+async def test_connections_that_are_lost(sql_url: str) -> None:
+    await clean(Plan([sql_url], frozenset({"cut"}), clients=2, habits=QUICK), histories=2)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite", *NETWORK], indirect=True)
 @pytest.mark.parametrize("faults", ["", "cancel stop", "kill", "cut"])
-async def test_at_length(sql_url: str, faults: str, tmp_path: Path) -> None:
+async def test_at_length(sql_url: str, faults: str) -> None:
     if faults == "cut" and sql_url.startswith("sqlite"):
         pytest.skip("SQLite has no connections to lose")
-    await clean(Plan([sql_url], frozenset(faults.split())), tmp_path, seconds=SECONDS)
+    await clean(Plan([sql_url], frozenset(faults.split())), seconds=SECONDS)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_postgresql_is_killed(tmp_path: Path) -> None:
+def test_postgresql_is_killed() -> None:
     with postgres_server() as server, migrated([server.create_database()], "postgresql+asyncpg") as urls:
         plan = Plan(urls, frozenset({"server"}), clients=2, servers=[server])
-        asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
+        asyncio.run(clean(plan, seconds=SECONDS))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_mariadb_is_killed(tmp_path: Path) -> None:
+def test_mariadb_is_killed() -> None:
     with mariadb_server() as server, migrated([server.create_database()], "mysql+asyncmy") as urls:
         plan = Plan(urls, frozenset({"server"}), clients=2, servers=[server])
-        asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
+        asyncio.run(clean(plan, seconds=SECONDS))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("faults", ["", "kill stop", "cut", "pooler", "server"])
-def test_by_way_of_pgbouncer(faults: str, tmp_path: Path) -> None:
+def test_by_way_of_pgbouncer(faults: str) -> None:
     with (
         postgres_server() as server,
         migrated([server.create_database()], "postgresql+asyncpg") as [direct],
@@ -94,18 +94,18 @@ def test_by_way_of_pgbouncer(faults: str, tmp_path: Path) -> None:
         killed = frozenset(faults.replace("pooler", "server").split())
         servers = [pooler] if faults == "pooler" else [server]
         plan = Plan([pooler.by_way(direct)], killed, clients=2, servers=servers, options=UNPREPARED)
-        asyncio.run(clean(plan, tmp_path, seconds=SECONDS / 2))
+        asyncio.run(clean(plan, seconds=SECONDS / 2))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_galera_with_one_storage_for_each_node(tmp_path: Path) -> None:
+def test_galera_with_one_storage_for_each_node() -> None:
     with galera() as cluster, migrated(cluster.create_database(), "mysql+asyncmy") as urls:
         for faults in ("", "cancel kill stop", "cut", "server"):
             plan = Plan(
                 urls, frozenset(faults.split()), processes=3, clients=2, servers=cluster.nodes, options=SYNCED
             )
-            asyncio.run(clean(plan, tmp_path, seconds=SECONDS))
+            asyncio.run(clean(plan, seconds=SECONDS))
 
 
 @contextmanager
