@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +31,16 @@ class History:
     @property
     def unknown(self) -> int:
         """How many calls may have changed something, or not."""
-        return sum(operation.outcome == "unknown" and not operation.looks for operation in self.calls)
-
-    @property
-    def calls(self) -> list[Operation]:
-        """The operations that are not repetitions."""
-        return [operation for operation in self.operations if not operation.repeated]
+        return sum(operation.outcome == "unknown" and not operation.looks for operation in self.operations)
 
     @classmethod
-    def of(
-        cls,
-        events: Iterable[dict[str, Any]],
-        *,
-        cancelled_end: bool,
-        ends_again: bool = False,
-        note: str = "",
-    ) -> History:
+    def of(cls, events: Iterable[dict[str, Any]], *, cancelled_end: bool, note: str = "") -> History:
         """The calls in the events, in any order.
 
         Args:
             events: What clients told.
             cancelled_end: Whether a cancelled call takes effect before it ends or never, as it should where
                 no connection is lost.
-            ends_again: Whether a call that ends a session may do so again before it returns, as it may where
-                connections are lost: what it did the first time, nobody knows. Such a repetition is an
-                operation of its own.
             note: Where they come from.
         """
         calls: dict[tuple[int, int], dict[str, Any]] = {}
@@ -78,10 +63,6 @@ class History:
                     seen=seen and Seen(*seen),
                 )
             )
-            last = history.operations[-1]
-            if ends_again and last.kind in ("invalidate", "end"):
-                repeated = replace(last, kind="invalidate", outcome="unknown", ended=None, repeated=True)
-                history.operations.append(repeated)
         return history
 
     def save(self, path: Path, verdict: str, reason: str) -> None:

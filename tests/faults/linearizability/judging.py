@@ -61,9 +61,9 @@ class Findings:
 
     def add(self, history: History, verdict: Verdict, keep_in: Path, name: str) -> None:
         self.histories += 1
-        self.operations += len(history.calls)
+        self.operations += len(history.operations)
         self.unknown += history.unknown
-        self.outcomes.update(f"{operation.kind} {operation.outcome}" for operation in history.calls)
+        self.outcomes.update(f"{operation.kind} {operation.outcome}" for operation in history.operations)
         self.verdicts[verdict.kind] += 1
         self.errors.update(history.errors)
         if verdict.kind != "linearizable" or history.errors:

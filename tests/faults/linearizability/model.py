@@ -56,7 +56,6 @@ class Operation:
         seen: The session in the result.
         ended: Whether `invalidate_key` ended a session.
         client: Whose call it was.
-        repeated: Whether it is what a call may have done again.
     """
 
     kind: str
@@ -70,7 +69,6 @@ class Operation:
     seen: Seen | None = None
     ended: bool | None = None
     client: int = 0
-    repeated: bool = False
 
     @property
     def looks(self) -> bool:

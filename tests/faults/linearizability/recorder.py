@@ -20,7 +20,6 @@ FAULTS = ("cancel", "cut", "kill", "stop", "server")
 CANCELLED = 0.1
 CUT_RATE = 0.03
 DOWN = 0.3  # seconds at most that a killed server stays away
-LOSES_ANSWERS = {"cut", "server"}
 NEVER_LOSES_CONNECTIONS = {"cancel", "stop"}
 
 
@@ -146,7 +145,6 @@ class Recorder:
         return History.of(
             events,
             cancelled_end=plan.faults <= NEVER_LOSES_CONNECTIONS,
-            ends_again=bool(plan.faults & LOSES_ANSWERS),
             note=f"faults {' '.join(sorted(plan.faults)) or 'none'}, seed {plan.seed}, history {index}",
         )
 

@@ -51,9 +51,6 @@ def test_a_call_that_never_ended_is_unknown() -> None:
         Operation("invalidate", 0, 1, end, "unknown", client=client) for client, end in ((1, None), (2, 5))
     ]
     assert History.of([dict(event) for event in events], cancelled_end=True).operations == ends
-    again = History.of([dict(event) for event in events], cancelled_end=True, ends_again=True)
-    assert [operation.repeated for operation in again.operations] == [False, True] * 2
-    assert again.calls == ends
     never = History.of([dict(event) for event in events], cancelled_end=False)
     assert [operation.returned for operation in never.operations] == [None, None]
 
