@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from .judging import Findings, judge
 from .recorder import Plan
 
 QUICK = Habits(operations=12)
-SECONDS = 60.0  # of each test at length
+SECONDS = 40.0  # of each test at length
 # PgBouncer's transaction pooling, before 1.21, knows no prepared statements.
 UNPREPARED: dict[str, Any] = {
     "engine_options": {"connect_args": {"statement_cache_size": 0, "prepared_statement_cache_size": 0}}
@@ -106,6 +107,18 @@ def test_galera_with_one_storage_for_each_node() -> None:
                 urls, frozenset(faults.split()), processes=3, clients=2, servers=cluster.nodes, options=SYNCED
             )
             asyncio.run(clean(plan, seconds=SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_galera_is_stale_unless_reads_wait(tmp_path: Path) -> None:
+    """What the documentation warns of, and proof that the check would find it."""
+    with galera() as cluster, migrated(cluster.create_database(), "mysql+asyncmy") as urls:
+        plan = Plan(urls, processes=3, clients=2)
+        findings = asyncio.run(judge(plan, seconds=SECONDS / 2, keep_in=tmp_path))
+        print(findings)  # noqa: T201
+        assert findings.verdicts["violation"], str(findings)
+        assert not findings.errors, str(findings)
 
 
 @contextmanager
