@@ -40,7 +40,8 @@ async def clean(plan: Plan, **how: Any) -> Findings:
     print(findings)  # noqa: T201 (what `pytest -rP` shows of a test that passes)
     assert findings.clean, str(findings)
     assert all(findings.faults[fault] for fault in plan.faults - {"cancel"}), str(findings)
-    for kind in ("load", "read", "touch", "write", "invalidate", "end", "rotate"):
+    many = findings.operations > 1000
+    for kind in ("load", "write", *(("read", "touch", "invalidate", "end", "rotate") if many else ())):
         assert findings.outcomes[f"{kind} ok"], f"no {kind} succeeded"
     return findings
 
@@ -114,7 +115,8 @@ def test_galera_with_one_storage_for_each_node() -> None:
 def test_galera_is_stale_unless_reads_wait(tmp_path: Path) -> None:
     """What the documentation warns of, and proof that the check would find it."""
     with galera() as cluster, migrated(cluster.create_database(), "mysql+asyncmy") as urls:
-        plan = Plan(urls, processes=3, clients=2)
+        habits = Habits(operations=60, pause=0.0, weights=(("load", 80), ("write", 20)))
+        plan = Plan(urls, processes=3, clients=2, ids=1, habits=habits)
         findings = asyncio.run(judge(plan, seconds=SECONDS / 2, keep_in=tmp_path))
         print(findings)  # noqa: T201
         assert findings.verdicts["violation"], str(findings)
