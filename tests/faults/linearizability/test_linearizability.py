@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,19 +107,6 @@ def test_galera_with_one_storage_for_each_node() -> None:
                 urls, frozenset(faults.split()), processes=3, clients=2, servers=cluster.nodes, options=SYNCED
             )
             asyncio.run(clean(plan, seconds=SECONDS))
-
-
-@pytest.mark.long
-@pytest.mark.timeout(300)
-def test_galera_is_stale_unless_reads_wait(tmp_path: Path) -> None:
-    """What the documentation warns of, and proof that the check would find it."""
-    with galera() as cluster, migrated(cluster.create_database(), "mysql+asyncmy") as urls:
-        habits = Habits(operations=60, pause=0.0, weights=(("load", 80), ("write", 20)))
-        plan = Plan(urls, processes=3, clients=2, ids=1, habits=habits)
-        findings = asyncio.run(judge(plan, seconds=SECONDS / 2, keep_in=tmp_path))
-        print(findings)  # noqa: T201
-        assert findings.verdicts["violation"], str(findings)
-        assert not findings.errors, str(findings)
 
 
 @contextmanager
