@@ -34,7 +34,12 @@ __all__ = ["check", "create_tables", "current", "downgrade", "include_name", "sc
 HEAD = "sqlsessions@head"
 
 _SETTINGS = Settings(
-    pool_size=1, pool_timeout=30.0, connect_timeout=10.0, synchronous="FULL", busy_timeout=60.0
+    pool_size=1,
+    pool_timeout=30.0,
+    connect_timeout=10.0,
+    synchronous="FULL",
+    busy_timeout=60.0,
+    autocommit=False,
 )
 # Alembic keeps the migration that runs in module globals: one at a time in a process, whatever the
 # threads, event loops and databases.
@@ -148,6 +153,8 @@ async def connected(url_or_engine: str | URL | AsyncEngine) -> AsyncIterator[Asy
         url = async_url(url_or_engine)
         backend = BACKENDS[url.get_backend_name()]
         engine = create_async_engine(url, poolclass=NullPool, **backend.options(url, _SETTINGS))
+        if backend.remote:  # SQLite's settings are the storage's business: to look must change nothing
+            backend.opened(engine, _SETTINGS)
     try:
         async with AsyncExitStack() as stack:
             try:

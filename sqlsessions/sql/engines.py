@@ -44,6 +44,7 @@ class EventLoop:
         pool: The engine's.
         most_parked: How many connections may be kept at hand.
         one_connection: Whether it is one connection for everybody.
+        pooler: Whether connections are only to be used within transactions; None before the first one.
     """
 
     engine: AsyncEngine
@@ -53,6 +54,7 @@ class EventLoop:
     guard: AsyncGenerator[None] | None = None
     parked: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
+    pooler: bool | None = None
     pool: Pool = field(init=False)
     one_connection: bool = field(init=False)
     most_parked: int = field(init=False)

@@ -29,7 +29,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to open connections; times in seconds."""
+    """How to open connections, and use them; times in seconds."""
 
     pool_size: int
     pool_timeout: float
@@ -38,6 +38,7 @@ class Settings:
     busy_timeout: float
     retry_for: float = 5.0
     operation_timeout: float | None = 30.0
+    autocommit: bool = True
 
 
 class Backend(ABC):
@@ -101,6 +102,10 @@ class Backend(ABC):
 
     def cut(self, connection: Any) -> None:
         """End a driver's connection to a server, so that whoever waits for an answer gets an error."""
+
+    async def behind_pooler(self, connection: Any) -> bool:
+        """Whether a driver's connection must only be used within transactions, for a pooler's sake."""
+        return False
 
     def closed(self, connection: Any) -> bool:
         """Whether a driver's connection is known to have been closed by the server."""
