@@ -110,6 +110,14 @@ class Slot:
         return "lost" if all(state.sequence < one.sequence for one in alive) else "stray"
 
 
+def named(error: BaseException | str) -> str:
+    """An error, and what caused it, by name."""
+    if isinstance(error, str):
+        return error
+    cause = error.__cause__
+    return type(error).__name__ + (f"({type(cause).__name__})" if cause is not None else "")
+
+
 class Ledger:
     """What callers were told.
 
@@ -163,7 +171,7 @@ class Ledger:
             slot.possible.add(becomes)
         elif becomes not in slot.possible:
             slot.failed.add(becomes)
-        told = error if isinstance(error, str) else "-" if error is None else type(error).__name__
+        told = "-" if error is None else named(error)
         if told != "-":
             self.errors[told] += 1
         self._tell(f"end {name} {outcome} {told}")
@@ -187,8 +195,8 @@ class Ledger:
 
     def saw(self, error: BaseException | str) -> None:
         """Somebody who does not own a slot saw an error."""
-        self.errors[error if isinstance(error, str) else type(error).__name__] += 1
-        self._tell(f"saw {error if isinstance(error, str) else type(error).__name__}")
+        self.errors[named(error)] += 1
+        self._tell(f"saw {named(error)}")
 
     def note(self, line: str) -> None:
         """Take an event that another ledger told of."""
@@ -236,12 +244,14 @@ class Ledger:
             try:
                 async with at_once:
                     snapshot = await storage.load(session_id(name, generation))
-                if snapshot is None or snapshot.info.size != size or len(snapshot.data) != size:
-                    raise TornError("it is not what the list says")
-                held[name].append(State(generation, self._sequence(name, snapshot.data)))
+                data = b"" if snapshot is None else snapshot.data
+                held[name].append(State(generation, self._sequence(name, data)))
             except (TornError, SessionCorrupt) as error:
                 self.found("torn", f"{name}: {error}")
                 held.pop(name, None)
+                return
+            if len(data) != size:
+                self.found("torn", f"{name} is not of the size that the list says")
 
         listed = [(info.key, info.size) async for info in storage.sessions()]
         await asyncio.gather(*(look(key, size) for key, size in listed))

@@ -40,7 +40,7 @@ WEIGHTS = {
 }
 
 
-class ProviderFailed(Exception):  # noqa: N818
+class ProviderFailed(Exception):
     """What a provider raises, to be raised by the write as it is."""
 
 

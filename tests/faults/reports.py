@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -88,7 +88,7 @@ def reports(request: pytest.FixtureRequest, record_property: Any) -> Any:
 
     yield make
     for report in made:
-        record_property(PROPERTY, json.dumps(asdict(report)))
+        record_property(PROPERTY, json.dumps(vars(report)))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -12,8 +12,13 @@ from ..sql.support import query
 from .load import PATIENCE
 
 LONG = int(os.environ.get("SQLSESSIONS_FAULT_ROUNDS", "50"))
-ROUNDS = [pytest.param(2, id="2"), pytest.param(LONG, id=str(LONG), marks=pytest.mark.long)]
-"""Parameters: a few rounds in every run, many in `make faults`."""
+
+
+def rounds(few: int, many: int = LONG) -> pytest.MarkDecorator:
+    """Run a test with a few rounds in every run, and with many in `make faults`."""
+    values = [pytest.param(few, id="few"), pytest.param(max(1, many), id="many", marks=pytest.mark.long)]
+    return pytest.mark.parametrize("rounds", values)
+
 
 OTHERS = {
     "postgresql": "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
 import time
@@ -18,15 +17,18 @@ from sqlsessions.testing import ManualClock
 
 from ..sql.support import chunk_rows, kind, query
 from .ledger import Ledger
-from .rounds import ROUNDS, connections_ended
+from .rounds import connections_ended
+from .rounds import rounds as few_or_many
 from .worker import Service
 
 NAMES = [f"slot-{number}" for number in range(32)]
 LIMITS: dict[str, Any] = {"inline_limit": 16_384, "chunk_size": 16_384}
 
 
-@pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
-@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize(
+    "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"], indirect=True
+)
+@few_or_many(2)
 @pytest.mark.timeout(900)
 async def test_nothing_acknowledged_is_lost_when_the_service_is_killed(
     sql_url: str, rounds: int, reports: Any
@@ -34,13 +36,12 @@ async def test_nothing_acknowledged_is_lost_when_the_service_is_killed(
     report, ledger = reports("kill -9 of the service", sql_url.partition(":")[0]), Ledger()
     moment = random.Random(rounds)
     for number in range(rounds):
+        began = time.monotonic()
         async with Service.started(sql_url, ledger, NAMES, seed=number, **LIMITS) as service:
             await service.until(1)
-            if number:
-                report.recovery.append(service.last - killed)  # noqa: F821
+            report.recovery.append(service.last - began)
             await service.until(moment.randrange(100, 400))
             await asyncio.sleep(moment.random() / 50)
-            killed = time.monotonic()
             await service.killed()
         await connections_ended(sql_url)
         async with SqlSessionStorage(sql_url, **LIMITS) as storage:
@@ -63,7 +64,6 @@ async def check_orphans_go(url: str) -> None:
     clock = ManualClock()
     clock.advance(time.time() - clock())
     async with SqlSessionStorage(url, clock=clock, **LIMITS) as storage:
-        before = {info.key: info.version async for info in storage.sessions()}
         clock.advance(25 * 3600)
         await storage.purge()
         pointed_at = {
@@ -71,9 +71,6 @@ async def check_orphans_go(url: str) -> None:
             async for info in storage.sessions()
             if info.size > LIMITS["inline_limit"]
         }
-        # Those that have reached the end of their idle timeout by then are purged too.
-        assert len(before) >= len(pointed_at)
     left = await query(url, "SELECT DISTINCT id, version FROM session_chunks WHERE seq >= 0")
     assert {(bytes(id), version) for id, version in left} == pointed_at
     assert all(seq >= 0 for _, seq in await chunk_rows(url))
-    assert os.getpid() > 0
