@@ -21,6 +21,7 @@ from .errors import (
     UnsupportedOperation,
 )
 from .memory import SessionStorageMemory
+from .purging import Purged, PurgeStatistics, Purging
 from .storage import (
     DEFAULT,
     KEEP,
@@ -48,6 +49,9 @@ __all__ = [
     "InvalidSessionId",
     "ManagedSessionStorage",
     "Provider",
+    "PurgeStatistics",
+    "Purged",
+    "Purging",
     "SchemaOutOfDate",
     "SessionChanged",
     "SessionConflict",

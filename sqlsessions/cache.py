@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from . import records
 from ._entries import CacheStatistics, Entries, Entry, Flight
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider, consume, provide
 from .errors import InvalidArgumentType, SessionNotFound, UnsupportedOperation
+from .purging import Purged, Turn
 from .records import Clock
 from .storage import (
     DEFAULT,
@@ -223,6 +225,12 @@ class CacheStorage(ManagedSessionStorage):
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         return await self._managed("purge").purge(batch_size=batch_size, max_batches=max_batches)
+
+    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]:
+        return self._managed("purging")._purge_turn()  # noqa: SLF001 (the same method)
+
+    def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
+        return self._managed("purging")._purge_batches(batch_size)  # noqa: SLF001
 
     async def aclose(self) -> None:
         """Drop every entry and close the delegate."""

@@ -5,29 +5,55 @@ Times here are integer microseconds since 1970 UTC, or None for never.
 
 from __future__ import annotations
 
-import math
-import operator
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from threading import Lock
+from weakref import WeakKeyDictionary
 
+from .checks import MAX_BATCH, duration, positive, required_duration, seconds
 from .errors import InvalidArgument, InvalidArgumentType, InvalidSessionId
 from .storage import DEFAULT, KEEP, Default, Duration, Keep, SessionInfo
+
+__all__ = [
+    "MAX_BATCH",
+    "PLAIN",
+    "TWO_WEEKS",
+    "Clock",
+    "Lifetime",
+    "Options",
+    "Record",
+    "Versions",
+    "as_datetime",
+    "checked_subject",
+    "digest",
+    "duration",
+    "earliest",
+    "first_version",
+    "from_datetime",
+    "key_digest",
+    "later",
+    "microseconds",
+    "positive",
+    "required_duration",
+    "seconds",
+    "version_time",
+    "written",
+]
 
 Clock = Callable[[], float]
 """Seconds since 1970 UTC, as `time.time` gives them."""
 
 MAX_ID_BYTES = 4096
 MAX_SUBJECT = 255
-MAX_BATCH = 10_000
-MAX_DURATION = 1000 * 365.25 * 24 * 3600  # 1,000 years, so that every expiry is a valid datetime
 TWO_WEEKS = 14 * 24 * 60 * 60.0
 TOUCH_SHARE = 20  # a touch is written once it gains a 20th, 5 %, of the idle timeout
 
 _SECOND = 1_000_000
 _RANDOM_BITS = 21  # 42 bits of milliseconds above them last until the year 2109
+_MAX_VERSION = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -74,12 +100,28 @@ class Versions:
 
     def __init__(self) -> None:
         self._last = 0
+        self._lock = Lock()
+
+    @classmethod
+    def of(cls, clock: Clock) -> Versions:
+        """The versions that all storages of this process with this clock share."""
+        try:
+            return _versions.setdefault(clock, cls())
+        except TypeError:  # not every callable can be a weak key
+            return cls()
 
     def next(self, now: int) -> int:
         """A version for a write at this time."""
-        version = (now // 1000 << _RANDOM_BITS) + random.getrandbits(_RANDOM_BITS)
-        self._last = max(version, self._last + 1 + random.getrandbits(8))
-        return self._last
+        first = now // 1000 << _RANDOM_BITS
+        with self._lock:
+            if self._last < first:  # from the lower half, so that thousands fit into a millisecond
+                self._last = first + random.getrandbits(_RANDOM_BITS - 1)
+            else:
+                self._last += 1 + random.getrandbits(8)
+            return self._last
+
+
+_versions: WeakKeyDictionary[Clock, Versions] = WeakKeyDictionary()
 
 
 def version_time(version: int) -> int:
@@ -89,7 +131,7 @@ def version_time(version: int) -> int:
 
 def first_version(time: int) -> int:
     """The smallest version that could have been made at a time."""
-    return time // 1000 << _RANDOM_BITS
+    return min(time // 1000 << _RANDOM_BITS, _MAX_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,34 +182,6 @@ class Lifetime:
         return cls(duration("ttl", ttl), duration("max_age", max_age))
 
 
-def duration(name: str, value: Duration | None) -> int | None:
-    """A ttl or max_age in microseconds.
-
-    Raises:
-        InvalidArgumentType: If it is neither a number, a timedelta nor None.
-        InvalidArgument: If it is not above 0 and at most 1,000 years.
-    """
-    if value is None:
-        return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-        raise InvalidArgumentType(
-            f"{name} must be seconds, a timedelta or None for never, not {type(value).__name__}"
-        )
-    if not (math.isfinite(seconds) and 1 / _SECOND <= seconds <= MAX_DURATION):
-        raise InvalidArgument(
-            f"{name} must be above 0 and at most 1,000 years, not {seconds} seconds; None is never"
-        )
-    return round(seconds * _SECOND)
-
-
-def required_duration(name: str, value: Duration) -> int:
-    """A duration that cannot be endless, in microseconds."""
-    if (span := duration(name, value)) is None:
-        raise InvalidArgument(f"{name} must be a number of seconds or a timedelta, not None")
-    return span
-
-
 def checked_subject(subject: str) -> str:
     """The subject, if it is one.
 
@@ -182,38 +196,6 @@ def checked_subject(subject: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in subject):
         raise InvalidArgument("subject must be encodable as UTF-8; this one has a lone surrogate")
     return subject
-
-
-def positive(name: str, value: int, most: int | None = None) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        InvalidArgumentType: If it is not a whole number.
-        InvalidArgument: If it is below 1 or above most.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InvalidArgumentType(f"{name} must be an int, not {type(value).__name__}") from None
-    if number < 1 or (most is not None and number > most):
-        raise InvalidArgument(
-            f"{name} must be at least 1{f' and at most {most}' if most else ''}, not {value}"
-        )
-    return number
-
-
-def seconds(name: str, value: float) -> float:
-    """A time to wait, in seconds.
-
-    Raises:
-        InvalidArgumentType: If it is not a number.
-        InvalidArgument: If it is not above 0 and finite.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise InvalidArgumentType(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgument(f"{name} must be above 0 and finite, not {value} seconds")
-    return value
 
 
 def earliest(*times: int | None) -> int | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -16,7 +17,9 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
+from .checks import MAX_BATCH, positive, required_duration
 from .errors import InvalidArgumentType, SessionError, SessionNotFound
+from .purging import UNCONTESTED, Purged, Purging, Turn
 
 R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview
@@ -271,6 +274,43 @@ class ManagedSessionStorage(SessionStorage):
         Returns:
             How many expired sessions were deleted.
         """
+
+    def purging(
+        self,
+        *,
+        every: Duration = 300.0,
+        batch_size: int = 1000,
+        progress: Callable[[Purged], None] | None = None,
+    ) -> Purging:
+        """Purge every so often, in the background of a service.
+
+        ``async with storage.purging(every=300):`` purges while the block runs; ``await
+        storage.purging(every=300).run()`` is the same as a plain coroutine. Of several processes, one
+        at a time purges. Errors are logged and end nothing.
+
+        Args:
+            every: Time between two purges. 300 seconds unless set.
+            batch_size: As for `purge`.
+            progress: Called after each step with what the round has deleted so far.
+
+        Raises:
+            InvalidArgument: If an argument is out of its range.
+            InvalidArgumentType: If an argument is of the wrong type.
+        """
+        return Purging(
+            self,
+            every=required_duration("every", every) / 1_000_000,
+            batch_size=positive("batch_size", batch_size, MAX_BATCH),
+            progress=progress,
+        )
+
+    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]:
+        """The right to purge while others do not; None if another process has it."""
+        return nullcontext(UNCONTESTED)
+
+    async def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
+        """A purge, in steps between which others may work."""
+        yield Purged(await self.purge(batch_size=batch_size))
 
     async def aclose(self) -> None:
         """Let go of what the storage opened. It cannot be used afterwards."""

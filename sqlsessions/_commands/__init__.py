@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import tables
+from . import purge, tables
 
 __all__ = ["app"]
 
@@ -24,5 +24,5 @@ def describe() -> None:
     """
 
 
-for command in (tables.upgrade, tables.current, tables.check, tables.sql):
+for command in (tables.upgrade, tables.current, tables.check, tables.sql, purge.purge):
     app.command()(command)

@@ -17,8 +17,8 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 from django.utils.module_loading import import_string
 
+from ..checks import MAX_DURATION
 from ..errors import InvalidArgument, InvalidArgumentType
-from ..records import MAX_DURATION
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, SessionInfo, new_session_id
 from ._cookies import Cookie, presented

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import astuple
+from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import StorageUnavailable
+from ..errors import SessionError, StorageUnavailable
+from . import settling
 from .database import Database
 from .dialects import Fault
-from .drivers.base import Driver, Operation, Read, Row, Write
-from .faults import UNKNOWN, pauses, raise_translated, translated
+from .drivers.base import Delete, Driver, Operation, Read, Row, Write
+from .faults import UNKNOWN, Backoff, raise_translated, translated
 from .lanes import Lane
 
 T = TypeVar("T")
@@ -79,66 +82,87 @@ class Batches:
     async def _run_changes(self, changes: Sequence[Operation]) -> None:
         await self._run(changes, writes=True)
 
-    async def _run(self, operations: Sequence[Any], *, writes: bool) -> None:
+    async def _run(self, operations: Sequence[Any], *, writes: bool, retry_for: float | None = None) -> None:
         """Answer every operation, with its result or its error."""
         flight = asyncio.get_running_loop().create_future()
+        backoff = Backoff(self._database.retry_for if retry_for is None else retry_for)
         try:
-            await self._attempts(operations, flight, writes=writes)
+            await self._attempts(operations, flight, backoff, writes=writes)
         finally:
             flight.set_result(None)
 
     async def _attempts(
-        self, operations: Sequence[Any], flight: asyncio.Future[None], *, writes: bool
+        self, operations: Sequence[Any], flight: asyncio.Future[None], backoff: Backoff, *, writes: bool
     ) -> None:
         carry_out = self._driver.write if writes else self._driver.read
         waiting: list[Any] = list(operations)
-        for pause in pauses():
+        while waiting:
             connected = False
             try:
                 async with self._driver.connected(writes=writes) as connection:
                     connected = True
                     waiting = _board(waiting, flight)
-                    if writes:
-                        waiting = await self._settle(connection, waiting)
                     results = await carry_out(connection, waiting) if waiting else []
             except Exception as error:  # noqa: BLE001 (each caller gets it)
-                fault = self._database.backend.fault(error) if connected else Fault.OTHER
-                if pause is None or fault not in (Fault.RETRY, Fault.LOST):
-                    await self._give_up(waiting, error, writes=writes, hopeless=not connected)
+                fault = self._database.backend.fault(error)
+                for operation in waiting if connected and fault is Fault.LOST else ():
+                    operation.unknown = True
+                if (pause := backoff.pause(fault)) is None:
+                    await self._give_up(waiting, error, fault, writes=writes, connected=connected)
                     return
-                for operation in waiting if fault is Fault.LOST else ():
-                    if isinstance(operation, Write):
-                        operation.unknown = True
             else:
                 # Only now that the connection is back in the pool: callers hold nothing on return.
                 for operation, result in zip(waiting, results, strict=True):
                     _answer(operation, result)
                 return
+            self._database.retried(fault)
             await asyncio.sleep(pause)
+            if any(operation.unknown for operation in waiting):
+                waiting = await self._settle(waiting)
 
     async def _give_up(
-        self, operations: Sequence[Operation], error: Exception, *, writes: bool, hopeless: bool
+        self, operations: Sequence[Any], error: Exception, fault: Fault, *, writes: bool, connected: bool
     ) -> None:
         """Fail a batch; or try each of its operations alone, so that a bad one spoils no other."""
-        if len(operations) > 1 and not hopeless and self._database.backend.fault(error) is not Fault.SCHEMA:
+        if len(operations) > 1 and connected and fault in (Fault.OTHER, Fault.RETRY):
             for operation in operations:
-                await self._run([operation], writes=writes)
+                await self._run([operation], writes=writes, retry_for=0.0)
             return
+        meaning = translated(self._database.backend, error)
         for operation in operations:
-            _fail(operation, translated(self._database.backend, error))
+            if operation.unknown and writes:
+                meaning = StorageUnavailable(UNKNOWN)
+                meaning.__cause__ = error
+            _fail(operation, meaning)
 
-    async def _settle(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
-        """Answer the lost writes that took effect; give the other changes."""
-        lost = [change for change in changes if isinstance(change, Write) and change.unknown]
-        if not lost:
-            return list(changes)
-        rows = await self._driver.read(connection, [Read(write.digest, data=False) for write in lost])
-        done = set()
-        for write, row in zip(lost, rows, strict=True):
-            if row is not None and row[1] == write.version:
-                _answer(write, row)
-                done.add(write.digest)
-        return [change for change in changes if change.digest not in done]
+    async def _settle(self, operations: Sequence[Any]) -> list[Any]:
+        """Answer what was lost and yet took effect; give the others."""
+        left = []
+        for operation in operations:
+            try:
+                if not (operation.unknown and await self._took_effect(operation)):
+                    operation.unknown = False
+                    left.append(operation)
+            except SessionError as error:
+                _fail(operation, error)
+        return left
+
+    async def _took_effect(self, operation: Any) -> bool:
+        """Whether a lost operation took effect; if so, it is answered."""
+        digest = operation.digest
+        if isinstance(operation, Write):
+            written = partial(settling.written, digest=digest, version=operation.version)
+            if (record := await self._database.run(written)) is None:
+                return False
+            _answer(operation, (digest, *astuple(record)))
+            return True
+        if isinstance(operation, Delete):
+            ended = partial(settling.ended, digest=digest, version=operation.version)
+            if not await self._database.run(ended):
+                return False
+            _answer(operation, True)
+            return True
+        return False  # done twice, a read or a touch has the effect of once
 
 
 def _board(operations: Sequence[Any], flight: asyncio.Future[None]) -> list[Any]:
@@ -152,12 +176,8 @@ def _board(operations: Sequence[Any], flight: asyncio.Future[None]) -> list[Any]
 def _answer(operation: Operation, result: Any) -> None:
     if operation.future.done():  # its caller has left
         return
-    if isinstance(operation, Write):
-        if result is not None and result[1] != operation.version:
-            result = None
-        if result is None and operation.unknown and operation.if_match is not None:
-            _fail(operation, StorageUnavailable(UNKNOWN))
-            return
+    if isinstance(operation, Write) and result is not None and result[1] != operation.version:
+        result = None
     operation.future.set_result(result)
 
 

@@ -20,6 +20,11 @@ from .models import chunks, sessions
 MARK = -1
 """The ``seq`` of the row that says when its set was superseded."""
 
+ENDED = -2
+"""The ``seq`` of a row that says which version of a session is there no more, other than by a write with a
+higher one: its data is that version, eight bytes big-endian, its own version tells when that happened. Who
+wrote that version and was not answered knows by it that the write took effect."""
+
 CHUNKS_PER_READ = 4
 CHUNKS_PER_COPY = 16
 
@@ -187,6 +192,16 @@ async def mark(connection: AsyncConnection, sets: list[tuple[int, bytes]], now: 
             )
         time = now.to_bytes(8, "big")
         rows = [{"version": version, "id": digest, "seq": MARK, "data": time} for version, digest in sets]
+        await connection.execute(insert(chunks), rows)
+
+
+async def note_ended(connection: AsyncConnection, version: int, ended: list[tuple[bytes, int]]) -> None:
+    """Leave traces of sessions, each an id and a version, that are there no more; see `ENDED`."""
+    if ended:
+        rows = [
+            {"version": version, "id": digest, "seq": ENDED, "data": gone.to_bytes(8, "big")}
+            for digest, gone in ended
+        ]
         await connection.execute(insert(chunks), rows)
 
 

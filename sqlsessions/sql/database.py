@@ -15,7 +15,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 from ..errors import SessionError, StorageUnavailable
 from .dialects import Backend, Fault
 from .engines import Engines, EventLoop
-from .faults import UNKNOWN, pauses, raise_translated
+from .faults import DROPPED, UNKNOWN, Backoff, raise_translated, translated
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
@@ -78,40 +78,64 @@ class Database(Engines):
         *,
         transaction: bool,
     ) -> T:
-        unknown = False
-        for pause in pauses():
+        backoff, lost = Backoff(self.retry_for), False
+        while True:
             connected.clear()
             try:
                 async with open_(writes=transaction or settle is not None) as connection:
                     connected.set()
-                    if unknown and settle and (outcome := await settle(connection)) is not None:
+                    if lost and settle and (outcome := await settle(connection)) is not None:
                         return outcome
                     if transaction:
                         return await in_transaction(self.backend, connection, work)
                     return await work(connection)
-            except SessionError as error:
-                if not unknown:
-                    raise
-                raise StorageUnavailable(UNKNOWN) from error
+            except SessionError:
+                raise
             except Exception as error:  # noqa: BLE001 (what is not a database error is raised as it is)
                 fault = self.backend.fault(error)
-                if pause is None or not connected.is_set() or fault not in (Fault.RETRY, Fault.LOST):
+                lost = lost or (fault is Fault.LOST and connected.is_set())
+                if (pause := backoff.pause(fault)) is None:
+                    if lost and settle:
+                        raise StorageUnavailable(UNKNOWN) from translated(self.backend, error).__cause__
                     raise_translated(self.backend, error)
-                unknown = unknown or fault is Fault.LOST
+            self.retried(fault)
             await asyncio.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+
+    def retried(self, fault: Fault) -> None:
+        """Count an attempt that is repeated."""
+        self.retries[fault] += 1
 
     @asynccontextmanager
     async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         """A connection from the pool, in which every statement commits by itself."""
         async with self._turn(writes=writes) as here, self._connected(here) as connection:
-            if self._theirs is None:
-                yield connection
-            else:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await self.backend.prepare(connection)
-                yield connection
-                await connection.commit()
+            raw = (await connection.get_raw_connection()).driver_connection
+            watch = self.watched(raw)
+            try:
+                if self._theirs is None:
+                    yield connection
+                else:
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    await self.backend.prepare(connection)
+                    yield connection
+                    await connection.commit()
+            except Exception as error:
+                if self.backend.fault(error) in DROPPED and not connection.invalidated:
+                    await connection.invalidate()
+                raise
+            finally:
+                if watch is not None:
+                    watch.cancel()
+
+    def watched(self, raw: Any) -> asyncio.TimerHandle | None:
+        """Cut a connection off once it has been busy for too long: the server may be gone without a word.
+
+        The statement under way then ends as with any other lost connection.
+        """
+        limit = self._settings.operation_timeout
+        if limit is None or not self.backend.remote:
+            return None
+        return asyncio.get_running_loop().call_later(limit, self.backend.cut, raw)
 
     @asynccontextmanager
     async def _connected(self, here: EventLoop) -> AsyncIterator[AsyncConnection]:
@@ -156,7 +180,7 @@ class Database(Engines):
 class _DriverConnection(AbstractAsyncContextManager[Any]):
     """See `Database.driver_connection`; a class, since every operation goes through here."""
 
-    __slots__ = ("_database", "_here", "_locked", "_pooled", "_writes")
+    __slots__ = ("_database", "_here", "_locked", "_pooled", "_watch", "_writes")
 
     def __init__(self, database: Database, here: EventLoop, *, writes: bool) -> None:
         self._database = database
@@ -178,17 +202,20 @@ class _DriverConnection(AbstractAsyncContextManager[Any]):
             self._release()
             raise
         self._pooled = pooled
+        self._watch = database.watched(pooled.driver_connection)
         return pooled.driver_connection
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         here, database, pooled = self._here, self._database, self._pooled
+        if self._watch is not None:
+            self._watch.cancel()
         try:
             if error is None and database.may_park and here.may_park():
                 here.parked.append(pooled)
                 return
             if error is not None:
                 cut_off = not isinstance(error, Exception) and not database.backend.serial
-                if cut_off or database.backend.fault(error) is Fault.LOST:
+                if cut_off or database.backend.fault(error) in DROPPED:
                     await greenlet_spawn(pooled.invalidate)
             await greenlet_spawn(pooled.close)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from sqlalchemy.pool import (
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import StorageUnavailable
-from .dialects import BACKENDS, Backend, Settings
+from .dialects import BACKENDS, Backend, Fault, Settings
 from .dialects.sqlite import in_memory, shared_memory
 from .models import metadata
 from .urls import async_url
@@ -92,6 +93,8 @@ class Engines:
         self._first: asyncio.AbstractEventLoop | None = None
         self._theirs = target if isinstance(target, AsyncEngine) else None
         self._keeper: Any = None
+        self.retry_for = settings.retry_for
+        self.retries: Counter[Fault] = Counter()
         if isinstance(target, AsyncEngine):
             self.backend: Backend = BACKENDS[async_url(target.url).get_backend_name()]
             return

@@ -1,9 +1,9 @@
-"""What a database error means, and how often something is tried."""
+"""What a database error means, and how long something is tried."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import time
 from typing import NoReturn
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
@@ -12,17 +12,36 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..errors import SchemaOutOfDate, StorageUnavailable
 from .dialects import Backend, Fault
 
-ATTEMPTS = 4
-FIRST_PAUSE = 0.02  # seconds; quadruples, half of it random
+FIRST_PAUSE = 0.02  # seconds; doubles up to the longest, half of it random
+LONGEST_PAUSE = 0.5  # seconds
+
+REPEATABLE = frozenset({Fault.RETRY, Fault.REFUSED, Fault.LOST})
+DROPPED = frozenset({Fault.REFUSED, Fault.LOST})
+"""After these a connection is of no more use."""
 
 UNKNOWN = "the connection was lost, and whether the operation took effect is unknown"
 
 
-def pauses() -> Iterator[float | None]:
-    """Seconds to wait after each attempt that may be repeated; None after the last."""
-    for attempt in range(ATTEMPTS - 1):
-        yield FIRST_PAUSE * 4**attempt * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries)
-    yield None
+class Backoff:
+    """How long to wait before something is tried again.
+
+    Args:
+        seconds: For how long after the first attempt began others may begin.
+    """
+
+    __slots__ = ("_deadline", "_longest")
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._longest = FIRST_PAUSE
+
+    def pause(self, fault: Fault) -> float | None:
+        """Seconds to wait after a failed attempt; None if it was the last."""
+        left = self._deadline - time.monotonic()
+        if fault not in REPEATABLE or left <= 0:
+            return None
+        longest, self._longest = self._longest, min(2 * self._longest, LONGEST_PAUSE)
+        return min(left, longest * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
 
 
 def raise_translated(backend: Backend, error: Exception) -> NoReturn:

@@ -64,8 +64,9 @@ class SessionRow(Base):
 class ChunkRow(Base):
     """A piece of a large blob, under the version and the id that it was staged for.
 
-    A row with a negative ``seq`` marks the whole set as superseded; its data is the time of that,
-    eight bytes big-endian.
+    A row with the ``seq`` -1 marks the whole set as superseded; its data is the time of that, eight
+    bytes big-endian. One with -2 is the trace of a session that ended; its data is the session's last
+    version. The one with -3 says whose turn it is to purge.
     """
 
     __tablename__ = "session_chunks"

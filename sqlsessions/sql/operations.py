@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from .. import records
 from ..errors import SessionCorrupt, SessionNotFound
 from ..records import Clock, Lifetime, Options, Record, written
-from . import transactions
+from . import settling, transactions
 from .batches import Batches
 from .database import Database
 from .drivers.base import Delete, Driver, Row, Touch, Write
@@ -45,7 +45,7 @@ class Operations:
         self._database = database
         self._clock = clock
         self._defaults = defaults
-        self._versions = records.Versions()
+        self._versions = records.Versions.of(clock)
         self._batches = Batches(database, driver)
 
     def now(self) -> int:
@@ -93,6 +93,7 @@ class Operations:
         self, digest: bytes, options: Options, *, version: int, size: int, data: bytes | None, staged: int = 0
     ) -> Record:
         """Write a session whatever it was before; see `transactions.replace`."""
+        before: list[int] = []
         work = partial(
             transactions.replace,
             digest=digest,
@@ -103,8 +104,15 @@ class Operations:
             size=size,
             data=data,
             staged=staged,
+            before=before,
         )
-        return await self._database.transaction(work, settle=partial(_own, digest=digest, version=version))
+
+        async def settle(connection: AsyncConnection) -> Record | None:
+            # A small write's version may have been raised above the last that it met.
+            versions = [version, *([before[-1] + 1] if before and data is not None else [])]
+            return await settling.written(connection, digest, max(versions), before)
+
+        return await self._database.transaction(work, settle=settle)
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
         """Write what a touch changed; False if the session changed since it was looked at."""
@@ -113,7 +121,7 @@ class Operations:
 
     async def delete(self, digest: bytes) -> None:
         """End a session, if it lives."""
-        if not await self._batches.change(Delete(digest)):
+        if not await self._batches.change(Delete(digest, self.next_version(), self.now())):
             await self.end(c.id == digest)
 
     async def end(self, *conditions: ColumnElement[bool]) -> int:
@@ -126,18 +134,18 @@ class Operations:
                 return ended
 
     async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> int:
-        now = self.now()
+        now, version = self.now(), self.next_version()
         ending: list[bytes] = []
 
         async def work(connection: AsyncConnection) -> int:
             rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
             ending[:] = [stored.id for stored in rows]
-            await transactions.end(connection, rows, now)
+            await transactions.end(connection, rows, now, version)
             return len(rows)
 
         async def settle(connection: AsyncConnection) -> int | None:
-            left = await connection.execute(select(c.id).where(c.id.in_(ending)).limit(1))
-            return len(ending) if ending and left.first() is None else None
+            done = ending and await settling.ended(connection, ending[0], version)
+            return len(ending) if done else None
 
         return await self._database.transaction(work, settle=settle)
 
@@ -152,14 +160,16 @@ class Operations:
     async def move(self, digest: bytes, new_digest: bytes, copied: Record | None) -> Stored | Record:
         """Give a session a new id; see `transactions.move`."""
         moved: Stored | Record | None = None
+        version = self.next_version()
 
         async def work(connection: AsyncConnection) -> Stored | Record:
             nonlocal moved
-            moved = await transactions.move(connection, digest, new_digest, self.now(), copied)
+            moved = await transactions.move(connection, digest, new_digest, self.now(), copied, version)
             return moved
 
         async def settle(connection: AsyncConnection) -> Record | None:
-            return await _own(connection, new_digest, moved.version) if isinstance(moved, Record) else None
+            done = isinstance(moved, Record) and await settling.ended(connection, digest, version)
+            return moved if done and isinstance(moved, Record) else None
 
         return await self._database.transaction(work, settle=settle)
 
@@ -195,9 +205,3 @@ async def _page(
     connection: AsyncConnection, statement: Select[*tuple[Any, ...]]
 ) -> list[tuple[bytes, Record]]:
     return [(found[0], Record(*found[1:])) for found in await connection.execute(statement)]
-
-
-async def _own(connection: AsyncConnection, digest: bytes, version: int) -> Record | None:
-    """The record of a write of ours, if it took effect."""
-    found = await connection.execute(select(*RECORD).where(c.id == digest, c.version == version))
-    return Record(*values) if (values := found.first()) else None

@@ -1,16 +1,19 @@
-"""The purge: deletes expired sessions, and the chunks that no session points at."""
+"""The purge: deletes expired sessions, and what no session needs any more, a little at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..purging import Purged
 from ..records import first_version
 from . import transactions
-from .chunks import MARK
+from .chunks import ENDED, MARK
 from .database import Database, again
 from .dialects import HOUR
 from .models import chunks, sessions
@@ -29,31 +32,136 @@ CHUNKS_PER_DELETE = 100
 s, k = sessions.c, chunks.c
 
 
-async def purge(
-    database: Database, clock: Callable[[], int], batch_size: int, max_batches: int | None
-) -> int:
-    """Delete what has expired and what is left over; see `ManagedSessionStorage.purge`.
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """A purge of a database.
 
-    Returns:
-        How many expired sessions were deleted.
+    Args:
+        database: Which.
+        clock: Gives the time in microseconds.
+        batch_size: Sessions looked at in one batch.
+        max_batches: How many batches; None goes on until done.
+        on_expired: Awaited with the ids of sessions that were deleted, if anybody wants to know.
     """
-    deleted = looked_at = 0
-    most = None if max_batches is None else max_batches * batch_size
-    bucket: int | None = None
-    while (
-        bucket := await database.run(partial(_next_bucket, after=bucket, last=clock() // HOUR))
-    ) is not None:
-        after: bytes | None = b""
-        while after is not None:
-            size = min(batch_size, ROWS_PER_STATEMENT, batch_size if most is None else most - looked_at)
-            if size == 0:
-                return deleted
-            after, count = await _purge_range(database, clock, bucket, after, size)
-            deleted += count
-            looked_at += size
-    left = None if max_batches is None else max_batches - looked_at // batch_size
-    await _purge_chunks(database, clock, batch_size, left)
-    return deleted
+
+    database: Database
+    clock: Callable[[], int]
+    batch_size: int
+    max_batches: int | None = None
+    on_expired: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
+
+    async def steps(self) -> AsyncIterator[Purged]:
+        """Delete a little at a time, in the order of the index, and say each time how much."""
+        looked_at = 0
+        most = None if self.max_batches is None else self.max_batches * self.batch_size
+        bucket: int | None = None
+        while (bucket := await self._run(_next_bucket, after=bucket, last=self.clock() // HOUR)) is not None:
+            after: bytes | None = b""
+            while after is not None:
+                left = self.batch_size if most is None else most - looked_at
+                if (size := min(self.batch_size, ROWS_PER_STATEMENT, left)) == 0:
+                    return
+                after, deleted = await self._range(bucket, after, size)
+                looked_at += size
+                yield Purged(sessions=deleted)
+        left_over = None if self.max_batches is None else self.max_batches - looked_at // self.batch_size
+        async for step in self._orphans(left_over):
+            yield step
+        async for step in self._endings():
+            yield step
+
+    async def _run(self, work: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
+        return await self.database.run(partial(work, **arguments))
+
+    async def _range(self, bucket: int, after: bytes, size: int) -> tuple[bytes | None, int]:
+        """Delete what has expired among some sessions of a bucket, without fetching them if that will do.
+
+        Returns:
+            The last of them, None if it was the bucket's last; and how many were deleted.
+        """
+        here = and_(s.expires_bucket == bucket, s.id > after)
+        end: bytes | None = await self._run(_nth, where=here, number=size)
+        if end is not None:
+            here = and_(here, s.id <= end)
+        deleted = 0
+        if self.on_expired is None:
+            # In the order of the index, and so of ids, as batches of writes lock them.
+            plain = delete(sessions).where(here, s.expires_at <= self.clock(), s.data.is_not(None))
+            deleted = await self.database.run(partial(_count, statement=plain), settle=again)
+        if deleted < size:
+            deleted += await self._others(here)
+        return end, deleted
+
+    async def _others(self, here: ColumnElement[bool]) -> int:
+        """Delete what has chunks or is to be told of; move up what lives longer than its bucket says."""
+        hour = self.database.backend.hour(s.expires_at)
+        due = or_(s.expires_at.is_(None), s.expires_at <= self.clock(), hour > s.expires_bucket)
+        others = await self._run(_ids, where=and_(here, due))
+        if not others:
+            return 0
+        work = partial(_purge_rows, hour=hour, ids=others, clock=self.clock)
+        expired = await self.database.transaction(work, settle=again)
+        if expired and self.on_expired:
+            await self.on_expired(expired)
+        return len(expired)
+
+    async def _orphans(self, max_batches: int | None) -> AsyncIterator[Purged]:
+        """Delete sets of chunks that no session points at, once they are old enough."""
+        after: tuple[int, bytes] | None = None
+        batches = 0
+        while max_batches is None or batches < max_batches:
+            found = await self._run(_orphans, after=after, limit=self.batch_size)
+            for version, digest, superseded in found:
+                now = self.clock()
+                if superseded is None:
+                    old = version < first_version(now - STAGING_GRACE)
+                else:
+                    old = int.from_bytes(superseded, "big") <= now - SUPERSEDED_GRACE
+                if old:
+                    async for step in self._set(version, digest):
+                        yield step
+            if len(found) < self.batch_size:
+                break
+            after = found[-1][:2]
+            batches += 1
+
+    async def _set(self, version: int, digest: bytes) -> AsyncIterator[Purged]:
+        """Delete a set from its end, so that one cut short is still found by its first chunk."""
+        pointed_at = exists().where(s.id == digest, s.version == version)
+        one_set = and_(k.version == version, k.id == digest, not_(pointed_at))
+        first = await self._run(_last, where=one_set) - CHUNKS_PER_DELETE + 1
+        while True:
+            cut = delete(chunks).where(one_set, k.seq >= max(first, MARK))
+            yield Purged(chunks=await self.database.run(partial(_count, statement=cut), settle=again))
+            if first <= MARK:
+                return
+            first -= CHUNKS_PER_DELETE
+
+    async def _endings(self) -> AsyncIterator[Purged]:
+        """Delete the traces of ended sessions, once nobody can be in doubt about them any more."""
+        old = and_(k.seq == ENDED, k.version < first_version(self.clock() - SUPERSEDED_GRACE + 1000))
+        after = 0
+        while True:
+            end: int | None = await self._run(_nth_version, where=and_(old, k.version > after))
+            here = and_(old, k.version > after, literal(True) if end is None else k.version <= end)
+            deleted = await self.database.run(
+                partial(_count, statement=delete(chunks).where(here)), settle=again
+            )
+            if deleted:
+                yield Purged()
+            if end is None:
+                return
+            after = end
+
+
+async def count_expired(database: Database, now: int) -> int:
+    """How many expired sessions a purge has before it."""
+    expired = select(func.count()).where(s.expires_bucket <= now // HOUR, s.expires_at <= now)
+
+    async def count(connection: AsyncConnection) -> int:
+        return (await connection.execute(expired.select_from(sessions))).scalar_one()
+
+    return await database.run(count)
 
 
 async def _next_bucket(connection: AsyncConnection, after: int | None, last: int) -> int | None:
@@ -65,79 +173,44 @@ async def _next_bucket(connection: AsyncConnection, after: int | None, last: int
     return first
 
 
-async def _purge_range(
-    database: Database, clock: Callable[[], int], bucket: int, after: bytes, size: int
-) -> tuple[bytes | None, int]:
-    """Delete what has expired among some sessions of a bucket, without fetching them.
-
-    Returns:
-        The last of them, None if it was the bucket's last; and how many were deleted.
-    """
-    here = and_(s.expires_bucket == bucket, s.id > after)
-
-    async def find_end(connection: AsyncConnection) -> bytes | None:
-        return (
-            await connection.execute(select(s.id).where(here).order_by(s.id).offset(size - 1).limit(1))
-        ).scalar()
-
-    end = await database.run(find_end)
-    if end is not None:
-        here = and_(here, s.id <= end)
-
-    async def delete_plain(connection: AsyncConnection) -> int:
-        # In the order of the index, and so of ids, as batches of writes lock them.
-        plain = and_(here, s.expires_at <= clock(), s.data.is_not(None))
-        return (await connection.execute(delete(sessions).where(plain))).rowcount
-
-    deleted = await database.run(delete_plain, settle=again)
-    if deleted == size:
-        return end, deleted
-    # What is left there has chunks, lives on in this hour, or lives longer than its bucket says.
-    hour = database.backend.hour(s.expires_at)
-
-    async def find_others(connection: AsyncConnection) -> list[bytes]:
-        due = or_(s.expires_at.is_(None), s.expires_at <= clock(), hour > s.expires_bucket)
-        return list((await connection.execute(select(s.id).where(here, due))).scalars())
-
-    if others := await database.run(find_others):
-        work = partial(_purge_batch, hour=hour, ids=others, clock=clock)
-        deleted += await database.transaction(work, settle=again)
-    return end, deleted
+async def _nth(connection: AsyncConnection, where: ColumnElement[bool], number: int) -> bytes | None:
+    wanted = select(s.id).where(where).order_by(s.id).offset(number - 1).limit(1)
+    found: bytes | None = (await connection.execute(wanted)).scalar()
+    return found
 
 
-async def _purge_batch(
+async def _nth_version(connection: AsyncConnection, where: ColumnElement[bool]) -> int | None:
+    wanted = select(k.version).where(where).order_by(k.version).offset(CHUNKS_PER_DELETE - 1).limit(1)
+    found: int | None = (await connection.execute(wanted)).scalar()
+    return found
+
+
+async def _ids(connection: AsyncConnection, where: ColumnElement[bool]) -> list[bytes]:
+    return list((await connection.execute(select(s.id).where(where))).scalars())
+
+
+async def _count(connection: AsyncConnection, statement: Any) -> int:
+    count: int = (await connection.execute(statement)).rowcount
+    return count
+
+
+async def _last(connection: AsyncConnection, where: ColumnElement[bool]) -> int:
+    """The number of a set's last chunk."""
+    wanted = select(k.seq).where(where).order_by(k.seq.desc()).limit(1)
+    return (await connection.execute(wanted)).scalar() or 0
+
+
+async def _purge_rows(
     connection: AsyncConnection, hour: ColumnElement[int | None], ids: list[bytes], clock: Callable[[], int]
-) -> int:
-    """Delete those of some sessions that have expired; move up the buckets of the others."""
+) -> list[bytes]:
+    """Delete those of some sessions that have expired, and give them; move up the buckets of the others."""
     now = clock()
     rows = await transactions.locked(connection, s.id.in_(ids), skip=True)
     expired = [row for row in rows if not row.record.live(now)]
-    await transactions.end(connection, expired, now)
+    await transactions.remove(connection, expired, now)
     if alive := [row.id for row in rows if row.record.live(now)]:
         await connection.execute(update(sessions).where(s.id.in_(alive)).values(expires_bucket=hour))
-    return len(expired)
-
-
-async def _purge_chunks(
-    database: Database, clock: Callable[[], int], batch_size: int, max_batches: int | None
-) -> None:
-    """Delete sets of chunks that no session points at, once they are old enough."""
-    after: tuple[int, bytes] | None = None
-    batches = 0
-    while max_batches is None or batches < max_batches:
-        found = await database.run(partial(_orphans, after=after, limit=batch_size))
-        for version, digest, superseded in found:
-            now = clock()
-            if superseded is None:
-                old = version < first_version(now - STAGING_GRACE)
-            else:
-                old = int.from_bytes(superseded, "big") <= now - SUPERSEDED_GRACE
-            if old:
-                await _delete_set(database, version, digest)
-        if len(found) < batch_size:
-            break
-        after = found[-1][:2]
-        batches += 1
+    return [row.id for row in expired]
 
 
 async def _orphans(
@@ -158,22 +231,3 @@ async def _orphans(
     if after is not None:
         wanted = wanted.where(or_(k.version > after[0], and_(k.version == after[0], k.id > after[1])))
     return [(version, digest, mark) for version, digest, mark in await connection.execute(wanted)]
-
-
-async def _delete_set(database: Database, version: int, digest: bytes) -> None:
-    """Delete a set from its end, so that one cut short is still found by its first chunk."""
-    pointed_at = exists().where(s.id == digest, s.version == version)
-    one_set = and_(k.version == version, k.id == digest, not_(pointed_at))
-
-    async def last(connection: AsyncConnection) -> int:
-        wanted = select(k.seq).where(one_set).order_by(k.seq.desc()).limit(1)
-        return (await connection.execute(wanted)).scalar() or 0
-
-    async def cut(connection: AsyncConnection, first: int) -> None:
-        await connection.execute(delete(chunks).where(one_set, k.seq >= first))
-
-    first = await database.run(last) - CHUNKS_PER_DELETE + 1
-    while first > 0:
-        await database.run(partial(cut, first=first), settle=again)
-        first -= CHUNKS_PER_DELETE
-    await database.run(partial(cut, first=MARK), settle=again)

@@ -131,7 +131,7 @@ def over(backend: Backend, insert: Any, given: Given, *, absent: bool) -> Execut
     """Complete an INSERT of small sessions so that it writes over small ones.
 
     It returns no row, or one of another version, where it did not write: because the old session is
-    chunked, or because a live one exists and there should be none.
+    chunked or has a higher version, or because a live one exists and there should be none.
 
     Args:
         backend: The database.
@@ -140,7 +140,9 @@ def over(backend: Backend, insert: Any, given: Given, *, absent: bool) -> Execut
         absent: Whether to write only where there is no live session.
     """
     new = backend.incoming(insert)
-    condition = and_(INLINE, not_(live_at(new.updated_at))) if absent else INLINE
+    condition = and_(INLINE, c.version < new.version)
+    if absent:
+        condition = and_(condition, not_(live_at(new.updated_at)))
     assignments = renewed(backend, given, lambda name: new[name])
     return backend.upsert(insert, c.id, assignments, condition, (c.id, *RECORD))
 

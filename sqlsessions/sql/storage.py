@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from .. import records
 from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
+from ..purging import Purged, Turn
 from ..records import Clock, Lifetime, Options, Record
 from ..storage import (
     DEFAULT,
@@ -30,7 +32,8 @@ from .dialects import Settings
 from .drivers import driver_for
 from .drivers.base import Row
 from .operations import DATA, PAGE, Operations, record_of
-from .purge import purge
+from .purge import Purge, count_expired
+from .turns import purge_turn
 
 R = TypeVar("R")
 
@@ -68,6 +71,10 @@ class SqlSessionStorage(ManagedSessionStorage):
         connect_timeout: Seconds to wait for a new connection. 10 unless set.
         synchronous: SQLite's setting of that name, FULL or NORMAL; for a URL. With NORMAL, a power
             loss may take back the last commits.
+        operation_timeout: Seconds that a statement or transaction of ours may take on a server before its
+            connection is given up as dead; None waits for ever. 30 unless set.
+        retry_for: Seconds for which an operation is tried again after a deadlock, a lost or a refused
+            connection; 0 tries once. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
         engine_options: More arguments of `create_async_engine`; for a URL.
 
@@ -90,6 +97,8 @@ class SqlSessionStorage(ManagedSessionStorage):
         pool_size: int = 5,
         pool_timeout: float = 30.0,
         connect_timeout: float = 10.0,
+        operation_timeout: float | None = 30.0,
+        retry_for: float = 5.0,
         synchronous: str = "FULL",
         busy_timeout: float = 10.0,
         engine_options: Mapping[str, Any] | None = None,
@@ -110,6 +119,10 @@ class SqlSessionStorage(ManagedSessionStorage):
             connect_timeout=records.seconds("connect_timeout", connect_timeout),
             synchronous=synchronous.upper(),
             busy_timeout=records.seconds("busy_timeout", busy_timeout),
+            operation_timeout=(
+                None if operation_timeout is None else records.seconds("operation_timeout", operation_timeout)
+            ),
+            retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for),
         )
         lifetime = Lifetime.checked(ttl, max_age)
         self._database = Database(url_or_engine, settings, engine_options or {})
@@ -241,7 +254,21 @@ class SqlSessionStorage(ManagedSessionStorage):
         records.positive("batch_size", batch_size, records.MAX_BATCH)
         if max_batches is not None:
             records.positive("max_batches", max_batches)
-        return await purge(self._database, self._operations.now, batch_size, max_batches)
+        steps = self._purge(batch_size, max_batches).steps()
+        return sum([step.sessions async for step in steps])
+
+    def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
+        return Purge(self._database, self._operations.now, batch_size, max_batches)
+
+    async def count_expired(self) -> int:
+        """How many expired sessions a purge has before it, as far as can be counted now."""
+        return await count_expired(self._database, self._operations.now())
+
+    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]:
+        return purge_turn(self._database)
+
+    def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
+        return self._purge(batch_size).steps()
 
     async def aclose(self) -> None:
         """Finish what is under way and close the connections; the caller's engine stays open."""

@@ -63,6 +63,7 @@ async def replace(
     size: int,
     data: bytes | None,
     staged: int = 0,
+    before: list[int] | None = None,
 ) -> Record:
     """Write a session whatever it was before.
 
@@ -72,21 +73,29 @@ async def replace(
         options: What the call asked for.
         defaults: The storage's settings.
         now: The time.
-        version: The new version.
+        version: The new version; a small session gets a higher one if the old one's is higher.
         size: Bytes of the new data.
         data: The new data; None if it is staged.
         staged: How many chunks were staged.
+        before: Gets the version that is replaced.
 
     Raises:
         SessionConflict: If ``if_match`` does not hold.
         SessionChanged: If the staged chunks are not all there.
     """
     old = next(iter(await locked(connection, c.id == digest)), None)
+    if old is not None and before is not None:
+        before.append(old.record.version)
     live = old.record if old and old.record.live(now) else None
     if options.if_match is not None and options.if_match != (live.version if live else 0):
         raise SessionConflict(CONFLICT)
     if staged and await chunks.count(connection, version, digest) != staged:
         raise SessionChanged("the write took so long that its staged data was purged: write again")
+    if old is not None and old.record.version > version:
+        if data is not None:
+            version = old.record.version + 1
+        else:  # the chunks have this one: tell whoever wrote the old one and looks for something higher
+            await chunks.note_ended(connection, version, [(digest, old.record.version)])
     record = written(live, options, now, version, size, defaults)
     values = {column.name: parameter(column.name) for column in c}
     if old is None:
@@ -100,7 +109,13 @@ async def replace(
     return record
 
 
-async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int) -> None:
+async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int, version: int) -> None:
+    """Delete locked sessions that live, leaving traces under a version of the end's own."""
+    await remove(connection, rows, now)
+    await chunks.note_ended(connection, version, [(stored.id, stored.record.version) for stored in rows])
+
+
+async def remove(connection: AsyncConnection, rows: Sequence[Stored], now: int) -> None:
     """Delete locked sessions, marking their chunks as superseded."""
     # An expired session was superseded when it expired.
     for stored in rows:
@@ -112,7 +127,12 @@ async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int) -> 
 
 
 async def move(
-    connection: AsyncConnection, digest: bytes, new_digest: bytes, now: int, copied: Record | None
+    connection: AsyncConnection,
+    digest: bytes,
+    new_digest: bytes,
+    now: int,
+    copied: Record | None,
+    version: int,
 ) -> Stored | Record:
     """Give a session a new id.
 
@@ -122,6 +142,7 @@ async def move(
         new_digest: The new one.
         now: The time.
         copied: The version whose chunks the new id already has.
+        version: Of the move's own, for its trace at the old id.
 
     Returns:
         The record; or the session as it is, if its chunks must be copied first.
@@ -137,14 +158,15 @@ async def move(
     if taken is not None and taken.record.live(now):
         raise SessionConflict("a live session already has the new id")
     if old.chunked:
-        version = old.record.version
-        there = copied is not None and copied.version == version
-        if not there or await chunks.count(connection, version, new_digest) != await chunks.count(
-            connection, version, digest
+        held = old.record.version
+        there = copied is not None and copied.version == held
+        if not there or await chunks.count(connection, held, new_digest) != await chunks.count(
+            connection, held, digest
         ):
             return old
     if taken is not None:
-        await end(connection, [taken], now)
+        await remove(connection, [taken], now)
+    await chunks.note_ended(connection, version, [(digest, old.record.version)])
     if old.chunked:
         await chunks.mark(connection, [(old.record.version, digest)], now)
     await connection.execute(update(sessions).where(c.id == digest).values(id=new_digest))

@@ -91,11 +91,18 @@ async def test_a_byte_more_is_staged(storage: SqlSessionStorage, sql_url: str) -
 
 
 @each_database
-async def test_a_small_invalidation_is_one_delete(storage: SqlSessionStorage) -> None:
+async def test_a_small_invalidation_deletes_and_leaves_a_trace(storage: SqlSessionStorage) -> None:
     await storage.write_bytes("id", INLINE)
     async with statements(storage) as seen:
         await storage.invalidate("id")
-    assert verbs(seen) == ["DELETE"]
+    assert (
+        verbs(seen)
+        == {
+            "postgresql": ["WITH"],
+            "sqlite": ["DELETE", "INSERT"],  # in one go
+            "mysql": ["SET", "START", "SELECT", "DELETE", "INSERT", "COMMIT"],
+        }[storage.engine.dialect.name]
+    )
 
 
 @each_database

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL, ColumnElement, Executable, Integer, Table, func, literal_column
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 HOUR = 3_600_000_000
@@ -21,6 +22,7 @@ class Fault(Enum):
 
     SCHEMA = auto()  # a table or column is missing
     RETRY = auto()  # the transaction was rolled back and may succeed next time
+    REFUSED = auto()  # nothing was done, and this connection is of no use; a new one may be
     LOST = auto()  # the connection is gone: whether the statement took effect is unknown
     OTHER = auto()
 
@@ -34,6 +36,8 @@ class Settings:
     connect_timeout: float
     synchronous: str
     busy_timeout: float
+    retry_for: float = 5.0
+    operation_timeout: float | None = 30.0
 
 
 class Backend(ABC):
@@ -44,6 +48,7 @@ class Backend(ABC):
         begin: Statements that open a transaction fit for locking and writing.
         modules: Where errors that the drivers raise come from.
         serial: Whether one writer at a time is all that the database takes.
+        remote: Whether it is a server, which may fall silent.
         portable: Whether an idle connection may move to another event loop.
         least: The function that gives the smallest of its arguments, none of which is NULL.
     """
@@ -52,6 +57,7 @@ class Backend(ABC):
     begin: ClassVar[tuple[str, ...]]
     modules: ClassVar[tuple[str, ...]]
     serial: ClassVar[bool] = False
+    remote: ClassVar[bool] = True
     portable: ClassVar[bool] = False
     least: Any = func.least
 
@@ -93,6 +99,9 @@ class Backend(ABC):
         """Whether a column holds just this subject, trailing spaces and all."""
         return column == subject
 
+    def cut(self, connection: Any) -> None:
+        """End a driver's connection to a server, so that whoever waits for an answer gets an error."""
+
     def closed(self, connection: Any) -> bool:
         """Whether a driver's connection is known to have been closed by the server."""
         return False
@@ -109,17 +118,22 @@ class Backend(ABC):
 
     def raised(self, error: BaseException) -> bool:
         """Whether an error is one of the drivers' own, which SQLAlchemy let through."""
-        return type(error).__module__.partition(".")[0] in self.modules
+        module = type(error).__module__
+        return module.partition(".")[0] in self.modules or module.startswith("sqlalchemy.dialects.")
 
     codes: ClassVar[Mapping[object, Fault]] = {}
 
     def fault(self, error: BaseException) -> Fault:
         """What an error means."""
-        if isinstance(error, DBAPIError):
-            original = error.orig or error
-            if known := self.codes.get(self.code(original)):
-                return known
-            return Fault.LOST if error.connection_invalidated else Fault.OTHER
-        if known := self.codes.get(self.code(error)):
+        original = error.orig or error if isinstance(error, DBAPIError) else error
+        if known := self.codes.get(self.code(original)):
             return known
-        return Fault.LOST if isinstance(error, (ConnectionError, TimeoutError)) else Fault.OTHER
+        if isinstance(error, DBAPIError):
+            return Fault.LOST if error.connection_invalidated else self.uncoded(original)
+        if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, PoolTimeout):
+            return Fault.LOST
+        return self.uncoded(error)
+
+    def uncoded(self, error: BaseException) -> Fault:
+        """What an error without a known code means."""
+        return Fault.OTHER

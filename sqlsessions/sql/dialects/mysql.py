@@ -26,10 +26,21 @@ class MySQL(Backend):
         1205: Fault.RETRY,  # ER_LOCK_WAIT_TIMEOUT
         1020: Fault.RETRY,  # ER_CHECKREAD
         1062: Fault.RETRY,  # ER_DUP_ENTRY: another transaction inserted the row we looked for
+        1047: Fault.REFUSED,  # ER_UNKNOWN_COM_ERROR: a Galera node that has lost the others
+        1290: Fault.REFUSED,  # ER_OPTION_PREVENTS_STATEMENT: read_only, after a switch of primaries
+        1792: Fault.REFUSED,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+        1836: Fault.REFUSED,  # ER_READ_ONLY_MODE
+        1040: Fault.REFUSED,  # ER_CON_COUNT_ERROR
+        1203: Fault.REFUSED,  # ER_TOO_MANY_USER_CONNECTIONS
+        1053: Fault.LOST,  # ER_SERVER_SHUTDOWN
+        1180: Fault.LOST,  # ER_ERROR_DURING_COMMIT
+        1927: Fault.LOST,  # ER_CONNECTION_KILLED
+        2002: Fault.REFUSED,  # CR_CONNECTION_ERROR
+        2003: Fault.REFUSED,  # CR_CONN_HOST_ERROR
         2006: Fault.LOST,  # CR_SERVER_GONE_ERROR
         2013: Fault.LOST,  # CR_SERVER_LOST
-        1053: Fault.LOST,  # ER_SERVER_SHUTDOWN
-        1927: Fault.LOST,  # ER_CONNECTION_KILLED
+        2014: Fault.LOST,  # CR_COMMANDS_OUT_OF_SYNC
+        2055: Fault.LOST,  # CR_SERVER_LOST_EXTENDED
     }
 
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
@@ -76,6 +87,13 @@ class MySQL(Backend):
     def subject_is(self, column: ColumnElement[str | None], subject: str) -> ColumnElement[bool]:
         # utf8mb4_bin pads with spaces when it compares; LENGTH counts bytes.
         return and_(column == subject, func.length(column) == len(subject.encode()))
+
+    def cut(self, connection: Any) -> None:
+        transport = getattr(connection, "_transport", None)  # asyncmy's
+        if transport is None and getattr(connection, "_writer", None) is not None:
+            transport = connection._writer.transport  # noqa: SLF001 (aiomysql has no other way)
+        if transport is not None:
+            transport.abort()
 
     def code(self, error: BaseException) -> object:
         return error.args[0] if error.args else None

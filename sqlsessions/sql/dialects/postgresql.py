@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from os import dup
+from socket import SHUT_RDWR, socket
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, Table
 from sqlalchemy.dialects import postgresql
 
 from .base import Backend, Fault, Settings
+
+NOT_NOW = (
+    "Connection refused",
+    "Connection reset",
+    "server closed the connection",
+    "too many clients",
+    "connection slots are reserved",
+    "the database system is",
+)
+"""What libpq says when connecting may go well a little later."""
 
 
 class PostgreSQL(Backend):
@@ -23,11 +35,20 @@ class PostgreSQL(Backend):
         "40P01": Fault.RETRY,  # deadlock_detected
         "55P03": Fault.RETRY,  # lock_not_available
         "23505": Fault.RETRY,  # unique_violation: another transaction inserted the row we looked for
+        "25006": Fault.REFUSED,  # read_only_sql_transaction: this server is the primary no more
+        "53300": Fault.REFUSED,  # too_many_connections
+        "57P03": Fault.REFUSED,  # cannot_connect_now: starting up, or shutting down
         "57P01": Fault.LOST,  # admin_shutdown
         "57P02": Fault.LOST,  # crash_shutdown
+        "57P05": Fault.LOST,  # idle_session_timeout
+        "25P03": Fault.LOST,  # idle_in_transaction_session_timeout
         "08000": Fault.LOST,
+        "08001": Fault.REFUSED,  # sqlclient_unable_to_establish_sqlconnection
         "08003": Fault.LOST,
+        "08004": Fault.REFUSED,  # sqlserver_rejected_establishment_of_sqlconnection
         "08006": Fault.LOST,
+        "08007": Fault.LOST,  # transaction_resolution_unknown
+        "08P01": Fault.LOST,  # protocol_violation: a pooler without a server
     }
 
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
@@ -44,8 +65,18 @@ class PostgreSQL(Backend):
     def code(self, error: BaseException) -> object:
         return getattr(error, "sqlstate", None)
 
-    def fault(self, error: BaseException) -> Fault:
-        # asyncpg's own complaints have no code: the connection is closed, or in no state to be used.
+    def cut(self, connection: Any) -> None:
+        if hasattr(connection, "terminate"):
+            connection.terminate()
+        elif not connection.closed:  # psycopg waits on the socket itself
+            with socket(fileno=dup(connection.fileno())) as shared:
+                shared.shutdown(SHUT_RDWR)
+
+    def uncoded(self, error: BaseException) -> Fault:
+        # asyncpg's own complaints: the connection is closed, or in no state to be used.
         if type(error).__name__ in ("InterfaceError", "InternalClientError") and self.raised(error):
             return Fault.LOST
-        return super().fault(error)
+        # libpq gives no codes of what kept it from connecting.
+        if type(error).__name__ == "OperationalError" and any(text in str(error) for text in NOT_NOW):
+            return Fault.REFUSED
+        return super().uncoded(error)

@@ -19,6 +19,7 @@ class SQLite(Backend):
     modules: ClassVar = ("aiosqlite", "sqlite3")
     begin: ClassVar = ("BEGIN IMMEDIATE",)
     serial: ClassVar = True
+    remote: ClassVar = False
     portable: ClassVar = True
     least: Any = func.min
     codes: ClassVar = {

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
+from ..chunks import ENDED
 from ..database import Database
 from ..models import sessions
 from ..statements import (
@@ -21,6 +22,7 @@ from ..statements import (
     WRITE_CHUNK,
     Given,
     conditional,
+    live_at,
     parameter,
     upsert,
 )
@@ -79,7 +81,7 @@ class AiosqliteDriver(Driver[Any]):
         if isinstance(change, Touch):
             sql, order = _TOUCH
             return raw.execute(sql, [change.values[place] for place in order]).rowcount > 0
-        return raw.execute(_DELETE, (change.digest,)).rowcount > 0
+        return _end(change, raw)
 
     def _upsert_statement(self, given: Given, absent: bool) -> tuple[str, list[int]]:
         return _sql(upsert(self._backend, given, absent=absent), [*c.keys()])
@@ -115,6 +117,21 @@ def _one(read: Read, raw: sqlite3.Connection) -> Row | None:
     return row
 
 
+def _end(ending: Any, raw: sqlite3.Connection) -> bool:
+    gone = raw.execute(_DELETE, (ending.digest, ending.now)).fetchone()
+    if gone is not None:
+        trace = {
+            "version": ending.version,
+            "id": ending.digest,
+            "seq": ENDED,
+            "data": gone[0].to_bytes(8, "big"),
+        }
+        sql, order = _WRITE_CHUNK
+        values = list(trace.values())
+        raw.execute(sql, [values[place] for place in order])
+    return gone is not None
+
+
 def _fetch(statement: tuple[str, list[int]], values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
     sql, order = statement
     return raw.execute(sql, [values[place] for place in order]).fetchall()
@@ -133,4 +150,9 @@ _SELECT = {
 _TOUCH = _sql(TOUCH, Touch.names)
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = _sql(delete(sessions).where(c.id == bindparam("p_id", type_=c.id.type), INLINE), ["id"])[0]
+_DELETE = _sql(
+    delete(sessions)
+    .where(c.id == parameter("id"), INLINE, live_at(bindparam("p_now", type_=c.updated_at.type)))
+    .returning(c.version),
+    ["id", "now"],
+)[0]

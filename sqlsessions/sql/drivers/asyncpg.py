@@ -7,12 +7,25 @@ from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, String, any_, bindparam, column, delete, func, select, update
+from sqlalchemy import (
+    Column,
+    String,
+    any_,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
+from ..chunks import ENDED
 from ..database import Database
-from ..models import sessions
+from ..models import chunks, sessions
 from ..statements import INLINE, READ_CHUNKS, RECORD, WRITE_CHUNK, Given, live_at, over, renewed
 from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, Write, grouped, matched
 
@@ -67,7 +80,8 @@ class AsyncpgDriver(Driver[Any]):
 
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
         if kind is Delete:
-            return await connection.fetch(_DELETE, [change.digest for change in members])  # type: ignore[no-any-return]
+            ended = zip(*((change.digest, change.version, change.now) for change in members), strict=True)
+            return await connection.fetch(_DELETE, *ended)  # type: ignore[no-any-return]
         if kind is Touch:
             return await connection.fetch(_TOUCH, *zip(*(change.values for change in members), strict=True))  # type: ignore[no-any-return]
         _, given, if_match = kind
@@ -130,11 +144,22 @@ def _touch() -> str:
     return _sql(statement, list(TOUCHED))
 
 
+def _delete() -> str:
+    ending = _arrays({"id": c.id, "version": c.version, "now": c.updated_at})
+    gone = (
+        delete(sessions)
+        .where(c.id == ending.c.id, INLINE, live_at(ending.c.now))
+        .returning(c.id, c.version, ending.c.version.label("trace"))
+        .cte("gone")
+    )
+    trace = select(gone.c.trace, gone.c.id, literal_column(str(ENDED)), func.int8send(gone.c.version))
+    statement = insert(chunks).from_select(["version", "id", "seq", "data"], trace).returning(chunks.c.id)
+    return _sql(statement, ["id", "version", "now"])
+
+
 _SELECT_ONE = {data: _select(data=data, many=False) for data in (False, True)}
 _SELECT = {data: _select(data=data, many=True) for data in (False, True)}
 _TOUCH = _touch()
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = _sql(
-    delete(sessions).where(c.id == any_(bindparam("p_id", type_=ARRAY(c.id.type))), INLINE).returning(c.id)
-)
+_DELETE = _delete()

@@ -27,15 +27,15 @@ class Operation:
         unknown: Whether a batch with it was lost, so that it may have taken effect.
     """
 
-    __slots__ = ("digest", "flight", "future")
+    __slots__ = ("digest", "flight", "future", "unknown")
 
-    unknown = False
     size = 0
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.flight: asyncio.Future[None] | None = None
+        self.unknown = False
 
 
 class Read(Operation):
@@ -60,12 +60,11 @@ class Write(Operation):
         if_match: The condition.
     """
 
-    __slots__ = ("given", "if_match", "row", "size", "unknown")
+    __slots__ = ("given", "if_match", "row", "size")
 
     def __init__(self, row: tuple[Any, ...], given: Given, if_match: int | None, size: int) -> None:
         super().__init__(row[0])
         self.size = size
-        self.unknown = False
         self.row = row
         self.given = given
         self.if_match = if_match
@@ -98,9 +97,19 @@ class Touch(Operation):
 
 
 class Delete(Operation):
-    """Deletes a session that is not chunked; gives whether it did."""
+    """Ends a live session that is not chunked, leaving a trace of it; gives whether it did.
 
-    __slots__ = ()
+    Attributes:
+        version: Of the trace.
+        now: The time.
+    """
+
+    __slots__ = ("now", "version")
+
+    def __init__(self, digest: bytes, version: int, now: int) -> None:
+        super().__init__(digest)
+        self.version = version
+        self.now = now
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,23 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..database import in_transaction
 from ..models import sessions
-from ..statements import INLINE, READ_CHUNKS, RECORD, TOUCH, WRITE_CHUNK, conditional, parameters, upsert
+from ..statements import (
+    INLINE,
+    READ_CHUNKS,
+    RECORD,
+    TOUCH,
+    WRITE_CHUNK,
+    conditional,
+    live_at,
+    parameters,
+    upsert,
+)
+from ..transactions import end, locked
 from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, grouped, matched
 
 c = sessions.c
@@ -30,7 +41,7 @@ class CoreDriver(Driver[AsyncConnection]):
         return matched(reads, (await connection.execute(wanted)).all())
 
     async def write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> list[Any]:
-        if len(changes) == 1:
+        if len(changes) == 1 and not isinstance(changes[0], Delete):
             written = await self._write(connection, changes=changes)
         else:
             written = await in_transaction(self._backend, connection, partial(self._write, changes=changes))
@@ -50,9 +61,10 @@ class CoreDriver(Driver[AsyncConnection]):
                     result = await connection.execute(TOUCH, touch.parameters)
                     written[touch.digest] = result.rowcount > 0
             elif kind is Delete:
-                for change in members:
-                    gone = await connection.execute(delete(sessions).where(c.id == change.digest, INLINE))
-                    written[change.digest] = gone.rowcount > 0
+                for ending in members:
+                    rows = await locked(connection, c.id == ending.digest, INLINE, live_at(ending.now))
+                    await end(connection, rows, ending.now, ending.version)
+                    written[ending.digest] = bool(rows)
             else:
                 for row in await self._write_kind(connection, members, *kind[1:]):
                     written[row[0]] = row
