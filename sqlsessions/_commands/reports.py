@@ -40,8 +40,8 @@ STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 def stats(url: Url, json: Json = False) -> None:
     """Count the sessions: live and expired, their size and age, and whose they are.
 
-    The database counts, in one pass over its tables, and no session data is read. On a database with
-    millions of sessions this takes seconds.
+    The database counts, in one pass over its tables, and no session data is read. With millions of
+    sessions it may take a minute.
 
     `--json` prints one object: `totals` (`live`, `bytes`, `largest_bytes`, `chunked`, `expired`,
     `expired_bytes`, `expired_since`, `oldest_created_at`, `last_updated_at`, `next_expires_at`,
