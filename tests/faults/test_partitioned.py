@@ -42,6 +42,7 @@ def hashed() -> Iterator[str]:
     server.drop(url)
 
 
+@pytest.mark.long
 class TestHashPartitions(StorageContract):
     refuses_when_closed = True
 

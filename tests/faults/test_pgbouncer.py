@@ -46,6 +46,7 @@ def migrated_url(request: pytest.FixtureRequest, server: Postgres, pooler: PgBou
     return pooler.by_way(direct).replace("://", f"+{request.param}://")
 
 
+@pytest.mark.long
 class TestThroughPgBouncer(StorageContract):
     refuses_when_closed = True
 
