@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {
     "chunk_size": 16_384,
     "pool_size": POOL,
     "connect_timeout": 1,
-    # "operation_timeout": OPERATION_TIMEOUT,
+    "operation_timeout": OPERATION_TIMEOUT,
 }
 
 
