@@ -8,7 +8,7 @@ import pytest
 
 from sqlsessions import SqlSessionStorage, StorageUnavailable
 
-from .proxy import Loss, Proxy
+from ..faults.proxy import Loss, Proxy
 from .support import each_network_driver
 
 REQUESTS = 8  # the set-up of a connection takes fewer
