@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from . import purge, reports, sessions, tables
+from . import archive, purge, reports, sessions, tables
 
 __all__ = ["app"]
 
 COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "Tables": [tables.upgrade, tables.downgrade, tables.current, tables.check, tables.sql],
     "Sessions": [sessions.list_, sessions.show, sessions.revoke],
+    "Moving": [archive.export, archive.import_],
     "Upkeep": [purge.purge, reports.stats, reports.doctor],
 }
 """By their panel of ``sqlsessions --help``, in the order in which it shows them."""
