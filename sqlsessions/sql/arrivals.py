@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionChanged
@@ -15,7 +15,6 @@ from ..records import Record
 from . import chunks, transactions
 from .database import again
 from .drivers.base import Chunk
-from .models import chunks as chunk_table
 from .models import sessions
 from .statements import parameter, parameters, row
 from .transactions import Stored
@@ -23,7 +22,7 @@ from .transactions import Stored
 if TYPE_CHECKING:
     from .storage import SqlSessionStorage
 
-c, k = sessions.c, chunk_table.c
+c = sessions.c
 
 
 class Arrival(Enum):
@@ -76,8 +75,8 @@ class Arrivals:
         look = partial(_fate, digest=digest, record=record, now=self._operations.now())
         if (fate := await self._database.transaction(look, settle=again)) is not Arrival.WRITTEN:
             return fate
-        # What an import that was broken off left behind.
-        await self._database.transaction(partial(_drop, version=record.version, digest=digest), settle=again)
+        reserve = partial(chunks.reserve, version=record.version, digest=digest, now=self._operations.now())
+        await self._database.transaction(reserve, settle=again)
         buffer, seq = bytearray(), 0
         async for piece in pieces:
             buffer += piece
@@ -142,6 +141,7 @@ async def _point(
         return fate
     if await chunks.count(connection, record.version, digest) != staged:
         raise SessionChanged("the import took so long that its staged data was purged: import again")
+    await chunks.release(connection, record.version, digest)
     if old is not None:
         await _replace(connection, old, row(digest, record, None), now, version)
     else:
@@ -158,7 +158,3 @@ async def _replace(
     await chunks.note_ended(connection, version, [(old.id, old.record.version)])
     values = {each.name: parameter(each.name) for each in c}
     await connection.execute(update(sessions).where(c.id == parameter("id")).values(values), parameters(new))
-
-
-async def _drop(connection: AsyncConnection, version: int, digest: bytes) -> None:
-    await connection.execute(delete(chunk_table).where(k.version == version, k.id == digest))

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..errors import SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
 from ..records import Record
 from .database import Database
+from .dialects import HOUR
 from .drivers.base import Chunk, Chunks, Driver
 from .models import chunks, sessions
 
@@ -25,6 +26,7 @@ ENDED = -2
 higher one: its data is that version, eight bytes big-endian, its own version tells when that happened. Who
 wrote that version and was not answered knows by it that the write took effect."""
 
+RESERVED = 24 * HOUR  # microseconds
 CHUNKS_PER_READ = 4
 CHUNKS_PER_COPY = 16
 
@@ -195,6 +197,20 @@ async def mark(connection: AsyncConnection, sets: list[tuple[int, bytes]], now: 
         await connection.execute(insert(chunks), rows)
 
 
+async def reserve(connection: AsyncConnection, version: int, digest: bytes, now: int) -> None:
+    """Keep a purge from a set that is staged under a version from long ago: for a day it is not old.
+
+    What is there of the set is deleted. `release` it in the transaction that points at it.
+    """
+    await connection.execute(delete(chunks).where(c.version == version, c.id == digest))
+    await mark(connection, [(version, digest)], now + RESERVED)
+
+
+async def release(connection: AsyncConnection, version: int, digest: bytes) -> None:
+    """Take a mark away from a set that a session is about to point at."""
+    await connection.execute(delete(chunks).where(c.version == version, c.id == digest, c.seq == MARK))
+
+
 async def note_ended(connection: AsyncConnection, version: int, ended: list[tuple[bytes, int]]) -> None:
     """Leave traces of sessions, each an id and a version, that are there no more; see `ENDED`."""
     if ended:
@@ -205,14 +221,11 @@ async def note_ended(connection: AsyncConnection, version: int, ended: list[tupl
         await connection.execute(insert(chunks), rows)
 
 
-async def copy(database: Database, record: Record, digest: bytes, new_digest: bytes) -> None:
+async def copy(database: Database, record: Record, digest: bytes, new_digest: bytes, now: int) -> None:
     """Give a second id the chunks of a session, in short statements."""
     source = select(c.version, literal(new_digest, c.id.type), c.seq, c.data).where(
         c.version == record.version, c.id == digest
     )
-
-    async def drop(connection: AsyncConnection) -> None:
-        await connection.execute(delete(chunks).where(c.version == record.version, c.id == new_digest))
 
     async def part(connection: AsyncConnection, first: int) -> None:
         copied = and_(c.version == record.version, c.id == new_digest, c.seq >= first)
@@ -221,7 +234,7 @@ async def copy(database: Database, record: Record, digest: bytes, new_digest: by
         await connection.execute(insert(chunks).from_select(["version", "id", "seq", "data"], rows))
 
     # What an earlier rotation from there left behind goes first.
-    await database.transaction(drop)
+    await database.transaction(partial(reserve, version=record.version, digest=new_digest, now=now))
     total = await database.run(partial(count, version=record.version, digest=digest))
     for first in range(0, total, CHUNKS_PER_COPY):
         await database.transaction(partial(part, first=first))

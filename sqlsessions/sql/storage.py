@@ -297,7 +297,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         try:
             result = await self._operations.move(digest, new_digest, None)
             while not isinstance(result, Record):  # large, and not copied as it is now
-                await copy(self._database, result.record, digest, new_digest)
+                await copy(self._database, result.record, digest, new_digest, self._operations.now())
                 result = await self._operations.move(digest, new_digest, result.record)
         except SessionNotFound:
             self._events.unknown(digest)

@@ -170,6 +170,7 @@ async def move(
         await remove(connection, [taken], now)
     await chunks.note_ended(connection, version, [(digest, old.record.version)])
     if old.chunked:
+        await chunks.release(connection, old.record.version, new_digest)
         await chunks.mark(connection, [(old.record.version, digest)], now)
     await connection.execute(update(sessions).where(c.id == digest).values(id=new_digest))
     return old.record

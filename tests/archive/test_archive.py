@@ -151,6 +151,27 @@ async def test_inline_or_not_is_the_new_databases_affair(clock: ManualClock, tmp
         await storage.aclose()
 
 
+async def test_a_purge_leaves_alone_what_is_being_imported(clock: ManualClock, tmp_path: Path) -> None:
+    """A large session's chunks come under its own version, which may be older than the purge's patience."""
+    one, other = [await new_storage(tmp_path / f"{name}.db", clock=clock) for name in "12"]
+    await one.write("large", provider_of(LARGE), ttl=None)
+    clock.advance(3 * 24 * 3600)
+    await export_sessions(one, tmp_path / "a")
+    stage = other._staging.stage
+
+    async def purging(chunk: Any) -> None:
+        await stage(chunk)
+        await other.purge()
+
+    other._staging.stage = purging  # type: ignore[method-assign]
+    await import_sessions(other, tmp_path / "a")
+    clock.advance(3 * 24 * 3600)
+    await other.purge()
+    assert await other.read_bytes("large") == LARGE
+    for storage in (one, other):
+        await storage.aclose()
+
+
 async def test_a_session_that_changes_while_it_is_exported(clock: ManualClock, tmp_path: Path) -> None:
     storage = await new_storage(tmp_path / "1.db", clock=clock)
     await storage.write("id", provider_of(LARGE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sqlsessions import (
     SessionCorrupt,
     SqlSessionStorage,
 )
+from sqlsessions.sql import chunks
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, Pause, provider_of
 
@@ -84,6 +86,31 @@ async def test_a_superseded_version_is_kept_for_sixty_seconds_and_no_longer(
         assert await storage.read_bytes("id") == NEW
     else:
         assert left == set()
+
+
+@each_database
+async def test_a_purge_leaves_alone_what_is_being_rotated(
+    storage: SqlSessionStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies have the session's own version, which may be older than the purge's patience."""
+    await storage.write_bytes("id", OLD, ttl=None)
+    clock.advance(3 * DAY)
+    count = chunks.count
+
+    async def purging(connection: Any, version: int, digest: bytes) -> int:
+        found = await count(connection, version, digest)
+        if found and digest == sha256(b"new").digest():
+            async with SqlSessionStorage(storage.engine.url, clock=clock, **TINY) as other:
+                await other.purge()
+        return found
+
+    if storage.engine.dialect.name != "sqlite":  # where nobody else can write meanwhile
+        monkeypatch.setattr(chunks, "count", purging)
+    await storage.rotate("id", "new")
+    await storage.purge()
+    clock.advance(3 * DAY)
+    await storage.purge()
+    assert await storage.read_bytes("new") == OLD
 
 
 @each_database

@@ -81,7 +81,7 @@ def closed() -> int:
 @pytest.mark.parametrize("call", SOME)
 async def test_a_server_that_is_not_there_is_unavailable(driver: str, closed: int, call: str) -> None:
     url = f"{driver}://me:hunter2@127.0.0.1:{closed}/database"
-    async with SqlSessionStorage(url, **TINY) as storage:
+    async with SqlSessionStorage(url, retry_for=0.1, **TINY) as storage:
         await refusal(storage, CALLS[call])
 
 
