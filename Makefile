@@ -7,7 +7,7 @@ export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test faults check lint types imports coverage wheel smoke bench migration clean
+.PHONY: help run test faults soak check lint types imports coverage wheel smoke bench migration clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -36,6 +36,10 @@ test: $(VENV)/.dev ## Run the tests
 
 faults: $(VENV)/.dev ## Break things around the storages, at length: servers, connections, disks, clocks
 	$(BIN)/python -m pytest -v -m 'long or not long' tests/faults
+
+SECONDS ?= 1200
+soak: $(VENV)/.dev ## Load and break things for 20 minutes, and watch memory and connections: SECONDS=1200
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 lint: $(VENV)/.dev ## Check style and formatting
 	$(BIN)/ruff check .

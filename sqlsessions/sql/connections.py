@@ -31,6 +31,8 @@ class DriverConnection(AbstractAsyncContextManager[Any]):
         self._locked = database.one_at_a_time(here, writes=self._writes)
         if self._locked:
             await here.writing.acquire()
+        here.out += 1
+        here.idle.clear()
         try:
             pooled = here.parked.pop() if here.parked else await _from_pool(here)
             while database.backend.closed(pooled.driver_connection):  # since it was last used
@@ -80,8 +82,12 @@ class DriverConnection(AbstractAsyncContextManager[Any]):
             self._release()
 
     def _release(self) -> None:
+        here = self._here
+        here.out -= 1
+        if not here.out:
+            here.idle.set()
         if self._locked:
-            self._here.writing.release()
+            here.writing.release()
 
 
 async def _from_pool(here: EventLoop) -> PoolProxiedConnection:

@@ -101,8 +101,9 @@ class Database(Engines):
             await asyncio.sleep(pause)
 
     def retried(self, fault: Fault) -> None:
-        """Count an attempt that is repeated."""
-        self.retries[fault] += 1
+        """Say that an attempt is repeated."""
+        if self.observer is not None:
+            self.observer.retry(fault.name)
 
     @asynccontextmanager
     async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:

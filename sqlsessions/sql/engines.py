@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +22,10 @@ from sqlalchemy.pool import (
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import StorageUnavailable
-from .dialects import BACKENDS, Backend, Fault, Settings
+from .dialects import BACKENDS, Backend, Settings
 from .dialects.sqlite import in_memory, shared_memory
 from .models import metadata
+from .probes import Observer
 from .urls import async_url
 
 T = TypeVar("T")
@@ -41,6 +41,8 @@ class EventLoop:
         guard: Closes our engine when the event loop is shut down.
         parked: Pooled connections that batches keep at hand.
         waiting: How many others want a connection.
+        out: How many batches have one.
+        idle: Set while none has.
         pool: The engine's.
         most_parked: How many connections may be kept at hand.
         one_connection: Whether it is one connection for everybody.
@@ -55,6 +57,8 @@ class EventLoop:
     parked: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
     pooler: bool | None = None
+    out: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
     pool: Pool = field(init=False)
     one_connection: bool = field(init=False)
     most_parked: int = field(init=False)
@@ -92,11 +96,11 @@ class Engines:
         self._engine_options = engine_options
         self._loops: dict[asyncio.AbstractEventLoop, EventLoop] = {}
         self.closed = False
+        self.observer: Observer | None = None
         self._first: asyncio.AbstractEventLoop | None = None
         self._theirs = target if isinstance(target, AsyncEngine) else None
         self._keeper: Any = None
         self.retry_for = settings.retry_for
-        self.retries: Counter[Fault] = Counter()
         if isinstance(target, AsyncEngine):
             self.backend: Backend = BACKENDS[async_url(target.url).get_backend_name()]
             return
@@ -134,7 +138,13 @@ class Engines:
         return here
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Run something to its end whatever becomes of the caller; closing waits for it."""
+        """Run something to its end whatever becomes of the caller; closing waits for it.
+
+        Raises:
+            StorageUnavailable: If the storage is closed and its connections are gone.
+        """
+        if self.closed and asyncio.get_running_loop() not in self._loops:
+            raise StorageUnavailable("the storage is closed")
         here = self._here()
         task = here.loop.create_task(work())
         here.tasks.add(task)
@@ -201,8 +211,10 @@ class Engines:
                 await self._leave(here)
 
     async def _leave(self, here: EventLoop) -> None:
-        while here.tasks:  # what they spawn counts too
+        while here.tasks or here.out:  # what they spawn counts too, and a read that goes alone is no task
             await asyncio.gather(*here.tasks, return_exceptions=True)
+            if here.out:
+                await here.idle.wait()
         self._loops.pop(here.loop, None)
         if self._theirs is None:
             await here.unpark(every=True)

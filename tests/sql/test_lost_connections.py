@@ -14,7 +14,7 @@ from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage, Storage
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, provider_of
 
-from .proxy import Proxy
+from ..faults.proxy import Proxy
 from .support import INLINE, TINY, each_network_driver, each_server, holding, kind, query, reconnect
 
 LARGE, OTHER_LARGE = b"a" * 101, b"b" * 101

@@ -50,8 +50,10 @@ class Backend(ABC):
         modules: Where errors that the drivers raise come from.
         serial: Whether one writer at a time is all that the database takes.
         remote: Whether it is a server, which may fall silent.
+        replicas: Whether it is known of a replica how far it is.
         portable: Whether an idle connection may move to another event loop.
         least: The function that gives the smallest of its arguments, none of which is NULL.
+        greatest: The one that gives the largest.
     """
 
     drivers: ClassVar[dict[str, str]]
@@ -59,8 +61,10 @@ class Backend(ABC):
     modules: ClassVar[tuple[str, ...]]
     serial: ClassVar[bool] = False
     remote: ClassVar[bool] = True
+    replicas: ClassVar[bool] = False
     portable: ClassVar[bool] = False
     least: Any = func.least
+    greatest: Any = func.greatest
 
     @abstractmethod
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:

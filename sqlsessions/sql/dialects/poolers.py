@@ -79,6 +79,7 @@ def configure(engine: AsyncEngine) -> None:
             if cursor.fetchone()[0] != driver.info.backend_pid:
                 driver.prepare_threshold = None
             cursor.close()
+            connection.rollback()  # of what the question began
         elif connection._prepared_statement_name_func() == "":  # noqa: SLF001 (ours)
             connection._prepared_statement_cache = None  # noqa: SLF001 (nothing outlives a transaction)
             if driver.is_in_transaction():

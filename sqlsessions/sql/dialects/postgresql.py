@@ -27,6 +27,7 @@ NOT_NOW = (
 class PostgreSQL(Backend):
     drivers: ClassVar = {"asyncpg": "postgresql", "psycopg": "psycopg"}
     modules: ClassVar = ("asyncpg", "psycopg")
+    replicas: ClassVar = True
     begin: ClassVar = (poolers.BEGIN,)
     # https://www.postgresql.org/docs/current/errcodes-appendix.html
     codes: ClassVar = {
