@@ -137,9 +137,10 @@ async def under_load(url: str, cluster: Patroni, fault: str) -> Load:
     return load
 
 
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 @pytest.mark.parametrize("fault", ["kill_postmaster", "switchover", "kill_primary"])
 async def test_no_acknowledged_write_is_lost_and_the_same_storage_goes_on(
-    url: str, cluster: Patroni, fault: str
+    url: str, cluster: Patroni, fault: str, driver: str
 ) -> None:
-    load = await under_load(url, cluster, fault)
+    load = await under_load(url.replace("://", f"+{driver}://"), cluster, fault)
     assert load.acknowledged

@@ -12,6 +12,7 @@ from .mariadb import MariaDB
 from .process import folder, missing
 
 PLUGIN = Path("/usr/lib/mysql/plugin/ha_spider.so")
+LAZY = {"innodb_flush_log_at_trx_commit": "0"}  # nobody kills these servers
 TABLES = {"sessions": "id", "session_chunks": "id"}
 """Our tables, and the column that says on which server a row is."""
 
@@ -66,6 +67,6 @@ def spider(**settings: object) -> Iterator[Spider]:
     if not PLUGIN.exists():
         missing(f"no {PLUGIN}, which Debian's package mariadb-plugin-spider has")
     with folder() as path, ExitStack() as running:
-        nodes = [running.enter_context(MariaDB(path / f"node{i}").started()) for i in range(2)]
-        front = MariaDB(path / "front", **({"plugin_load_add": "ha_spider"} | settings))
+        nodes = [running.enter_context(MariaDB(path / f"node{i}", **LAZY).started()) for i in range(2)]
+        front = MariaDB(path / "front", **(LAZY | {"plugin_load_add": "ha_spider"} | settings))
         yield Spider(running.enter_context(front.started()), nodes)
