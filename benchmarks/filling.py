@@ -31,6 +31,9 @@ FROM (
 COLUMNS = "id, version, data, size, created_at, updated_at, expires_at, ttl, expires_bucket"
 SQLITE = f"INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, 200, ?, ?, ?, ?, ?)"
 
+MYSQL = f"INSERT INTO sessions ({COLUMNS}) VALUES (%s, %s, %s, 200, %s, %s, %s, %s, %s)"
+MYSQL_BATCH = 20_000
+
 
 def id_of(number: int, *, live: bool = True) -> str:
     """The id of a session that `fill` makes."""
@@ -44,6 +47,9 @@ async def fill(url: str, count: int, *, live: bool) -> None:
     span = TTL - 2 * HOUR
     if url.startswith("sqlite"):
         _fill_sqlite(str(make_url(url).database), count, live, now, first, span)
+        return
+    if url.startswith("mysql"):
+        await _fill_mysql(url, count, live, now, first, span)
         return
     engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
@@ -71,20 +77,31 @@ def _literal(statement: str, values: dict[str, Any]) -> Any:
     return text(statement.replace("::", r"\:\:"))
 
 
-def _fill_sqlite(path: str, count: int, live: bool, now: int, first: int, span: int) -> None:
-    def rows(low: int, high: int) -> Iterator[tuple[Any, ...]]:
-        digests = [(hashlib.sha256(id_of(i, live=live).encode()).digest(), i) for i in range(low, high)]
-        for digest, i in sorted(digests):
-            expires_at = first + int.from_bytes(digest[:6]) * span // 2**48
-            data = str(i).ljust(200, "x").encode()
-            yield digest, (now // 1000 << 21) + i, data, now, now, expires_at, TTL, expires_at // HOUR
+def _rows(low: int, high: int, live: bool, now: int, first: int, span: int) -> Iterator[tuple[Any, ...]]:
+    digests = [(hashlib.sha256(id_of(i, live=live).encode()).digest(), i) for i in range(low, high)]
+    for digest, i in sorted(digests):
+        expires_at = first + int.from_bytes(digest[:6]) * span // 2**48
+        data = str(i).ljust(200, "x").encode()
+        yield digest, (now // 1000 << 21) + i, data, now, now, expires_at, TTL, expires_at // HOUR
 
+
+async def _fill_mysql(url: str, count: int, live: bool, now: int, first: int, span: int) -> None:
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.begin() as connection:
+        cursor = await (await connection.get_raw_connection()).driver_connection.cursor()
+        for low in range(0, count, MYSQL_BATCH):
+            rows = list(_rows(low, min(low + MYSQL_BATCH, count), live, now, first, span))
+            await cursor.executemany(MYSQL, rows)
+    await engine.dispose()
+
+
+def _fill_sqlite(path: str, count: int, live: bool, now: int, first: int, span: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
         for low in range(0, count, BATCH):
             connection.execute("BEGIN")
-            connection.executemany(SQLITE, rows(low, min(low + BATCH, count)))
+            connection.executemany(SQLITE, _rows(low, min(low + BATCH, count), live, now, first, span))
             connection.execute("COMMIT")
         connection.execute("ANALYZE")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

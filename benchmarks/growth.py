@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import shutil
 import tempfile
@@ -15,16 +14,14 @@ from typing import Any
 
 from sqlsessions import SqlSessionStorage
 
+from . import purging
 from .filling import fill, id_of
-from .load import blob, drive, percentiles
+from .load import blob, drive
 from .scratch import Unavailable, database
 from .worker import run, say
 
 CALLERS = 64
 SIZE = 200
-READERS = 16
-PAUSE = 0.005
-"""Seconds between the reads of one reader, so that reads alone do not fill the machine."""
 
 SPACE = 15 * 10**9
 """Bytes of free disk that ten million sessions ask for."""
@@ -54,7 +51,7 @@ async def measure(
     """Measure on one server."""
     try:
         rows = await _sizes(server, sizes, rounds, 0.1 if quick else 1.0)
-        purge = await _purge(server, expired, 0.2 if quick else 10.0)
+        purge = await purging.measure(server, expired, 0.2 if quick else 10.0, gently=False)
     except Unavailable as error:
         return {"skipped": {f"growth, {server}": str(error)}}
     return {"sizes": rows, "purges": [purge]}
@@ -96,48 +93,3 @@ def _medians(taken: dict[str, list[Any]]) -> dict[str, dict[str, float]]:
         }
         for name, samples in taken.items()
     }
-
-
-async def _purge(server: str, expired: int, seconds: float) -> dict[str, Any]:
-    """Reads of as many live sessions, first alone, then while expired ones are purged."""
-    async with database(server) as url:
-        await fill(url, expired, live=False)
-        await fill(url, expired, live=True)
-        async with SqlSessionStorage(url) as storage:
-            ids = [id_of(random.randrange(expired)) for _ in range(50_000)]
-            await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds / 2)))
-            without = await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds)))
-            begin = time.perf_counter()
-            purging = asyncio.create_task(storage.purge())
-            during = await _reads(storage, ids, purging)
-            took = time.perf_counter() - begin
-            if purging.result() != expired:
-                raise RuntimeError(f"purged {purging.result()} sessions, not {expired}")
-    say(f"growth, {server}: purged {expired:,} in {took:.0f} s; reads' p99 {during['p99']:.2f} ms")
-    return {
-        "server": server,
-        "expired": expired,
-        "rate": expired / took,
-        "without": without,
-        "during": during,
-    }
-
-
-async def _reads(
-    storage: SqlSessionStorage, ids: Sequence[str], until: asyncio.Task[Any]
-) -> dict[str, float]:
-    """Latencies of paced reads, in milliseconds, until something is done."""
-    latencies: list[float] = []
-
-    async def reader(number: int) -> None:
-        choose = random.Random(number)
-        while not until.done():
-            begin = time.perf_counter()
-            await storage.read_bytes(choose.choice(ids))
-            latencies.append((time.perf_counter() - begin) * 1e3)
-            await asyncio.sleep(PAUSE * 2 * choose.random())
-
-    begin = time.perf_counter()
-    await asyncio.gather(*(reader(number) for number in range(READERS)))
-    p50, p99 = percentiles(latencies)
-    return {"p50": p50, "p99": p99, "rate": len(latencies) / (time.perf_counter() - begin)}

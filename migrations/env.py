@@ -61,7 +61,7 @@ def online(connection: Connection) -> None:
 
 async def connect() -> None:
     """Run the revisions on a connection of our own."""
-    async with schema.connected(url()) as connection:
+    async with schema.connected(url(), make=True) as connection:
         await connection.run_sync(online)
 
 

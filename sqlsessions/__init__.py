@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .cache import CacheStatistics, CacheStorage
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
 from .errors import (
+    ArchiveDamaged,
     ChannelClosed,
     InvalidArgument,
     InvalidArgumentType,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT",
     "KEEP",
+    "ArchiveDamaged",
     "ByteReadChannel",
     "ByteWriteChannel",
     "CacheStatistics",

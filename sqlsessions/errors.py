@@ -86,5 +86,9 @@ class SchemaOutOfDate(SessionError):
     """The tables are missing or do not fit this version: run ``sqlsessions upgrade``."""
 
 
+class ArchiveDamaged(SessionError):
+    """A file is no archive of sessions, or not all of one as it was written."""
+
+
 class UnsupportedOperation(SessionError, NotImplementedError):
     """A layer was asked for something that the storage beneath it does not offer."""

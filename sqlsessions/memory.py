@@ -9,6 +9,7 @@ from typing import TypeVar
 from . import records
 from .channels import Consumer, Provider, collect, consume
 from .errors import SessionConflict, SessionNotFound, StorageUnavailable
+from .events import Events, Hook
 from .records import Clock, Lifetime, Options, Record
 from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage, SessionInfo
 
@@ -28,6 +29,13 @@ class SessionStorageMemory(ManagedSessionStorage):
         max_bytes: Bound on the data of all sessions together; None, the default, is no bound.
             When it is reached, expired sessions are purged; if that is not enough, the write
             raises `StorageUnavailable`, and one larger than the bound `SessionTooLarge`.
+        on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
+            an async function. What it raises is logged and harms nothing.
+        on_rotated: The same for a session that got a new id.
+        on_invalidated: The same for a live session that was ended, also by `revoke`.
+        on_expired: The same for an expired session that `purge` deleted.
+        log_salt: Salt of the hashes in the security log, at least 16 bytes and secret; with the same one,
+            the logs of several processes can be correlated. Random unless set.
     """
 
     def __init__(
@@ -37,9 +45,21 @@ class SessionStorageMemory(ManagedSessionStorage):
         max_age: Duration | None = None,
         clock: Clock = time.time,
         max_bytes: int | None = None,
+        on_created: Hook | None = None,
+        on_rotated: Hook | None = None,
+        on_invalidated: Hook | None = None,
+        on_expired: Hook | None = None,
+        log_salt: bytes | None = None,
     ) -> None:
         self.clock = clock
         self._defaults = Lifetime.checked(ttl, max_age)
+        self._events = Events(
+            on_created=on_created,
+            on_rotated=on_rotated,
+            on_invalidated=on_invalidated,
+            on_expired=on_expired,
+            salt=log_salt,
+        )
         self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
         self._sessions: dict[bytes, tuple[Record, bytes]] = {}
         self._bytes = 0
@@ -58,40 +78,46 @@ class SessionStorageMemory(ManagedSessionStorage):
         digest = records.digest(id)
         options = Options.checked(ttl, max_age, subject, if_match)
         data = await collect(provider, limit=self._max_bytes)
-        # No await from here on: what follows is atomic.
+        # No await from here to where the session is in place: this is atomic.
         now = self._now()
         old = self._live(digest)
         if options.if_match is not None and options.if_match != (old[0].version if old else 0):
             raise SessionConflict("the live session does not have the version of if_match")
+        expired = [] if self._fits(digest, data) else self._purge(now)
         if not self._fits(digest, data):
-            self._purge(now)
-        if not self._fits(digest, data):
+            await self._events.expired(expired)
             raise StorageUnavailable("the memory storage is full: raise max_bytes, or end sessions")
         version = self._versions.next(now)
         record = records.written(old and old[0], options, now, version, len(data), self._defaults)
         self._bytes = self._bytes_with(digest, data)
         self._sessions[digest] = (record, data)
-        return record.info(digest)
+        info = record.info(digest)
+        await self._events.expired(expired)
+        if old is None:
+            await self._events.created(info)
+        return info
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
         digest = records.digest(id)
-        if (found := self._live(digest)) is None:
+        if (found := self._presented(digest)) is None:
             raise SessionNotFound("no live session has this id")
         record, data = found
         return await consume(consumer, data, record.info(digest))
 
     async def invalidate(self, id: str) -> None:
-        self._delete(records.digest(id))
+        digest = records.digest(id)
+        if self._delete(digest):
+            await self._events.invalidated([digest])
 
     async def info(self, id: str) -> SessionInfo | None:
         digest = records.digest(id)
-        found = self._live(digest)
+        found = self._presented(digest)
         return found and found[0].info(digest)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
-        if (found := self._live(digest)) is None:
+        if (found := self._presented(digest)) is None:
             return None
         record, data = found
         record = record.touched(self._now(), idle)
@@ -100,13 +126,15 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
-        if (found := self._live(digest)) is None:
+        if (found := self._presented(digest)) is None:
             raise SessionNotFound("no live session has this id")
         if self._live(new_digest):
             raise SessionConflict("a live session already has the new id")
         self._delete(new_digest)
         self._sessions[new_digest] = self._sessions.pop(digest)
-        return found[0].info(new_digest)
+        info = found[0].info(new_digest)
+        await self._events.rotated(info, digest)
+        return info
 
     async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
         if subject is None:
@@ -122,17 +150,24 @@ class SessionStorageMemory(ManagedSessionStorage):
         ended = [digest for digest in self._of(records.checked_subject(subject)) if digest != kept]
         for digest in ended:
             self._delete(digest)
+        await self._events.revoked(subject, ended)
         return len(ended)
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        return digest is not None and self._delete(digest)
+        if digest is None or not self._delete(digest):
+            return False
+        await self._events.invalidated([digest])
+        return True
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         most = records.positive("batch_size", batch_size, records.MAX_BATCH)
         if max_batches is None:
-            return self._purge(self._now())
-        return self._purge(self._now(), most * records.positive("max_batches", max_batches))
+            expired = self._purge(self._now())
+        else:
+            expired = self._purge(self._now(), most * records.positive("max_batches", max_batches))
+        await self._events.expired(expired)
+        return len(expired)
 
     def _now(self) -> int:
         return records.microseconds(self.clock)
@@ -140,6 +175,11 @@ class SessionStorageMemory(ManagedSessionStorage):
     def _live(self, digest: bytes) -> tuple[Record, bytes] | None:
         found = self._sessions.get(digest)
         return found if found and found[0].live(self._now()) else None
+
+    def _presented(self, digest: bytes) -> tuple[Record, bytes] | None:
+        if (found := self._live(digest)) is None:
+            self._events.unknown(digest)
+        return found
 
     def _of(self, subject: str) -> list[bytes]:
         """The live sessions of a subject, newest first."""
@@ -164,8 +204,8 @@ class SessionStorageMemory(ManagedSessionStorage):
             self._bytes -= len(old[1])
         return live
 
-    def _purge(self, now: int, most: int | None = None) -> int:
+    def _purge(self, now: int, most: int | None = None) -> list[bytes]:
         expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]
         for digest in expired[:most]:
             self._delete(digest)
-        return len(expired[:most])
+        return expired[:most]

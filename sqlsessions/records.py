@@ -284,7 +284,8 @@ def written(
         size=size,
         subject=subject,
         created_at=created_at,
-        updated_at=now,
+        # Later than created_at in any case, so that the two are the same only in a session never rewritten.
+        updated_at=max(now, created_at + 1) if old else now,
         expires_at=earliest(later(now, ttl), ends_at),
         ttl=ttl,
         ends_at=ends_at,

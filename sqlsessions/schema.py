@@ -15,26 +15,31 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from threading import Lock
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from .errors import InvalidArgument
 from .sql.dialects import BACKENDS, Settings
 from .sql.dialects.migration_lock import migration_lock
+from .sql.dialects.sqlite_files import missing_file
 from .sql.faults import raise_translated
 from .sql.models import VERSION_TABLE, metadata
 from .sql.urls import async_url
+from .sql.visits import visit
 
 __all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]
 
 HEAD = "sqlsessions@head"
 
 _SETTINGS = Settings(
-    pool_size=1, pool_timeout=30.0, connect_timeout=10.0, synchronous="FULL", busy_timeout=60.0
+    pool_size=1,
+    pool_timeout=30.0,
+    connect_timeout=10.0,
+    synchronous="FULL",
+    busy_timeout=60.0,
+    autocommit=False,
 )
 # Alembic keeps the migration that runs in module globals: one at a time in a process, whatever the
 # threads, event loops and databases.
@@ -75,6 +80,8 @@ async def current(url_or_engine: str | URL | AsyncEngine) -> str | None:
     """The revision that the database is at; None if `upgrade` never ran on it."""
     from ._revisions import current_revision
 
+    if not isinstance(url_or_engine, AsyncEngine) and missing_file(async_url(url_or_engine)):
+        return None
     async with connected(url_or_engine) as connection:
         return await connection.run_sync(current_revision)
 
@@ -107,7 +114,7 @@ async def create_tables(url_or_engine: str | URL | AsyncEngine) -> None:
     """
     from ._revisions import create_and_stamp
 
-    async with connected(url_or_engine) as connection:
+    async with connected(url_or_engine, make=True) as connection:
         await connection.run_sync(create_and_stamp)
 
 
@@ -139,27 +146,25 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
 
 
 @asynccontextmanager
-async def connected(url_or_engine: str | URL | AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection for schema work; database errors come out of the block as ours."""
+async def connected(
+    url_or_engine: str | URL | AsyncEngine, *, make: bool = False
+) -> AsyncIterator[AsyncConnection]:
+    """A connection for schema work; database errors come out of the block as ours.
+
+    Args:
+        url_or_engine: The database.
+        make: Whether a SQLite file that is not there may be made.
+    """
     if isinstance(url_or_engine, AsyncEngine):
-        engine = url_or_engine
-        backend = BACKENDS[async_url(engine.url).get_backend_name()]
+        backend = BACKENDS[async_url(url_or_engine.url).get_backend_name()]
+        try:
+            async with url_or_engine.connect() as connection:
+                yield connection
+        except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
+            raise_translated(backend, error)
     else:
-        url = async_url(url_or_engine)
-        backend = BACKENDS[url.get_backend_name()]
-        engine = create_async_engine(url, poolclass=NullPool, **backend.options(url, _SETTINGS))
-    try:
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(engine.connect())
-            except (TypeError, ValueError) as error:
-                raise InvalidArgument(f"url has an option that its driver does not take: {error}") from error
+        async with visit(url_or_engine, _SETTINGS, make=make) as engine, engine.connect() as connection:
             yield connection
-    except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
-        raise_translated(backend, error)
-    finally:
-        if engine is not url_or_engine:
-            await engine.dispose()
 
 
 async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revision: str) -> None:
@@ -171,7 +176,7 @@ async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revisio
             refuse_obstacles(connection)
             run_command(command, revision, {"connection": connection})
 
-    async with _alone(), connected(url_or_engine) as connection:
+    async with _alone(), connected(url_or_engine, make=command == "upgrade") as connection:
         await connection.run_sync(run)
 
 

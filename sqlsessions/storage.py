@@ -61,7 +61,8 @@ class SessionInfo:
         version: Positive 63-bit integer, new with every write; for `if_match`, and else opaque.
         size: Size of the data in bytes.
         created_at: When the session was created, UTC.
-        updated_at: When its data was last written, UTC.
+        updated_at: When its data was last written, UTC; after ``created_at`` in any case, if only by a
+            microsecond, unless that was the write which created it.
         expires_at: When it ends unless touched or written before, UTC; None is never.
         subject: Whose session it is, usually a user id; None is nobody's.
     """

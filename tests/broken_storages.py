@@ -197,6 +197,16 @@ class Coarse(SessionStorageMemory):
         return super()._now() // 1_000_000 * 1_000_000
 
 
+class Stopped(SessionStorageMemory):
+    """A rewrite at the instant of the creation looks like the creation."""
+
+    async def write(self, id: str, provider: Provider, **options: Any) -> SessionInfo:
+        await super().write(id, provider, **options)
+        record, data = self._sessions[digest(id)]
+        self._sessions[digest(id)] = (replace(record, updated_at=self._now()), data)
+        return self._sessions[digest(id)][0].info(digest(id))
+
+
 class Overwriting(SessionStorageMemory):
     """Rotates onto whatever is there."""
 
@@ -262,7 +272,8 @@ class Exclusive(SessionStorageMemory):
 
 BROKEN: list[type[SessionStorage]] = [
     Appending, CaseInsensitive, Truncating, Rereading, TooHelpful, Stale, Unconditional, CheckingEarly,
-    Resurrecting, TouchingBack, Forgetful, Coarse, Overwriting, Copying, FirstPage, RevokingAll, Hasty, Exclusive,
+    Resurrecting, TouchingBack, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Hasty,
+    Exclusive,
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ CAUGHT_BY = {
     "TouchingBack": "a_shorter_idle_timeout_does_not_move_the_expiry_back",
     "Forgetful": "a_rewrite_keeps_the_idle_timeout_of_the_session",
     "Coarse": "a_session_lives_to_the_end_of_its_time_and_no_longer",
+    "Stopped": "only_a_session_never_rewritten_has_two_equal_times",
     "Overwriting": "a_rotation_to_a_taken_id_changes_nothing",
     "Copying": "a_rotation_changes_the_key_and_nothing_else",
     "FirstPage": "many_sessions_are_listed_once_each_and_revoked",

@@ -123,7 +123,8 @@ class Write:
             subject = self.subject
         key = sha256(self.id.encode()).hexdigest()
         expires_at = soonest(ttl and now + ttl, ends_at)
-        assert info == SessionInfo(key, info.version, self.size, created, now, expires_at, subject)
+        updated = max(now, created + timedelta(microseconds=1)) if old else now
+        assert info == SessionInfo(key, info.version, self.size, created, updated, expires_at, subject)
         assert info.version > last
         model.versions[self.id].append(info.version)
         model.kept[self.id] = Kept(data, info, ttl, ends_at)

@@ -59,6 +59,24 @@ def test_the_import_is_light() -> None:
     assert not {"sqlalchemy", "alembic", "typer", "rich", "pytest", "aiosqlite", "greenlet"} & set(loaded)
 
 
+def test_telemetry_is_loaded_by_its_own_module_only() -> None:
+    code = """
+import asyncio, sys
+from sqlsessions import CacheStorage, SqlSessionStorage
+
+async def use() -> None:
+    async with CacheStorage(SqlSessionStorage("sqlite://")) as storage:
+        await storage.write_bytes("id", b"data")
+        assert await storage.read_bytes("id") == b"data"
+
+asyncio.run(use())
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+import sqlsessions.integrations.opentelemetry
+assert "opentelemetry" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_error_is_a_session_error() -> None:
     assert SessionError in own_errors()
     assert all(issubclass(error, SessionError) for error in own_errors())
@@ -102,7 +120,7 @@ def own_errors() -> list[type[BaseException]]:
 def storages(base: type) -> Iterator[type]:
     """The storages that the package defines."""
     for found in base.__subclasses__():
-        if re.match(r"sqlsessions\.(?!testing)", found.__module__):
+        if re.match(r"sqlsessions\.(?!testing|integrations)", found.__module__):
             yield found
         yield from storages(found)
 

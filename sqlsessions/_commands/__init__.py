@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any
+
 import typer
 
-from . import purge, tables
+from . import archive, purge, reports, sessions, tables
 
 __all__ = ["app"]
 
+COMMANDS: dict[str, list[Callable[..., Any]]] = {
+    "Tables": [tables.upgrade, tables.downgrade, tables.current, tables.check, tables.sql],
+    "Sessions": [sessions.list_, sessions.show, sessions.revoke],
+    "Moving": [archive.export, archive.import_],
+    "Upkeep": [purge.purge, reports.stats, reports.doctor],
+}
+"""By their panel of ``sqlsessions --help``, in the order in which it shows them."""
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they would show local variables
-    rich_markup_mode=None,  # plain lines, for logs as for people
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def show_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
+        typer.echo(f"sqlsessions {version('sqlsessions')}")
+        raise typer.Exit
+
+
 @app.callback()
-def describe() -> None:
+def describe(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True),
+    ] = False,
+) -> None:
     """Server-side sessions in a SQL database.
 
-    Exit codes: 0 all is well; 1 it failed, or the tables are out of date; 2 wrong usage.
+    Every command takes the database from `--url` or from the variable `SQLSESSIONS_URL`, and prints no
+    password, ever. `sqlsessions COMMAND --help` tells more about each.
+
+    What is asked for goes to standard output, everything else to standard error. What goes wrong is
+    one line, and the exit code tells:
+
+    | Exit code | |
+    |---|---|
+    | 0 | done |
+    | 1 | it failed, something is wrong with the database, or you said no |
+    | 2 | wrong usage: an unknown option, a URL that is none |
+    | 130 | interrupted with Ctrl-C |
     """
 
 
-for command in (tables.upgrade, tables.current, tables.check, tables.sql, purge.purge):
-    app.command()(command)
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

@@ -1,15 +1,24 @@
-"""What commands share: the option that names the database, and errors as one sentence."""
+"""What commands share: the option that names the database, errors as one sentence, words and figures."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.console import Console, RenderableType
 
-from ..errors import InvalidArgument, InvalidArgumentType, SessionError
+from ..errors import InvalidArgument, InvalidArgumentType, InvalidSessionId, SessionError, StorageUnavailable
+from ..sql.database import Database
+from ..sql.storage import SqlSessionStorage
 from ..sql.urls import async_url
+from ..sql.visits import VISIT, visit
 
 T = TypeVar("T")
 
@@ -21,10 +30,26 @@ Url = Annotated[
     typer.Option(
         envvar="SQLSESSIONS_URL",
         show_default=False,
-        help="The database, for instance postgresql://user@host/name, mysql://user@host/name or "
-        "sqlite:///file.db. The variable keeps a password out of the list of processes.",
+        metavar="URL",
+        help="The database: `postgresql://user@host/name`, `mysql://user@host/name` or "
+        "`sqlite:///file.db`. The variable keeps a password out of the list of processes.",
     ),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class Failed(Exception):
+    """A command cannot do what it was asked to; the message says why.
+
+    Args:
+        message: One sentence.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = FAILURE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def run(work: Coroutine[Any, Any, T], url: str) -> T:
@@ -33,16 +58,99 @@ def run(work: Coroutine[Any, Any, T], url: str) -> T:
         return asyncio.run(work)
     except SessionError as error:
         fail(error, url)
+    except Failed as failed:
+        stop(str(failed), failed.code)
 
 
 def fail(error: SessionError, url: str) -> NoReturn:
     """Say what went wrong in one line, and exit."""
-    wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType))
-    message = str(error)
-    if error.__cause__ is not None and not wrong_usage:
-        # The driver's own words say what to mend; should they quote the password, hide it.
-        detail = " ".join(str(error.__cause__).split())
-        password = async_url(url).password
-        message += f": {detail.replace(password, '***') if password else detail}"
+    wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
+    stop(sentence(error, url), USAGE if wrong_usage else FAILURE)
+
+
+def stop(message: str, code: int = FAILURE) -> NoReturn:
+    """Say one line, and exit."""
     typer.echo(f"sqlsessions: {message}", err=True)
-    raise typer.Exit(USAGE if wrong_usage else FAILURE)
+    raise typer.Exit(code)
+
+
+def sentence(error: SessionError, url: str) -> str:
+    """What went wrong, in one line."""
+    message, cause = str(error), error.__cause__
+    if cause is None or not isinstance(error, StorageUnavailable):
+        return message
+    # The driver's own words say what to mend; should they quote the password, hide it.
+    detail = " ".join(str(cause).split())
+    password = async_url(url).password
+    if password:
+        detail = detail.replace(password, "***")
+    name = type(cause).__name__
+    return f"{message.removesuffix(f' ({name})')}: {detail}" if detail else message
+
+
+@asynccontextmanager
+async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
+    """A storage for a command, which leaves the settings of the database alone."""
+    async with (
+        visit(url) as engine,
+        SqlSessionStorage(
+            engine, retry_for=VISIT.retry_for, operation_timeout=VISIT.operation_timeout
+        ) as storage,
+    ):
+        yield storage
+
+
+@asynccontextmanager
+async def database_at(url: str) -> AsyncIterator[Database]:
+    """A database to ask."""
+    async with visit(url) as engine:
+        database = Database(engine, VISIT, {})
+        try:
+            yield database
+        finally:
+            await database.aclose()
+
+
+def show_all(*parts: RenderableType) -> None:
+    """Print tables and text: as wide as the terminal, without colours where there is none."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def say(text: str) -> None:
+    """Print a line; end quietly if nobody reads on."""
+    with output():
+        typer.echo(text)
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Whatever prints meanwhile ends the command quietly if nobody reads on."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        # Python would complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILURE) from error
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless the answer was given; end the command if it is no, or nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        stop("nobody is there to be asked: give --yes", USAGE)
+    typer.confirm(question, abort=True, err=True)
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON, with times as ISO 8601 in UTC."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=datetime.isoformat)
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..purging import Purged
 from ..records import MAX_BATCH
-from ..sql import SqlSessionStorage
-from .common import Url, run
+from .common import Url, run, storage_at
 
 
 def purge(
@@ -47,7 +46,7 @@ def purge(
 
 async def _once(url: str, batch_size: int) -> None:
     console = Console(stderr=True)
-    async with SqlSessionStorage(url) as storage:
+    async with storage_at(url) as storage:
         if not console.is_terminal:
             purged = await storage.purging(batch_size=batch_size).once()
         else:
@@ -74,7 +73,7 @@ async def _again(url: str, every: float, batch_size: int) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    async with SqlSessionStorage(url) as storage:
+    async with storage_at(url) as storage:
         await storage.info("-")  # a database that is not fit for use ends the command at once
         purging = storage.purging(every=every, batch_size=batch_size)
         try:

@@ -1,19 +1,22 @@
-"""Commands for the tables: make them, check them, show their SQL."""
+"""Commands for the tables: make them, take them back, check them, show their SQL."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from .. import schema
-from .common import Url, run
+from .common import Url, Yes, confirm, run
 
 
 def upgrade(url: Url) -> None:
     """Make the tables, or bring them up to date.
 
-    Safe to run from several hosts at once, and again after it was cut off.
+    Run it whenever you deploy a new version of sqlsessions, before the service starts. It is safe to
+    run from several hosts at once, and again after it was cut off.
 
-    Exit codes: 0 the tables are up to date; 1 it failed; 2 wrong usage.
+    Exit codes: **0** the tables are up to date, **1** it failed, **2** wrong usage.
     """
 
     async def upgraded() -> str | None:
@@ -23,10 +26,43 @@ def upgrade(url: Url) -> None:
     typer.echo(f"the tables are up to date, at revision {run(upgraded(), url)}")
 
 
+def downgrade(
+    url: Url,
+    revision: Annotated[
+        str,
+        typer.Argument(
+            metavar="REVISION",
+            show_default=False,
+            help="Down to which; `base` drops the tables and all sessions.",
+        ),
+    ],
+    yes: Yes = False,
+) -> None:
+    """Take the tables back to an earlier revision, which may lose sessions.
+
+    For a rollback of sqlsessions to an older version: downgrade first, with the newer version still
+    installed. Asks before it does anything.
+
+        sqlsessions downgrade sqlsessions_0001
+
+    Exit codes: **0** done, **1** it failed or you said no, **2** wrong usage.
+    """
+
+    async def downgraded() -> str | None:
+        await schema.downgrade(url, revision)
+        return await schema.current(url)
+
+    confirm(
+        "Take the tables back? What newer revisions keep of sessions is lost; base drops all of them.",
+        yes=yes,
+    )
+    typer.echo(f"the tables are at revision {run(downgraded(), url) or 'none'}")
+
+
 def current(url: Url) -> None:
     """Show the revision of the tables; "none" if they were never upgraded.
 
-    Exit codes: 0 shown; 1 it failed; 2 wrong usage.
+    Exit codes: **0** shown, **1** it failed, **2** wrong usage.
     """
     typer.echo(run(schema.current(url), url) or "none")
 
@@ -34,7 +70,10 @@ def current(url: Url) -> None:
 def check(url: Url) -> None:
     """Make sure that the tables fit this version of sqlsessions. Changes nothing.
 
-    Exit codes: 0 they fit; 1 they are missing, out of date, or could not be checked; 2 wrong usage.
+    Good as a step of a deployment, or before a service starts.
+
+    Exit codes: **0** they fit, **1** they are missing, out of date, or could not be checked, **2** wrong
+    usage.
     """
     run(schema.check(url), url)
     typer.echo("the tables are up to date")
@@ -43,6 +82,8 @@ def check(url: Url) -> None:
 def sql(url: Url) -> None:
     """Print the SQL that makes the tables in an empty database. Does not connect to it.
 
-    Exit codes: 0 printed; 1 it failed; 2 wrong usage.
+    For an administrator to read and run. Of the URL, only the kind of database counts.
+
+    Exit codes: **0** printed, **1** it failed, **2** wrong usage.
     """
     typer.echo(run(schema.script(url), url), nl=False)

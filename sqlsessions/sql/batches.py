@@ -32,6 +32,12 @@ class Batches:
         self._driver = driver
         self._lanes: dict[asyncio.AbstractEventLoop, tuple[Lane[Read], Lane[Operation]]] = {}
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many reads and how many changes wait for their batch, of all event loops."""
+        lanes = list(self._lanes.values())
+        return sum(reads.waiting for reads, _ in lanes), sum(changes.waiting for _, changes in lanes)
+
     def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:
         """See `Read`."""
         lanes = self._lanes.get(asyncio.get_running_loop())
@@ -64,6 +70,8 @@ class Batches:
 
     async def _read_alone(self, read: Read) -> Row | None:
         """The most common operation with the least ado; the long way mends what goes wrong."""
+        if self._database.observer is not None:
+            self._database.observer.batch(1, writes=False)
         connected = False
         try:
             async with self._driver.connected(writes=False) as connection:
@@ -84,6 +92,8 @@ class Batches:
 
     async def _run(self, operations: Sequence[Any], *, writes: bool, retry_for: float | None = None) -> None:
         """Answer every operation, with its result or its error."""
+        if self._database.observer is not None:
+            self._database.observer.batch(len(operations), writes=writes)
         flight = asyncio.get_running_loop().create_future()
         backoff = Backoff(self._database.retry_for if retry_for is None else retry_for)
         try:
@@ -105,7 +115,8 @@ class Batches:
                     results = await carry_out(connection, waiting) if waiting else []
             except Exception as error:  # noqa: BLE001 (each caller gets it)
                 fault = self._database.backend.fault(error)
-                for operation in waiting if connected and fault is Fault.LOST else ():
+                lost = connected and fault is Fault.LOST
+                for operation in waiting if lost else ():
                     operation.unknown = True
                 if (pause := backoff.pause(fault)) is None:
                     await self._give_up(waiting, error, fault, writes=writes, connected=connected)
@@ -117,7 +128,7 @@ class Batches:
                 return
             self._database.retried(fault)
             await asyncio.sleep(pause)
-            if any(operation.unknown for operation in waiting):
+            if lost:
                 waiting = await self._settle(waiting)
 
     async def _give_up(
@@ -140,8 +151,7 @@ class Batches:
         left = []
         for operation in operations:
             try:
-                if not (operation.unknown and await self._took_effect(operation)):
-                    operation.unknown = False
+                if not await self._took_effect(operation):
                     left.append(operation)
             except SessionError as error:
                 _fail(operation, error)

@@ -9,11 +9,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.pool import PoolProxiedConnection
-from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import SessionError, StorageUnavailable
-from .dialects import Backend, Fault
+from .connections import DriverConnection
+from .dialects import Fault
 from .engines import Engines, EventLoop
 from .faults import DROPPED, UNKNOWN, Backoff, raise_translated, translated
 
@@ -87,7 +86,7 @@ class Database(Engines):
                     if lost and settle and (outcome := await settle(connection)) is not None:
                         return outcome
                     if transaction:
-                        return await in_transaction(self.backend, connection, work)
+                        return await self.in_transaction(connection, work)
                     return await work(connection)
             except SessionError:
                 raise
@@ -102,8 +101,9 @@ class Database(Engines):
             await asyncio.sleep(pause)
 
     def retried(self, fault: Fault) -> None:
-        """Count an attempt that is repeated."""
-        self.retries[fault] += 1
+        """Say that an attempt is repeated."""
+        if self.observer is not None:
+            self.observer.retry(fault.name)
 
     @asynccontextmanager
     async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
@@ -112,12 +112,12 @@ class Database(Engines):
             raw = (await connection.get_raw_connection()).driver_connection
             watch = self.watched(raw)
             try:
-                if self._theirs is None:
-                    yield connection
-                else:
+                if self._theirs is not None:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
                     await self.backend.prepare(connection)
+                async with self.pinned(here, raw):
                     yield connection
+                if self._theirs is not None:
                     await connection.commit()
             except Exception as error:
                 if self.backend.fault(error) in DROPPED and not connection.invalidated:
@@ -126,6 +126,40 @@ class Database(Engines):
             finally:
                 if watch is not None:
                     watch.cancel()
+
+    @asynccontextmanager
+    async def pinned(self, here: EventLoop, raw: Any) -> AsyncIterator[None]:
+        """Behind a pooler, the one transaction of whoever has a driver's connection; else nothing."""
+        if here.pooler is None:
+            here.pooler = await self.backend.behind_pooler(raw)
+        if not here.pooler:
+            yield
+            return
+        await raw.execute(self.backend.begin[0])
+        try:
+            yield
+            await raw.execute("COMMIT")
+        except BaseException:
+            if not raw.is_closed():
+                await raw.execute("ROLLBACK")
+            raise
+
+    async def in_transaction(self, connection: AsyncConnection, work: Work[T]) -> T:
+        """Do work in a transaction: all of it or nothing."""
+        if self._here().pooler:  # it is in one
+            return await work(connection)
+        try:
+            for statement in self.backend.begin:
+                await connection.exec_driver_sql(statement)
+            result = await work(connection)
+            await connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            try:
+                await connection.exec_driver_sql("ROLLBACK")
+            except Exception:  # noqa: BLE001 (the first error is the one to report)
+                await connection.invalidate()
+            raise
+        return result
 
     def watched(self, raw: Any) -> asyncio.TimerHandle | None:
         """Cut a connection off once it has been busy for too long: the server may be gone without a word.
@@ -156,7 +190,7 @@ class Database(Engines):
         One of our own engine's stays with its event loop afterwards, ready for the next batch, as long
         as nobody waits for it.
         """
-        return _DriverConnection(self, self._here(), writes=writes)
+        return DriverConnection(self, self._here(), writes=writes)
 
     @asynccontextmanager
     async def _turn(self, *, writes: bool) -> AsyncIterator[EventLoop]:
@@ -175,85 +209,6 @@ class Database(Engines):
     def may_park(self) -> bool:
         """Whether connections may stay with their event loop: not those of the caller's engine."""
         return self._theirs is None
-
-
-class _DriverConnection(AbstractAsyncContextManager[Any]):
-    """See `Database.driver_connection`; a class, since every operation goes through here."""
-
-    __slots__ = ("_database", "_here", "_locked", "_pooled", "_watch", "_writes")
-
-    def __init__(self, database: Database, here: EventLoop, *, writes: bool) -> None:
-        self._database = database
-        self._here = here
-        self._writes = writes
-
-    async def __aenter__(self) -> Any:
-        here, database = self._here, self._database
-        self._locked = database.one_at_a_time(here, writes=self._writes)
-        if self._locked:
-            await here.writing.acquire()
-        here.out += 1
-        here.idle.clear()
-        try:
-            pooled = here.parked.pop() if here.parked else await _from_pool(here)
-            while database.backend.closed(pooled.driver_connection):  # since it was last used
-                await greenlet_spawn(pooled.invalidate)
-                await greenlet_spawn(pooled.close)
-                pooled = await _from_pool(here)
-        except BaseException:
-            self._release()
-            raise
-        self._pooled = pooled
-        self._watch = database.watched(pooled.driver_connection)
-        return pooled.driver_connection
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        here, database, pooled = self._here, self._database, self._pooled
-        if self._watch is not None:
-            self._watch.cancel()
-        try:
-            if error is None and database.may_park and here.may_park():
-                here.parked.append(pooled)
-                return
-            if error is not None:
-                cut_off = not isinstance(error, Exception) and not database.backend.serial
-                if cut_off or database.backend.fault(error) in DROPPED:
-                    await greenlet_spawn(pooled.invalidate)
-            await greenlet_spawn(pooled.close)
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        here = self._here
-        here.out -= 1
-        if not here.out:
-            here.idle.set()
-        if self._locked:
-            here.writing.release()
-
-
-async def _from_pool(here: EventLoop) -> PoolProxiedConnection:
-    here.waiting += 1  # whoever is done meanwhile gives its connection back
-    try:
-        return await here.engine.raw_connection()
-    finally:
-        here.waiting -= 1
-
-
-async def in_transaction(backend: Backend, connection: AsyncConnection, work: Work[T]) -> T:
-    """Do work in a transaction: all of it or nothing."""
-    try:
-        for statement in backend.begin:
-            await connection.exec_driver_sql(statement)
-        result = await work(connection)
-        await connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        try:
-            await connection.exec_driver_sql("ROLLBACK")
-        except Exception:  # noqa: BLE001 (the first error is the one to report)
-            await connection.invalidate()
-        raise
-    return result
 
 
 async def again(_connection: AsyncConnection) -> None:

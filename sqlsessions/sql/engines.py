@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +22,10 @@ from sqlalchemy.pool import (
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ..errors import StorageUnavailable
-from .dialects import BACKENDS, Backend, Fault, Settings
+from .dialects import BACKENDS, Backend, Settings
 from .dialects.sqlite import in_memory, shared_memory
 from .models import metadata
+from .probes import Observer
 from .urls import async_url
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class EventLoop:
         pool: The engine's.
         most_parked: How many connections may be kept at hand.
         one_connection: Whether it is one connection for everybody.
+        pooler: Whether connections are only to be used within transactions; None before the first one.
     """
 
     engine: AsyncEngine
@@ -55,6 +56,7 @@ class EventLoop:
     guard: AsyncGenerator[None] | None = None
     parked: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
+    pooler: bool | None = None
     out: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     pool: Pool = field(init=False)
@@ -94,11 +96,11 @@ class Engines:
         self._engine_options = engine_options
         self._loops: dict[asyncio.AbstractEventLoop, EventLoop] = {}
         self.closed = False
+        self.observer: Observer | None = None
         self._first: asyncio.AbstractEventLoop | None = None
         self._theirs = target if isinstance(target, AsyncEngine) else None
         self._keeper: Any = None
         self.retry_for = settings.retry_for
-        self.retries: Counter[Fault] = Counter()
         if isinstance(target, AsyncEngine):
             self.backend: Backend = BACKENDS[async_url(target.url).get_backend_name()]
             return

@@ -55,6 +55,11 @@ class Lane(Generic[O]):
         self._running = 0
         self._under_way: set[bytes] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for a batch."""
+        return len(self._queue)
+
     async def submit(self, operation: O) -> Any:
         """Carry out an operation and give its result.
 

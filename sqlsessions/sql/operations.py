@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import records
 from ..errors import SessionCorrupt, SessionNotFound
+from ..events import Events
 from ..records import Clock, Lifetime, Options, Record, written
 from . import settling, transactions
 from .batches import Batches
-from .database import Database
-from .drivers.base import Delete, Driver, Row, Touch, Write
+from .database import Database, Work
+from .drivers.base import Delete, Driver, Operation, Row, Touch, Write
 from .models import sessions
+from .replicas import Replica
 from .statements import RECORD, Given, live_at, row
 from .transactions import Stored
+
+T = TypeVar("T")
 
 PAGE = 500
 
@@ -39,14 +43,31 @@ class Operations:
         driver: Carries out what is small.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
+        events: Told of ids that no live session has.
+        replica: Where sessions are read, if there is one.
     """
 
-    def __init__(self, database: Database, driver: Driver[Any], clock: Clock, defaults: Lifetime) -> None:
+    def __init__(
+        self,
+        database: Database,
+        driver: Driver[Any],
+        clock: Clock,
+        defaults: Lifetime,
+        events: Events,
+        replica: Replica | None = None,
+    ) -> None:
+        self._replica = replica
         self._database = database
         self._clock = clock
         self._defaults = defaults
+        self._events = events
         self._versions = records.Versions.of(clock)
         self._batches = Batches(database, driver)
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many reads and how many changes wait for their batch."""
+        return self._batches.queued
 
     def now(self) -> int:
         """The time."""
@@ -63,8 +84,15 @@ class Operations:
             SessionNotFound: If there is none.
             SessionCorrupt: If its data has not the size that it should have.
         """
-        row = await self._batches.read(digest, data=True)
+        row = None
+        if self._replica is not None:
+            row = await self._replica.read(digest)
+            if row is not None and row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now():
+                row = None  # it may have been extended since
+        if row is None:
+            row = await self._batches.read(digest, data=True)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
+            self._events.unknown(digest)
             raise SessionNotFound("no live session has this id")
         if row[DATA] is not None and len(row[DATA]) != row[SIZE]:
             raise SessionCorrupt("a session's data has not the size that it should have; it cannot be read")
@@ -74,6 +102,7 @@ class Operations:
         """A live session without its data."""
         row = await self._batches.read(digest, data=False)
         if row is None or not (record := record_of(row)).live(self.now()):
+            self._events.unknown(digest)
             return None
         return record
 
@@ -83,14 +112,24 @@ class Operations:
         version = self._versions.next(now)
         fresh = written(None, options, now, version, len(data), self._defaults)
         write = Write(row(digest, fresh, data), Given.of(options), options.if_match, len(data))
-        found = await self._batches.change(write)
+        found = await self._change(write)
         if found is not None:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
-        return await self.replace(digest, options, version=version, size=len(data), data=data)
+        return await self.replace(
+            digest, options, version=version, size=len(data), data=data, lost=write.unknown
+        )
 
     async def replace(
-        self, digest: bytes, options: Options, *, version: int, size: int, data: bytes | None, staged: int = 0
+        self,
+        digest: bytes,
+        options: Options,
+        *,
+        version: int,
+        size: int,
+        data: bytes | None,
+        staged: int = 0,
+        lost: bool = False,
     ) -> Record:
         """Write a session whatever it was before; see `transactions.replace`."""
         before: list[int] = []
@@ -106,56 +145,60 @@ class Operations:
             staged=staged,
             before=before,
         )
+        if lost:
+            work = partial(_unless_written, work=work, digest=digest, version=version)
 
         async def settle(connection: AsyncConnection) -> Record | None:
             # A small write's version may have been raised above the last that it met.
             versions = [version, *([before[-1] + 1] if before and data is not None else [])]
             return await settling.written(connection, digest, max(versions), before)
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, [digest])
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
         """Write what a touch changed; False if the session changed since it was looked at."""
         touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
-        return bool(await self._batches.change(touch))
+        return bool(await self._change(touch))
 
-    async def delete(self, digest: bytes) -> None:
-        """End a session, if it lives."""
-        if not await self._batches.change(Delete(digest, self.next_version(), self.now())):
-            await self.end(c.id == digest)
+    async def delete(self, digest: bytes) -> bool:
+        """End a session; whether it lived."""
+        delete = Delete(digest, self.next_version(), self.now())
+        return await self._change(delete) or await self.end_one(digest)
 
-    async def end(self, *conditions: ColumnElement[bool]) -> int:
-        """End the live sessions that meet conditions, page by page; how many they were."""
-        ended = 0
+    async def end(self, ended: list[bytes], *conditions: ColumnElement[bool]) -> None:
+        """End the live sessions that meet conditions, page by page, and add them to a list."""
         while True:
-            count = await self._end_page(conditions)
-            ended += count
-            if count < PAGE:
-                return ended
+            page = await self._end_page(conditions)
+            ended += page
+            if len(page) < PAGE:
+                return
 
-    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> int:
+    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> list[bytes]:
         now, version = self.now(), self.next_version()
         ending: list[bytes] = []
 
-        async def work(connection: AsyncConnection) -> int:
+        async def work(connection: AsyncConnection) -> list[bytes]:
             rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
             ending[:] = [stored.id for stored in rows]
             await transactions.end(connection, rows, now, version)
-            return len(rows)
+            return ending
 
-        async def settle(connection: AsyncConnection) -> int | None:
+        async def settle(connection: AsyncConnection) -> list[bytes] | None:
             done = ending and await settling.ended(connection, ending[0], version)
-            return len(ending) if done else None
+            return ending if done else None
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, ending)
 
     async def end_one(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
-        return await self.end(c.id == digest) > 0
+        ended: list[bytes] = []
+        await self.end(ended, c.id == digest)
+        return bool(ended)
 
-    async def revoke(self, subject: str, keep: bytes | None) -> int:
-        """End a subject's live sessions but one; how many they were."""
-        return await self.end(self._database.backend.subject_is(c.subject, subject), c.id != (keep or b""))
+    async def revoke(self, ended: list[bytes], subject: str, keep: bytes | None) -> None:
+        """End a subject's live sessions but one, and add them to a list."""
+        own = self._database.backend.subject_is(c.subject, subject)
+        await self.end(ended, own, c.id != (keep or b""))
 
     async def move(self, digest: bytes, new_digest: bytes, copied: Record | None) -> Stored | Record:
         """Give a session a new id; see `transactions.move`."""
@@ -171,7 +214,7 @@ class Operations:
             done = isinstance(moved, Record) and await settling.ended(connection, digest, version)
             return moved if done and isinstance(moved, Record) else None
 
-        return await self._database.transaction(work, settle=settle)
+        return await self._transaction(work, settle, [digest, new_digest])
 
     async def page(
         self, subject: str | None, after: tuple[bytes, Record] | None
@@ -194,6 +237,28 @@ class Operations:
                 last, time = after[0], after[1].created_at
                 wanted = wanted.where(or_(c.created_at < time, and_(c.created_at == time, c.id < last)))
         return await self._database.run(partial(_page, statement=wanted))
+
+    async def _change(self, change: Operation) -> Any:
+        try:
+            return await self._batches.change(change)
+        finally:
+            if self._replica is not None:
+                self._replica.pin([change.digest])
+
+    async def _transaction(self, work: Work[T], settle: Work[T | None], digests: list[bytes]) -> T:
+        try:
+            return await self._database.transaction(work, settle=settle)
+        finally:
+            if self._replica is not None:
+                self._replica.pin(digests)
+
+
+async def _unless_written(
+    connection: AsyncConnection, work: Work[Record], digest: bytes, version: int
+) -> Record:
+    """Write, unless the write was lost and took effect meanwhile."""
+    await transactions.locked(connection, c.id == digest)
+    return await settling.written(connection, digest, version) or await work(connection)
 
 
 def record_of(row: Row) -> Record:

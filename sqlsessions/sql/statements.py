@@ -178,6 +178,7 @@ def renewed(
     def kept(name: str, *, unless: bool) -> ColumnElement[Any]:
         return new(name) if unless else case((live, c[name]), else_=new(name))
 
+    rewritten = backend.greatest(new("updated_at"), c.created_at + literal_column("1"))
     ttl = kept("ttl", unless=given.ttl)
     if given.max_age:
         age = new("ends_at") - new("created_at")
@@ -189,7 +190,7 @@ def renewed(
         ("version", new("version")),
         ("size", new("size")),
         ("subject", kept("subject", unless=given.subject)),
-        ("updated_at", new("updated_at")),
+        ("updated_at", case((live, rewritten), else_=new("updated_at"))),
         ("ttl", ttl),
         ("ends_at", ends_at),
         ("created_at", kept("created_at", unless=False)),

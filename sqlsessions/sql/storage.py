@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from .. import records
 from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
+from ..events import Events, Hook
 from ..purging import Purged, Turn
 from ..records import Clock, Lifetime, Options, Record
 from ..storage import (
@@ -33,6 +34,7 @@ from .drivers import driver_for
 from .drivers.base import Row
 from .operations import DATA, PAGE, Operations, record_of
 from .purge import Purge, count_expired
+from .replicas import Replica
 from .turns import purge_turn
 
 R = TypeVar("R")
@@ -56,6 +58,9 @@ class SqlSessionStorage(ManagedSessionStorage):
             `AsyncEngine`, which is neither disposed of nor reconfigured and serves one event loop
             unless its pool is a `NullPool`. A SQLite URL without a file makes a new database in
             memory, with its tables.
+        read_url: A replica of a PostgreSQL database, from which sessions are read once it has what this
+            storage wrote. What other processes wrote or ended is seen there later; a session that it does
+            not have is looked for on the primary. None, the default, reads from the primary.
         ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days
             unless set.
         max_age: Their absolute timeout; None, the default, is never.
@@ -77,6 +82,13 @@ class SqlSessionStorage(ManagedSessionStorage):
             connection; 0 tries once. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
         engine_options: More arguments of `create_async_engine`; for a URL.
+        on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
+            an async function. What it raises is logged and harms nothing.
+        on_rotated: The same for a session that got a new id.
+        on_invalidated: The same for a live session that was ended, also by `revoke`.
+        on_expired: The same for an expired session that `purge` deleted.
+        log_salt: Salt of the hashes in the security log, at least 16 bytes and secret; with the same one,
+            the logs of several processes can be correlated. Random unless set.
 
     Raises:
         InvalidArgument: If an argument is out of its range, the URL is of no supported database, or
@@ -88,6 +100,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         self,
         url_or_engine: str | URL | AsyncEngine,
         *,
+        read_url: str | URL | None = None,
         ttl: Duration | None = records.TWO_WEEKS,
         max_age: Duration | None = None,
         clock: Clock = time.time,
@@ -102,6 +115,11 @@ class SqlSessionStorage(ManagedSessionStorage):
         synchronous: str = "FULL",
         busy_timeout: float = 10.0,
         engine_options: Mapping[str, Any] | None = None,
+        on_created: Hook | None = None,
+        on_rotated: Hook | None = None,
+        on_invalidated: Hook | None = None,
+        on_expired: Hook | None = None,
+        log_salt: bytes | None = None,
     ) -> None:
         self.clock = clock
         self._limits = Limits(
@@ -125,10 +143,24 @@ class SqlSessionStorage(ManagedSessionStorage):
             retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for),
         )
         lifetime = Lifetime.checked(ttl, max_age)
+        self._events = Events(
+            on_created=on_created,
+            on_rotated=on_rotated,
+            on_invalidated=on_invalidated,
+            on_expired=on_expired,
+            salt=log_salt,
+        )
         self._database = Database(url_or_engine, settings, engine_options or {})
         driver = driver_for(self._database)
         self._staging = Staging(self._database, driver)
-        self._operations = Operations(self._database, driver, clock, lifetime)
+        self._replica = None
+        if read_url is not None:
+            if not self._database.backend.replicas:
+                raise InvalidArgument(
+                    "read_url needs a PostgreSQL database: of others it is not known what they lag"
+                )
+            self._replica = Replica(Database(read_url, settings, engine_options or {}), self._database)
+        self._operations = Operations(self._database, driver, clock, lifetime, self._events, self._replica)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -156,7 +188,7 @@ class SqlSessionStorage(ManagedSessionStorage):
             incoming.discard()
             raise
         if (data := incoming.inline) is not None:
-            return (await self._operations.write_inline(digest, data, options)).info(digest)
+            return await self._written(digest, await self._operations.write_inline(digest, data, options))
         try:
             record = await self._operations.replace(
                 digest, options, version=version, size=incoming.size, data=None, staged=incoming.chunks
@@ -164,7 +196,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         except (SessionConflict, SessionChanged):
             incoming.discard()
             raise
-        return record.info(digest)
+        return await self._written(digest, record)
 
     async def write_bytes(
         self,
@@ -179,13 +211,28 @@ class SqlSessionStorage(ManagedSessionStorage):
         if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
             digest = records.digest(id)
             options = Options.checked(ttl, max_age, subject, if_match)
-            return (await self._operations.write_inline(digest, bytes(data), options)).info(digest)
+            record = await self._operations.write_inline(digest, bytes(data), options)
+            if record.created_at != record.updated_at:
+                return record.info(digest)
+            return await self._written(digest, record)
         return await super().write_bytes(
             id, data, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
         )
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
-        digest = records.digest(id)
+        return await self._read(records.digest(id), consumer)
+
+    async def read_key(self, key: str, consumer: Consumer[R]) -> R:
+        """Read a listed session, by its `SessionInfo.key`; else as `read`. For administrators.
+
+        Raises:
+            SessionNotFound: If no live session has this key.
+        """
+        if (digest := records.key_digest(key)) is None:
+            raise SessionNotFound("no live session has this key: it is no key")
+        return await self._read(digest, consumer)
+
+    async def _read(self, digest: bytes, consumer: Consumer[R]) -> R:
         row = await self._operations.select(digest)
         record, data = record_of(row), row[DATA]
         source = self._staging.stream(digest, record) if data is None else data
@@ -223,23 +270,41 @@ class SqlSessionStorage(ManagedSessionStorage):
         return await self.info(id)  # others write or touch it all the time, which extends it too
 
     async def invalidate(self, id: str) -> None:
-        await self._operations.delete(records.digest(id))
+        digest = records.digest(id)
+        if await self._operations.delete(digest):
+            await self._events.invalidated([digest])
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        return digest is not None and await self._operations.end_one(digest)
+        if digest is None or not await self._operations.end_one(digest):
+            return False
+        await self._events.invalidated([digest])
+        return True
 
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         kept = None if keep is None else records.digest(keep)
-        return await self._operations.revoke(records.checked_subject(subject), kept)
+        ended: list[bytes] = []
+        try:
+            await self._operations.revoke(ended, records.checked_subject(subject), kept)
+        except Exception:
+            await self._events.invalidated(ended)  # by the pages before
+            raise
+        await self._events.revoked(subject, ended)
+        return len(ended)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
-        result = await self._operations.move(digest, new_digest, None)
-        while not isinstance(result, Record):  # large, and not copied as it is now
-            await copy(self._database, result.record, digest, new_digest)
-            result = await self._operations.move(digest, new_digest, result.record)
-        return result.info(new_digest)
+        try:
+            result = await self._operations.move(digest, new_digest, None)
+            while not isinstance(result, Record):  # large, and not copied as it is now
+                await copy(self._database, result.record, digest, new_digest)
+                result = await self._operations.move(digest, new_digest, result.record)
+        except SessionNotFound:
+            self._events.unknown(digest)
+            raise
+        info = result.info(new_digest)
+        await self._events.rotated(info, digest)
+        return info
 
     async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
         if subject is not None:
@@ -258,7 +323,8 @@ class SqlSessionStorage(ManagedSessionStorage):
         return sum([step.sessions async for step in steps])
 
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
-        return Purge(self._database, self._operations.now, batch_size, max_batches)
+        told = self._events.expired if self._events.wants_expired else None
+        return Purge(self._database, self._operations.now, batch_size, max_batches, told)
 
     async def count_expired(self) -> int:
         """How many expired sessions a purge has before it, as far as can be counted now."""
@@ -272,7 +338,15 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def aclose(self) -> None:
         """Finish what is under way and close the connections; the caller's engine stays open."""
+        if self._replica is not None:
+            await self._replica.aclose()
         await self._database.aclose()
+
+    async def _written(self, digest: bytes, record: Record) -> SessionInfo:
+        info = record.info(digest)
+        if record.created_at == record.updated_at:
+            await self._events.created(info)
+        return info
 
     async def _streamed(self, digest: bytes, row: Row) -> bytes:
         return b"".join([piece async for piece in self._staging.stream(digest, record_of(row))])

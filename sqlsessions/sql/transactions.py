@@ -86,6 +86,8 @@ async def replace(
     old = next(iter(await locked(connection, c.id == digest)), None)
     if old is not None and before is not None:
         before.append(old.record.version)
+    if old is not None and old.record.version == version:
+        return old.record  # it was lost, and took effect after all
     live = old.record if old and old.record.live(now) else None
     if options.if_match is not None and options.if_match != (live.version if live else 0):
         raise SessionConflict(CONFLICT)

@@ -125,6 +125,22 @@ class RoundTrips(Contract):
         assert second.created_at == first.created_at
         assert second.updated_at == clock.now
 
+    @small_and_large
+    @pytest.mark.parametrize("passed", [0, -5.0], ids=["at the same instant", "by a clock set back"])
+    @pytest.mark.parametrize("condition", ["none", "the version"])
+    async def test_only_a_session_never_rewritten_has_two_equal_times(
+        self, managed: ManagedSessionStorage, clock: ManualClock, size: str, passed: float, condition: str
+    ) -> None:
+        first = await managed.write_bytes("id", self.blob(size, 1))
+        assert first.updated_at == first.created_at
+        clock.advance(passed)
+        if_match = first.version if condition == "the version" else None
+        second = await managed.write_bytes("id", self.blob(size, 2), if_match=if_match, ttl=10)
+        assert second.created_at == first.created_at
+        assert second.updated_at == first.created_at + timedelta(microseconds=1)
+        assert second.expires_at == clock.now + timedelta(seconds=10)
+        assert await managed.info("id") == second
+
     async def test_a_missing_session_is_not_found(self, storage: SessionStorage) -> None:
         async def consumer(channel: ByteReadChannel) -> None:
             pytest.fail("the consumer of a missing session was called")

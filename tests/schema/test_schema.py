@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,9 +40,13 @@ async def works(engine: AsyncEngine) -> None:
         assert await storage.read_bytes("an id") == b"data"
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 async def test_by_url(database_url: str) -> None:
     assert await schema.current(database_url) is None
-    with pytest.raises(SchemaOutOfDate, match="no session tables: run `sqlsessions upgrade`"):
+    with pytest.raises(SchemaOutOfDate, match="run `sqlsessions upgrade`"):
         await schema.check(database_url)
     await schema.upgrade(database_url)
     await schema.upgrade(database_url)
@@ -52,6 +57,22 @@ async def test_by_url(database_url: str) -> None:
     assert not OURS & await table_names(database_url)
     await schema.upgrade(database_url, REVISION)
     await schema.check(database_url)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///{}", "sqlite:///file:{}?uri=true", "sqlite:///file://{}?uri=true"]
+)
+async def test_looking_makes_no_file(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    at = url.format(file)
+    assert await schema.current(at) is None
+    for look in (schema.check(at), schema.downgrade(at, "base")):
+        with pytest.raises(SchemaOutOfDate, match=r"there is no file .*new\.db"):
+            await look
+    assert names(tmp_path) == []
+    await schema.upgrade(at)
+    assert names(tmp_path) == ["new.db"]
+    await schema.check(at)
 
 
 @pytest.mark.parametrize("options", [{}, {"isolation_level": "AUTOCOMMIT"}, {"poolclass": NullPool}], ids=str)

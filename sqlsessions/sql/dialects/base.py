@@ -29,7 +29,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to open connections; times in seconds."""
+    """How to open connections, and use them; times in seconds."""
 
     pool_size: int
     pool_timeout: float
@@ -38,6 +38,7 @@ class Settings:
     busy_timeout: float
     retry_for: float = 5.0
     operation_timeout: float | None = 30.0
+    autocommit: bool = True
 
 
 class Backend(ABC):
@@ -49,8 +50,10 @@ class Backend(ABC):
         modules: Where errors that the drivers raise come from.
         serial: Whether one writer at a time is all that the database takes.
         remote: Whether it is a server, which may fall silent.
+        replicas: Whether it is known of a replica how far it is.
         portable: Whether an idle connection may move to another event loop.
         least: The function that gives the smallest of its arguments, none of which is NULL.
+        greatest: The one that gives the largest.
     """
 
     drivers: ClassVar[dict[str, str]]
@@ -58,8 +61,10 @@ class Backend(ABC):
     modules: ClassVar[tuple[str, ...]]
     serial: ClassVar[bool] = False
     remote: ClassVar[bool] = True
+    replicas: ClassVar[bool] = False
     portable: ClassVar[bool] = False
     least: Any = func.least
+    greatest: Any = func.greatest
 
     @abstractmethod
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
@@ -101,6 +106,10 @@ class Backend(ABC):
 
     def cut(self, connection: Any) -> None:
         """End a driver's connection to a server, so that whoever waits for an answer gets an error."""
+
+    async def behind_pooler(self, connection: Any) -> bool:
+        """Whether a driver's connection must only be used within transactions, for a pooler's sake."""
+        return False
 
     def closed(self, connection: Any) -> bool:
         """Whether a driver's connection is known to have been closed by the server."""

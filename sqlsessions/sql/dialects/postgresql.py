@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL, Table
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from . import poolers
 from .base import Backend, Fault, Settings
 
 NOT_NOW = (
@@ -25,7 +27,8 @@ NOT_NOW = (
 class PostgreSQL(Backend):
     drivers: ClassVar = {"asyncpg": "postgresql", "psycopg": "psycopg"}
     modules: ClassVar = ("asyncpg", "psycopg")
-    begin: ClassVar = ("BEGIN ISOLATION LEVEL READ COMMITTED",)
+    replicas: ClassVar = True
+    begin: ClassVar = (poolers.BEGIN,)
     # https://www.postgresql.org/docs/current/errcodes-appendix.html
     codes: ClassVar = {
         "42P01": Fault.SCHEMA,  # undefined_table
@@ -53,11 +56,24 @@ class PostgreSQL(Backend):
 
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
         if url.get_driver_name() == "asyncpg":
-            return {"connect_args": {"timeout": settings.connect_timeout}}
+            connect = poolers.AsyncpgConnect(autocommit=settings.autocommit)
+            return {
+                "connect_args": {
+                    "timeout": settings.connect_timeout,
+                    "async_creator_fn": connect,
+                    "prepared_statement_name_func": connect.statement_name,
+                }
+            }
         return {"connect_args": {"connect_timeout": max(1, round(settings.connect_timeout))}}
 
     def insert(self, table: Table) -> Any:
         return postgresql.insert(table)
+
+    def opened(self, engine: AsyncEngine, settings: Settings) -> None:
+        poolers.configure(engine)
+
+    async def behind_pooler(self, connection: Any) -> bool:
+        return hasattr(connection, "get_server_pid") and await poolers.behind_pooler(connection)
 
     def closed(self, connection: Any) -> bool:
         return bool(connection.is_closed())

@@ -22,6 +22,7 @@ class SQLite(Backend):
     remote: ClassVar = False
     portable: ClassVar = True
     least: Any = func.min
+    greatest: Any = func.max
     codes: ClassVar = {
         "no such table": Fault.SCHEMA,
         "no such column": Fault.SCHEMA,

@@ -55,16 +55,17 @@ class AsyncpgDriver(Driver[Any]):
     async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
         groups = grouped(changes)
         results: dict[bytes, Any] = {}
-        if len(groups) > 1:
+        in_transaction = len(groups) > 1 and not connection.is_in_transaction()  # as behind a pooler
+        if in_transaction:
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             for kind, members in groups:
                 for row in await self._change(connection, kind, members):
                     results[row[0]] = row
-            if len(groups) > 1:
+            if in_transaction:
                 await connection.execute("COMMIT")
         except BaseException:
-            if len(groups) > 1 and not connection.is_closed():
+            if in_transaction and not connection.is_closed():
                 await connection.execute("ROLLBACK")
             raise
         return [

@@ -24,7 +24,7 @@ class Operation:
         future: Gets the result.
         flight: Done when the batch that carries it is; None while it waits.
         size: Bytes of its data.
-        unknown: Whether a batch with it was lost, so that it may have taken effect.
+        unknown: Whether a batch with it was lost, so that it may have taken effect, or yet will.
     """
 
     __slots__ = ("digest", "flight", "future", "unknown")

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..database import in_transaction
 from ..models import sessions
 from ..statements import (
     INLINE,
@@ -44,7 +43,7 @@ class CoreDriver(Driver[AsyncConnection]):
         if len(changes) == 1 and not isinstance(changes[0], Delete):
             written = await self._write(connection, changes=changes)
         else:
-            written = await in_transaction(self._backend, connection, partial(self._write, changes=changes))
+            written = await self._database.in_transaction(connection, partial(self._write, changes=changes))
         return [written.get(change.digest) for change in changes]
 
     async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:

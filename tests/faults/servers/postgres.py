@@ -59,9 +59,19 @@ class Postgres(Process):
         """Run statements as the superuser, each committed."""
         self._made_by.execute(self._made_by.url, *statements)
 
+    def value(self, statement: str) -> str | None:
+        """The first column of the first row of a query, as text; None if it has no rows."""
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+            row = connection.execute(statement).fetchone()  # type: ignore[call-overload]
+        return row and str(row[0])
+
     def create_database(self) -> str:
         """The URL of a new, empty database."""
         return self._made_by.create().render_as_string(hide_password=False)
+
+    def clear(self, url: str) -> None:
+        """Delete every session of a database, whichever way its URL takes."""
+        self._made_by.clear(make_url(url).set(port=self.port))
 
     @property
     def _made_by(self) -> PostgreSQLServer:

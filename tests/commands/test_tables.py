@@ -1,31 +1,19 @@
-"""The ``sqlsessions`` command."""
+"""The commands for the tables, and what goes for every command."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
-import sysconfig
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from sqlsessions import StorageUnavailable, schema
-from sqlsessions._commands import app
+from sqlsessions._commands import COMMANDS
 
-from .support import OURS, REVISION, VERSION_TABLE, execute, file_url, python, table_names
-
-
-@pytest.fixture(autouse=True)
-def _no_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SQLSESSIONS_URL", raising=False)
-
-
-def run(*arguments: str, **environment: str) -> Result:
-    """Run the command in this process."""
-    result = CliRunner().invoke(app, arguments, env=environment)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
+from ..schema.support import OURS, REVISION, VERSION_TABLE, execute, file_url, python, table_names
+from .support import SCRIPT, in_terminal, run
 
 
 def test_from_nothing_to_up_to_date(database_url: str) -> None:
@@ -45,6 +33,10 @@ def test_what_is_wrong_goes_to_stderr_in_one_line(tmp_path: Path) -> None:
     url = file_url(tmp_path / "a.db")
     result = run("check", "--url", url)
     assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("sqlsessions: there is no file")
+    assert result.stderr.count("\n") == 1
+    (tmp_path / "a.db").touch()
+    result = run("check", "--url", url)
     assert result.stderr == "sqlsessions: the database has no session tables: run `sqlsessions upgrade`\n"
     asyncio.run(schema.upgrade(url))
     asyncio.run(execute(url, f"UPDATE {VERSION_TABLE} SET version_num = 'sqlsessions_9999'"))
@@ -105,18 +97,18 @@ def test_sql(name: str) -> None:
 
 
 def test_help_tells_the_exit_codes() -> None:
-    assert "Exit codes" in run("--help").stdout
-    for command in ("upgrade", "current", "check", "sql"):
-        assert command in run("--help").stdout
-        assert "Exit codes" in run(command, "--help").stdout
-        assert "SQLSESSIONS_URL" in run(command, "--help").stdout
+    assert "Exit code" in run("--help").stdout
+    for command in chain(*COMMANDS.values()):
+        name = command.__name__.rstrip("_")
+        assert f"│ {name} " in run("--help").stdout
+        assert "Exit codes" in run(name, "--help").stdout
+        assert "SQLSESSIONS_URL" in run(name, "--help").stdout
 
 
 def test_as_installed(tmp_path: Path) -> None:
-    script = Path(sysconfig.get_path("scripts")) / "sqlsessions"
     url = file_url(tmp_path / "a.db")
     for arguments, code in ((["check"], 1), (["upgrade"], 0), (["check"], 0), (["frobnicate"], 2)):
-        command = [str(script), *arguments, *(["--url", url] if code != 2 else [])]
+        command = [SCRIPT, *arguments, *(["--url", url] if code != 2 else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
@@ -127,3 +119,34 @@ def test_without_typer() -> None:
     output, errors = process.communicate()
     assert (process.returncode, output) == (1, "")
     assert errors == 'the command line needs typer: pip install "sqlsessions[cli]"\n'
+
+
+def test_downgrade(database_url: str) -> None:
+    url = ("--url", database_url)
+    assert run("upgrade", *url).exit_code == 0
+    refused = run("downgrade", "base", *url)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.stderr == "sqlsessions: nobody is there to be asked: give --yes\n"
+    assert run("check", *url).exit_code == 0
+    done = run("downgrade", "base", "--yes", *url)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "the tables are at revision none\n", "")
+    assert not OURS & asyncio.run(table_names(database_url))
+
+
+def test_downgrade_asks_on_a_terminal(tmp_path: Path) -> None:
+    url = file_url(tmp_path / "a.db")
+    asyncio.run(schema.upgrade(url))
+    code, shown = in_terminal("downgrade", "base", "--url", url, answer="n\n")
+    assert code == 1
+    assert "Aborted" in shown
+    asyncio.run(schema.check(url))
+    code, shown = in_terminal("downgrade", "base", "--url", url, answer="y\n")
+    assert (code, asyncio.run(schema.current(url))) == (0, None), shown
+
+
+def test_downgrade_to_what_is_no_revision(tmp_path: Path) -> None:
+    url = file_url(tmp_path / "a.db")
+    asyncio.run(schema.upgrade(url))
+    result = run("downgrade", "nonsense", "--yes", "--url", url)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    asyncio.run(schema.check(url))

@@ -1,0 +1,194 @@
+"""What becomes of sessions, told to hooks and to the security log.
+
+The security log is the logger ``sqlsessions.security``, at level INFO. OWASP asks for the life cycle of
+sessions to be logged, and for session ids to be logged as salted hashes only (Session Management Cheat
+Sheet, "Logging Sessions Life Cycle"; Logging Cheat Sheet, "Data to exclude").
+"""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+import logging
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import InvalidArgument, InvalidArgumentType
+from .storage import SessionInfo
+
+Kind = Literal["created", "rotated", "invalidated", "expired"]
+
+MIN_SALT = 16  # bytes, as NIST SP 800-132 wants them
+HASH_DIGITS = 16
+
+logger = logging.getLogger("sqlsessions")
+security = logging.getLogger("sqlsessions.security")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """Something that became of a session, and is committed.
+
+    Attributes:
+        kind: ``created``, ``rotated``, ``invalidated`` or ``expired``.
+        key: The `SessionInfo.key` of the session; of a rotated one the new key.
+        info: The session as created or rotated; None for one that is gone.
+        previous_key: The key that a rotated session had before; else None.
+    """
+
+    kind: Kind
+    key: str
+    info: SessionInfo | None = None
+    previous_key: str | None = None
+
+
+Hook = Callable[[SessionEvent], Awaitable[None] | None]
+"""Is told of an event; a function or an async function."""
+
+
+class Events:
+    """Tells hooks and the security log what became of sessions.
+
+    Hooks run one after the other in the task of the caller, after the commit and before its call
+    returns. What one raises is logged, without its message, which may quote what is confidential.
+
+    Args:
+        on_created: Told of every session that begins.
+        on_rotated: Told of every change of a session's id.
+        on_invalidated: Told of every live session that is ended.
+        on_expired: Told of every expired session that a purge deletes.
+        salt: Of the hashes in the security log, at least 16 bytes; None makes a random one, so that only
+            the lines of this storage can be told to be about one session.
+
+    Attributes:
+        observer: Called with the kind and the number of events, if not None.
+
+    Raises:
+        InvalidArgumentType: If a hook cannot be called, or the salt is not bytes.
+        InvalidArgument: If the salt is too short.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_created: Hook | None = None,
+        on_rotated: Hook | None = None,
+        on_invalidated: Hook | None = None,
+        on_expired: Hook | None = None,
+        salt: bytes | None = None,
+    ) -> None:
+        self._hooks: dict[Kind, Hook | None] = {
+            "created": on_created,
+            "rotated": on_rotated,
+            "invalidated": on_invalidated,
+            "expired": on_expired,
+        }
+        for kind, hook in self._hooks.items():
+            if hook is not None and not callable(hook):
+                raise InvalidArgumentType(f"on_{kind} must be a function, not {type(hook).__name__}")
+        if salt is not None and not isinstance(salt, bytes):
+            raise InvalidArgumentType(f"log_salt must be bytes or None, not {type(salt).__name__}")
+        if salt is not None and len(salt) < MIN_SALT:
+            raise InvalidArgument(f"log_salt must hold at least {MIN_SALT} bytes, not {len(salt)}")
+        self._salt = secrets.token_bytes(32) if salt is None else salt
+        self.observer: Callable[[Kind, int], None] | None = None
+
+    @property
+    def wants_expired(self) -> bool:
+        """Whether anybody would notice `expired`: if not, a purge need not fetch what it deletes."""
+        return self._hooks["expired"] is not None or security.isEnabledFor(logging.INFO)
+
+    async def created(self, info: SessionInfo) -> None:
+        """A session began."""
+        if security.isEnabledFor(logging.INFO):
+            self._log("created", bytes.fromhex(info.key), subject=info.subject)
+        await self._tell("created", [SessionEvent("created", info.key, info)])
+
+    async def rotated(self, info: SessionInfo, previous: bytes) -> None:
+        """A session got a new id."""
+        if security.isEnabledFor(logging.INFO):
+            self._log("rotated", bytes.fromhex(info.key), previous=previous, subject=info.subject)
+        await self._tell("rotated", [SessionEvent("rotated", info.key, info, previous.hex())])
+
+    async def invalidated(self, digests: Sequence[bytes]) -> None:
+        """Live sessions were ended."""
+        await self._gone("invalidated", digests)
+
+    async def revoked(self, subject: str, digests: Sequence[bytes]) -> None:
+        """A subject's sessions were ended, perhaps none."""
+        if security.isEnabledFor(logging.INFO):
+            hashed, count = self._subject(subject), len(digests)
+            security.info(
+                "sessions revoked: subject=%s count=%d",
+                hashed,
+                count,
+                extra={"session_event": "revoked", "subject_hash": hashed, "session_count": count},
+            )
+        await self._gone("invalidated", digests)
+
+    async def expired(self, digests: Sequence[bytes]) -> None:
+        """Expired sessions were deleted."""
+        await self._gone("expired", digests)
+
+    def unknown(self, digest: bytes) -> None:
+        """An id was presented that no live session has: expired, ended, or never given out."""
+        if security.isEnabledFor(logging.INFO):
+            self._log("unknown", digest)
+
+    async def _gone(self, kind: Kind, digests: Sequence[bytes]) -> None:
+        if not digests:
+            return
+        if security.isEnabledFor(logging.INFO):
+            for digest in digests:
+                self._log(kind, digest)
+        if self._hooks[kind] is not None or self.observer is not None:
+            await self._tell(kind, [SessionEvent(kind, digest.hex()) for digest in digests])
+
+    async def _tell(self, kind: Kind, events: Sequence[SessionEvent]) -> None:
+        if self.observer is not None:
+            self.observer(kind, len(events))
+        if (hook := self._hooks[kind]) is None:
+            return
+        for event in events:
+            try:
+                waiting = hook(event)
+                if inspect.isawaitable(waiting):
+                    await waiting
+            except Exception as error:  # noqa: BLE001 (what was done is done, whatever a hook makes of it)
+                frames = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("the hook on_%s failed: %s\n%s", kind, type(error).__qualname__, frames)  # noqa: TRY400 (without its message)
+
+    def _log(
+        self,
+        event: str,
+        digest: bytes,
+        *,
+        previous: bytes | None = None,
+        subject: str | None = None,
+    ) -> None:
+        hashes: dict[str, Any] = {"session": self._hash(digest)}
+        if previous is not None:
+            hashes["previous"] = self._hash(previous)
+        if subject is not None:
+            hashes["subject"] = self._subject(subject)
+        shown = " ".join(f"{name}={value}" for name, value in hashes.items())
+        extra = {f"{name}_hash": value for name, value in hashes.items()}
+        security.info("%s: %s", _MESSAGES[event], shown, extra={"session_event": event} | extra)
+
+    def _subject(self, subject: str) -> str:
+        return self._hash(b"subject\0" + subject.encode())
+
+    def _hash(self, value: bytes) -> str:
+        return hmac.digest(self._salt, value, "sha256").hex()[:HASH_DIGITS]
+
+
+_MESSAGES = {
+    "created": "session created",
+    "rotated": "session rotated",
+    "invalidated": "session invalidated",
+    "expired": "session expired",
+    "unknown": "unknown session id presented",
+}

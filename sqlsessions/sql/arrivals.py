@@ -1,0 +1,164 @@
+"""Sessions that come from another database, with all that is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import SessionChanged
+from ..records import Record
+from . import chunks, transactions
+from .database import again
+from .drivers.base import Chunk
+from .models import chunks as chunk_table
+from .models import sessions
+from .statements import parameter, parameters, row
+from .transactions import Stored
+
+if TYPE_CHECKING:
+    from .storage import SqlSessionStorage
+
+c, k = sessions.c, chunk_table.c
+
+
+class Arrival(Enum):
+    """What becomes of a session that arrives."""
+
+    WRITTEN = auto()
+    PRESENT = auto()
+    NEWER = auto()
+    EXPIRED = auto()
+
+
+class Arrivals:
+    """Writes sessions as they were elsewhere.
+
+    Args:
+        storage: Where to.
+    """
+
+    def __init__(self, storage: SqlSessionStorage) -> None:
+        self._database = storage._database  # noqa: SLF001 (of one house)
+        self._staging = storage._staging  # noqa: SLF001
+        self._limits = storage._limits  # noqa: SLF001
+        self._operations = storage._operations  # noqa: SLF001
+
+    async def write(
+        self, page: Sequence[tuple[bytes, Record, bytes | None]]
+    ) -> list[tuple[Arrival, list[int]]]:
+        """Write small sessions in one transaction; those without data are left out.
+
+        Returns:
+            What became of them, with their sizes.
+        """
+        small = [(digest, record, data) for digest, record, data in page if data is not None]
+        if not small:
+            return []
+        work = partial(
+            _write, small=small, now=self._operations.now(), version=self._operations.next_version()
+        )
+        fates = await self._database.transaction(work, settle=again)
+        return [
+            (
+                arrival,
+                [record.size for (_, record, _), fate in zip(small, fates, strict=True) if fate is arrival],
+            )
+            for arrival in Arrival
+        ]
+
+    async def write_large(self, digest: bytes, record: Record, pieces: AsyncIterator[bytes]) -> Arrival:
+        """Write a session in chunks, unless there is no need to, when the pieces are left alone."""
+        look = partial(_fate, digest=digest, record=record, now=self._operations.now())
+        if (fate := await self._database.transaction(look, settle=again)) is not Arrival.WRITTEN:
+            return fate
+        # What an import that was broken off left behind.
+        await self._database.transaction(partial(_drop, version=record.version, digest=digest), settle=again)
+        buffer, seq = bytearray(), 0
+        async for piece in pieces:
+            buffer += piece
+            while len(buffer) >= self._limits.chunk:
+                await self._stage(record.version, digest, seq, bytes(buffer[: self._limits.chunk]))
+                del buffer[: self._limits.chunk]
+                seq += 1
+        if buffer:
+            await self._stage(record.version, digest, seq, bytes(buffer))
+            seq += 1
+        work = partial(
+            _point, digest=digest, record=record, staged=seq,
+            now=self._operations.now(), version=self._operations.next_version(),
+        )  # fmt: skip
+        return await self._database.transaction(work, settle=again)
+
+    async def _stage(self, version: int, digest: bytes, seq: int, data: bytes) -> None:
+        await self._staging.stage(Chunk(version, digest, seq, data))
+
+
+def _fate_of(record: Record, old: Stored | None, now: int) -> Arrival:
+    if not record.live(now):
+        return Arrival.EXPIRED
+    if old is None:
+        return Arrival.WRITTEN
+    if old.record.version == record.version:
+        return Arrival.PRESENT
+    return Arrival.NEWER if old.record.live(now) and old.record.version > record.version else Arrival.WRITTEN
+
+
+async def _fate(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> Arrival:
+    old = next(iter(await transactions.locked(connection, c.id == digest)), None)
+    return _fate_of(record, old, now)
+
+
+async def _write(
+    connection: AsyncConnection, small: list[tuple[bytes, Record, bytes]], now: int, version: int
+) -> list[Arrival]:
+    found = await transactions.locked(connection, c.id.in_([digest for digest, _, _ in small]))
+    there = {stored.id: stored for stored in found}
+    fates = [_fate_of(record, there.get(digest), now) for digest, record, _ in small]
+    new = []
+    for (digest, record, data), fate in zip(small, fates, strict=True):
+        if fate is not Arrival.WRITTEN:
+            continue
+        if old := there.get(digest):
+            await _replace(connection, old, row(digest, record, data), now, version)
+        else:
+            new.append(parameters(row(digest, record, data)))
+    if new:
+        await connection.execute(
+            insert(sessions).values({each.name: parameter(each.name) for each in c}), new
+        )
+    return fates
+
+
+async def _point(
+    connection: AsyncConnection, digest: bytes, record: Record, staged: int, now: int, version: int
+) -> Arrival:
+    old = next(iter(await transactions.locked(connection, c.id == digest)), None)
+    if (fate := _fate_of(record, old, now)) is not Arrival.WRITTEN:
+        return fate
+    if await chunks.count(connection, record.version, digest) != staged:
+        raise SessionChanged("the import took so long that its staged data was purged: import again")
+    if old is not None:
+        await _replace(connection, old, row(digest, record, None), now, version)
+    else:
+        values = {each.name: parameter(each.name) for each in c}
+        await connection.execute(insert(sessions).values(values), parameters(row(digest, record, None)))
+    return fate
+
+
+async def _replace(
+    connection: AsyncConnection, old: Stored, new: tuple[object, ...], now: int, version: int
+) -> None:
+    if old.chunked:
+        await chunks.mark(connection, [(old.record.version, old.id)], now)
+    await chunks.note_ended(connection, version, [(old.id, old.record.version)])
+    values = {each.name: parameter(each.name) for each in c}
+    await connection.execute(update(sessions).where(c.id == parameter("id")).values(values), parameters(new))
+
+
+async def _drop(connection: AsyncConnection, version: int, digest: bytes) -> None:
+    await connection.execute(delete(chunk_table).where(k.version == version, k.id == digest))

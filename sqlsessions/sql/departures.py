@@ -1,0 +1,82 @@
+"""Sessions on their way out of a database, whole and in the order of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import SessionCorrupt
+from ..records import Record
+from .models import sessions
+from .operations import DATA, record_of
+from .statements import RECORD, live_at
+
+if TYPE_CHECKING:
+    from .storage import SqlSessionStorage
+
+PAGE = 200
+PAGE_BYTES = 16 * 1024 * 1024
+
+c = sessions.c
+
+
+class Departures:
+    """Reads all live sessions of a storage.
+
+    Args:
+        storage: Which.
+    """
+
+    def __init__(self, storage: SqlSessionStorage) -> None:
+        self._storage = storage
+        self._database = storage._database  # noqa: SLF001 (of one house)
+
+    async def pages(self, after: bytes) -> AsyncIterator[list[tuple[bytes, Record, bytes | None]]]:
+        """Sessions with keys above one, each with its data, None where it is large.
+
+        Raises:
+            SessionCorrupt: If one has not the data that it should have.
+        """
+        size = max(1, min(PAGE, PAGE_BYTES // self._storage._limits.inline))  # noqa: SLF001
+        while page := await self._database.run(partial(self._page, after=after, limit=size)):
+            yield page
+            if len(page) < size:
+                return
+            after = page[-1][0]
+
+    async def stream(self, digest: bytes) -> tuple[Record, AsyncIterator[bytes]]:
+        """A session's record and data as it is now.
+
+        Raises:
+            SessionNotFound: If it has ended.
+            SessionChanged: While the data is read, if it is gone.
+        """
+        row = await self._storage._operations.select(digest)  # noqa: SLF001
+        record = record_of(row)
+        if row[DATA] is not None:
+            return record, _once(row[DATA])
+        return record, self._storage._staging.stream(digest, record)  # noqa: SLF001
+
+    async def _page(
+        self, connection: AsyncConnection, after: bytes, limit: int
+    ) -> list[tuple[bytes, Record, bytes | None]]:
+        now = self._storage._operations.now()  # noqa: SLF001
+        wanted = select(c.id, *RECORD, c.data).where(c.id > after, live_at(now)).order_by(c.id).limit(limit)
+        page = []
+        for row in await connection.execute(wanted):
+            record, data = record_of(row), row[DATA]
+            if data is not None and len(data) != record.size:
+                raise SessionCorrupt(
+                    "a session's data has not the size that it should have: end it by `sqlsessions revoke --key "
+                    f"{row[0].hex()}`, and go on with --resume"
+                )
+            page.append((row[0], record, data))
+        return page
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

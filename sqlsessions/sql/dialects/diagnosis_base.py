@@ -1,0 +1,111 @@
+"""Findings about a database, and who makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class State(StrEnum):
+    """What a finding means."""
+
+    OK = "ok"
+    NOTE = "note"  # worth knowing; all works
+    PROBLEM = "problem"  # data may be lost, work may fail or be slow
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was seen.
+
+    Attributes:
+        check: What was looked at.
+        state: What it means.
+        seen: What was seen.
+        advice: What to do about it; None if nothing.
+    """
+
+    check: str
+    state: State
+    seen: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How services use the database, and how closely to look.
+
+    Attributes:
+        url: The database.
+        pool_size: Connections of each storage.
+        processes: How many processes have a storage.
+        thorough: Whether to read every page of a SQLite database.
+    """
+
+    url: URL
+    pool_size: int = 5
+    processes: int = 1
+    thorough: bool = False
+
+
+class Diagnosis(ABC):
+    """Questions for a kind of database; none of them changes anything."""
+
+    clock: ClassVar[str | None]
+    """A query for its time, in microseconds since 1970 UTC; None if it has no clock of its own."""
+    version: ClassVar[str]
+    """A query for its name and version."""
+
+    @abstractmethod
+    def settings(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
+        """Look at its settings."""
+
+    @abstractmethod
+    def tables(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
+        """Look at our tables, which are there."""
+
+    @abstractmethod
+    async def disk_bytes(self, connection: AsyncConnection) -> int | None:
+        """What our tables take on disk, indexes included."""
+
+
+def durable(check: str, value: object, good: tuple[str, ...], risk: str) -> Finding:
+    """A finding about a setting that costs durability unless it has a good value."""
+    if str(value).lower() in good:
+        return Finding(check, State.OK, str(value))
+    return Finding(check, State.PROBLEM, f"{value}: {risk}", f"Set {check} to {good[0]}.")
+
+
+def connections(plan: Plan, limit: int, name: str, used: int | None = None) -> Finding:
+    """A finding about the connections that services may open."""
+    most = plan.pool_size * plan.processes
+    each = "" if plan.processes == 1 else f", {plan.pool_size} for each of {plan.processes} processes"
+    seen = f"up to {most}{each}"
+    seen += f", of {limit} that the server allows"
+    if used is not None:
+        seen += f"; {used} in use now"
+    if most > limit:
+        advice = f"Raise {name}, use a connection pooler, or lower pool_size."
+        return Finding("connections", State.PROBLEM, seen, advice)
+    if most > 0.8 * limit:
+        return Finding(
+            "connections", State.NOTE, seen, "Little is left for others: migrations, backups, you."
+        )
+    return Finding("connections", State.OK, seen)
+
+
+async def row(connection: AsyncConnection, query: str, **parameters: Any) -> tuple[Any, ...] | None:
+    """The first row of a query."""
+    found = (await connection.execute(text(query), parameters)).first()
+    return None if found is None else tuple(found)
+
+
+async def scalar(connection: AsyncConnection, query: str, **parameters: Any) -> Any:
+    """The first value of a query."""
+    return (await connection.execute(text(query), parameters)).scalar()

@@ -1,0 +1,98 @@
+"""Reads from a replica of PostgreSQL, as far as they show what this storage wrote itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import SessionError
+from .batches import Batches
+from .database import Database
+from .drivers import driver_for
+from .drivers.base import Row
+
+POLL = 0.05  # seconds between two looks at how far the replica is
+RETRY = 1.0  # seconds until the next look at one that cannot be reached
+MAX_PINS = 100_000
+
+# https://www.postgresql.org/docs/current/functions-admin.html
+_POSITION = text("SELECT CAST(pg_current_wal_lsn() AS text)")
+_PASSED = text(
+    "SELECT NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() >= CAST(CAST(:position AS text) AS pg_lsn)"
+)
+
+
+class Replica:
+    """A copy of the database that may be behind.
+
+    A session that this storage changed is pinned to the primary until the replica has replayed the log up
+    to a position that the primary had after the change.
+
+    Args:
+        database: The replica.
+        primary: The database that it is a copy of.
+    """
+
+    def __init__(self, database: Database, primary: Database) -> None:
+        self._database = database
+        self._primary = primary
+        self._batches = Batches(database, driver_for(database))
+        self._pins: dict[bytes, int] = {}
+        self._changes = 0
+        self._overflown = 0
+        self._watcher: asyncio.Task[None] | None = None
+
+    def pin(self, digests: Iterable[bytes]) -> None:
+        """Read these sessions from the primary, until the replica has what was written by now."""
+        self._changes += 1
+        for digest in digests:
+            self._pins[digest] = self._changes
+        if len(self._pins) > MAX_PINS:
+            self._pins.clear()
+            self._overflown = self._changes
+        watcher = self._watcher
+        if watcher is None or watcher.done() or watcher.get_loop().is_closed():
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def read(self, digest: bytes) -> Row | None:
+        """The row of a session; None where the primary is to be asked."""
+        if self._overflown or digest in self._pins:
+            return None
+        with suppress(SessionError):
+            return await self._batches.read(digest, data=True)
+        return None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._watcher is not None and self._watcher.get_loop() is asyncio.get_running_loop():
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+        await self._database.aclose()
+
+    async def _watch(self) -> None:
+        while self._pins or self._overflown:
+            await asyncio.sleep(POLL)
+            changes = self._changes
+            try:
+                position = await self._primary.run(_position)
+                while not await self._database.run(partial(_passed, position=position)):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL)
+            except SessionError:
+                await asyncio.sleep(RETRY)
+                continue
+            self._pins = {digest: change for digest, change in self._pins.items() if change > changes}
+            if self._overflown <= changes:
+                self._overflown = 0
+
+
+async def _position(connection: AsyncConnection) -> str:
+    return str((await connection.execute(_POSITION)).scalar_one())
+
+
+async def _passed(connection: AsyncConnection, position: str) -> bool:
+    return bool((await connection.execute(_PASSED, {"position": position})).scalar())

@@ -1,0 +1,1 @@
+"""Archives: all sessions in one file, and out of it again."""

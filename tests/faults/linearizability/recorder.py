@@ -1,0 +1,204 @@
+"""Records histories: tells worker processes what to do, and breaks things meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol, Self
+
+from .clients import Habits
+from .history import History
+from .proxy import LossyProxy
+from .workers import Worker
+
+FAULTS = ("cancel", "cut", "kill", "stop", "server")
+"""Calls are cancelled; connections lost; workers killed; workers stopped for a while; servers killed."""
+CANCELLED = 0.1
+CUT_RATE = 0.03
+DOWN = 0.3  # seconds at most that a killed server stays away
+NEVER_LOSES_CONNECTIONS = {"cancel", "stop"}
+
+
+class Server(Protocol):
+    """A server that can be killed, and started on what it left; both block."""
+
+    def kill(self) -> None: ...
+
+    def start(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recorded.
+
+    Attributes:
+        urls: Of the database; of several, each worker takes the next one.
+        faults: Which of `FAULTS`.
+        seed: Of everything random.
+        processes: Workers.
+        clients: Clients of each.
+        ids: Session ids that all clients of a history share.
+        habits: What each client does.
+        options: More arguments of each worker's storage.
+        servers: What the fault "server" kills, one at a time.
+    """
+
+    urls: Sequence[str]
+    faults: frozenset[str] = frozenset()
+    seed: int = 0
+    processes: int = 4
+    clients: int = 3
+    ids: int = 3
+    habits: Habits = field(default_factory=Habits)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    servers: Sequence[Server] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := self.faults.difference(FAULTS):
+            raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+        if "cut" in self.faults and any(url.startswith("sqlite") for url in self.urls):
+            raise ValueError("SQLite has no connections to cut")
+        if "server" in self.faults and not self.servers:
+            raise ValueError("the fault server needs servers of its own, that may be killed")
+
+
+class Recorder:
+    """Workers that are ready for history after history.
+
+    Attributes:
+        faults: How many of each kind there were.
+    """
+
+    def __init__(self, plan: Plan, proxies: Sequence[LossyProxy], stack: AsyncExitStack) -> None:
+        self.plan = plan
+        self.faults = dict.fromkeys(plan.faults, 0)
+        self._proxies = proxies
+        self._urls = [proxy.url for proxy in proxies] or list(plan.urls)
+        self._stack = stack
+        self._workers: list[Worker] = []
+        self._spare: asyncio.Task[Worker] | None = None
+        self._started = 0
+        self._numbers = 0
+        self._run = secrets.token_hex(8)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, plan: Plan) -> AsyncIterator[Self]:
+        async with AsyncExitStack() as stack:
+            proxies = [
+                await stack.enter_async_context(LossyProxy.to(url, str(plan.seed)))
+                for url in (plan.urls if "cut" in plan.faults else ())
+            ]
+            recorder = cls(plan, proxies, stack)
+            stack.push_async_callback(recorder._close)
+            recorder._workers = list(
+                await asyncio.gather(*(recorder._start_worker() for _ in range(plan.processes)))
+            )
+            yield recorder
+
+    async def _start_worker(self) -> Worker:
+        url = self._urls[self._started % len(self._urls)]
+        self._started += 1
+        return await (await Worker.start(url, self.plan.options)).ready()
+
+    async def _close(self) -> None:
+        if self._spare:
+            self._workers.append(await self._spare)
+        await asyncio.gather(*(worker.close() for worker in self._workers))
+
+    async def record(self, index: int) -> History:
+        """One history, on ids of its own."""
+        plan = self.plan
+        events: list[dict[str, Any]] = []
+        self._numbers = 0
+        task = {
+            "ids": [f"{self._run} {index} {number}" for number in range(plan.ids)],
+            "seed": f"{plan.seed} {index}",
+            "habits": asdict(self._habits()),
+        }
+        if "kill" in plan.faults and self._spare is None:
+            self._spare = asyncio.create_task(self._start_worker())
+            await asyncio.wait({self._spare})
+        for proxy in self._proxies:
+            proxy.rate = CUT_RATE
+        lost = sum(proxy.lost for proxy in self._proxies)
+        playing = [self._play(place, task, events) for place in range(plan.processes)]
+        breaking = [asyncio.create_task(work) for work in self._breaking(index, events)]
+        try:
+            await asyncio.gather(*playing)
+        finally:
+            for proxy in self._proxies:
+                proxy.rate = 0.0
+            for work in breaking:
+                if not work.done():
+                    work.cancel()
+            results = await asyncio.gather(*breaking, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        if self._proxies:
+            self.faults["cut"] += sum(proxy.lost for proxy in self._proxies) - lost
+        return History.of(
+            events,
+            cancelled_end=plan.faults <= NEVER_LOSES_CONNECTIONS,
+            note=f"faults {' '.join(sorted(plan.faults)) or 'none'}, seed {plan.seed}, history {index}",
+        )
+
+    def _habits(self) -> Habits:
+        if "cancel" not in self.plan.faults:
+            return self.plan.habits
+        return replace(self.plan.habits, cancelled=CANCELLED)
+
+    async def _play(self, place: int, task: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        """Let the worker at a place play, and its successors if it is killed."""
+        while True:
+            worker = self._workers[place]
+            numbers = range(self._numbers, self._numbers + self.plan.clients)
+            self._numbers = numbers.stop
+            await worker.play(task | {"clients": [*numbers]}, events)
+            if not worker.killed:
+                return
+            assert self._spare is not None
+            self._workers[place], self._spare = await self._spare, None
+
+    def _breaking(self, index: int, events: list[dict[str, Any]]) -> list[Any]:
+        chance = random.Random(f"{self.plan.seed} {index} faults")
+        kinds: dict[str, Callable[[random.Random, list[dict[str, Any]]], Awaitable[None]]] = {
+            "kill": self._kill,
+            "stop": self._stop,
+            "server": self._kill_server,
+        }
+        return [kinds[fault](chance, events) for fault in sorted(self.plan.faults) if fault in kinds]
+
+    async def _underway(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
+        """Wait until a random part of the history is over."""
+        all_events = 2 * self.plan.processes * self.plan.clients * self.plan.habits.operations
+        part = all_events * chance.uniform(0.05, 0.7)
+        while len(events) < part:
+            await asyncio.sleep(0.002)
+
+    async def _kill(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
+        await self._underway(chance, events)
+        await chance.choice(self._workers).kill()
+        self.faults["kill"] += 1
+
+    async def _stop(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
+        while True:
+            await asyncio.sleep(chance.uniform(0.01, 0.3))
+            self.faults["stop"] += 1
+            await chance.choice(self._workers).pause(chance.uniform(0.01, 0.3))
+
+    async def _kill_server(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
+        await self._underway(chance, events)
+        await asyncio.shield(asyncio.create_task(self._restart(chance)))
+
+    async def _restart(self, chance: random.Random) -> None:
+        server = chance.choice(self.plan.servers)
+        await asyncio.to_thread(server.kill)
+        self.faults["server"] += 1
+        await asyncio.sleep(chance.uniform(0, DOWN))
+        await asyncio.to_thread(server.start)
