@@ -80,6 +80,11 @@ CALLS: dict[str, tuple[Callable[[ManagedSessionStorage], Awaitable[Any]], bytes 
     "revoke large": (lambda s: s.revoke("ann"), None, None),
 }
 
+QUICK = ("read slowly", "write large if it is the version", "write and fail", "rotate large")
+each_call = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in CALLS]
+)
+
 
 async def seen(storage: ManagedSessionStorage) -> tuple[bytes | None, bytes | None]:
     found = [await storage.load(id) for id in ("id", "new")]
@@ -113,7 +118,7 @@ async def check(
 
 
 @each_database
-@pytest.mark.parametrize("name", CALLS)
+@each_call
 async def test_every_other_operation_can_be_cancelled_at_every_step(
     sql_url: str, clock: ManualClock, name: str
 ) -> None:
@@ -154,7 +159,7 @@ async def test_closing_can_be_cancelled_at_every_step(sql_url: str, clock: Manua
 
 
 @pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
-@pytest.mark.parametrize("name", CALLS)
+@each_call
 async def test_a_cache_over_it_knows_what_became_of_a_cancelled_call(
     sql_url: str, clock: ManualClock, name: str
 ) -> None:

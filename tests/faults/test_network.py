@@ -16,7 +16,6 @@ from .ledger import Ledger
 from .load import Load
 from .proxy import Proxy
 from .rounds import LONG, connections, connections_ended
-from .rounds import rounds as few_or_many
 
 NAMES = [f"slot-{number}" for number in range(24)]
 POOL = 4
@@ -100,9 +99,16 @@ def named(weather: Callable[[Proxy], Awaitable[None]]) -> str:
     return weather.__name__.replace("_", " ")
 
 
+QUICK = (resets, drops_for_a_moment, half_opens, swallows_answers_to_commit)
+CASES = [pytest.param(weather, 1, id=named(weather)) for weather in QUICK]
+CASES += [
+    pytest.param(weather, LONG // 5 or 1, id=f"{named(weather)}, many", marks=pytest.mark.long)
+    for weather in WEATHER
+]
+
+
 @each_server
-@few_or_many(1, LONG // 5)
-@pytest.mark.parametrize("weather", WEATHER, ids=named)
+@pytest.mark.parametrize(("weather", "rounds"), CASES)
 @pytest.mark.timeout(900)
 async def test_callers_get_their_result_or_an_error_and_the_storage_goes_on(
     sql_url: str, weather: Callable[[Proxy], Awaitable[None]], rounds: int, reports: Any

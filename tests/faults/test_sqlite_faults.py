@@ -130,10 +130,10 @@ def _lock(connection: sqlite3.Connection) -> None:
     ("calls", "error"),
     [
         ("fsync,fdatasync", "EIO"),
-        ("pwrite64", "EIO"),
+        pytest.param("pwrite64", "EIO", marks=pytest.mark.long),
         ("pwrite64", "ENOSPC"),
         ("pwrite64", "EROFS"),
-        ("pread64", "EIO"),
+        pytest.param("pread64", "EIO", marks=pytest.mark.long),
     ],
     ids=["fsync-EIO", "write-EIO", "write-ENOSPC", "write-EROFS", "read-EIO"],
 )
