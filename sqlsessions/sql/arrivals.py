@@ -7,7 +7,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import ColumnElement, delete, exists, insert, not_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionChanged
@@ -17,6 +17,7 @@ from .database import again
 from .drivers.base import Chunk
 from .models import chunks as chunk_table
 from .models import sessions
+from .purge import STAGING_GRACE
 from .statements import parameter, parameters, row
 from .transactions import Stored
 
@@ -73,11 +74,13 @@ class Arrivals:
 
     async def write_large(self, digest: bytes, record: Record, pieces: AsyncIterator[bytes]) -> Arrival:
         """Write a session in chunks, unless there is no need to, when the pieces are left alone."""
-        look = partial(_fate, digest=digest, record=record, now=self._operations.now())
+        look = partial(_met, digest=digest, record=record, now=self._operations.now())
         if (fate := await self._database.transaction(look, settle=again)) is not Arrival.WRITTEN:
             return fate
-        # What an import that was broken off left behind.
-        await self._database.transaction(partial(_drop, version=record.version, digest=digest), settle=again)
+        prepare = partial(
+            _prepare, version=record.version, digest=digest, until=self._operations.now() + STAGING_GRACE
+        )
+        await self._database.transaction(prepare, settle=again)
         buffer, seq = bytearray(), 0
         async for piece in pieces:
             buffer += piece
@@ -108,9 +111,22 @@ def _fate_of(record: Record, old: Stored | None, now: int) -> Arrival:
     return Arrival.NEWER if old.record.live(now) and old.record.version > record.version else Arrival.WRITTEN
 
 
-async def _fate(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> Arrival:
+async def _met(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> Arrival:
     old = next(iter(await transactions.locked(connection, c.id == digest)), None)
-    return _fate_of(record, old, now)
+    return await _met_by(connection, record, old, now)
+
+
+async def _met_by(connection: AsyncConnection, record: Record, old: Stored | None, now: int) -> Arrival:
+    """What becomes of a session; one that is there gets the later expiry, as if touched here."""
+    fate = _fate_of(record, old, now)
+    if fate is Arrival.PRESENT and old is not None and _later(record.expires_at, old.record.expires_at):
+        longer = update(sessions).where(c.id == old.id)
+        await connection.execute(longer.values(ttl=record.ttl, expires_at=record.expires_at))
+    return fate
+
+
+def _later(time: int | None, other: int | None) -> bool:
+    return other is not None and (time is None or time > other)
 
 
 async def _write(
@@ -118,7 +134,7 @@ async def _write(
 ) -> list[Arrival]:
     found = await transactions.locked(connection, c.id.in_([digest for digest, _, _ in small]))
     there = {stored.id: stored for stored in found}
-    fates = [_fate_of(record, there.get(digest), now) for digest, record, _ in small]
+    fates = [await _met_by(connection, record, there.get(digest), now) for digest, record, _ in small]
     new = []
     for (digest, record, data), fate in zip(small, fates, strict=True):
         if fate is not Arrival.WRITTEN:
@@ -142,6 +158,7 @@ async def _point(
         return fate
     if await chunks.count(connection, record.version, digest) != staged:
         raise SessionChanged("the import took so long that its staged data was purged: import again")
+    await connection.execute(delete(chunk_table).where(*_set(record.version, digest), k.seq == chunks.MARK))
     if old is not None:
         await _replace(connection, old, row(digest, record, None), now, version)
     else:
@@ -160,5 +177,15 @@ async def _replace(
     await connection.execute(update(sessions).where(c.id == parameter("id")).values(values), parameters(new))
 
 
-async def _drop(connection: AsyncConnection, version: int, digest: bytes) -> None:
-    await connection.execute(delete(chunk_table).where(k.version == version, k.id == digest))
+async def _prepare(connection: AsyncConnection, version: int, digest: bytes, until: int) -> None:
+    """Drop what an import that was broken off left behind, and keep the purge off until some time.
+
+    By its version, what is staged looks as old as the session, which may be months.
+    """
+    pointed_at = exists().where(c.id == digest, c.version == version)
+    await connection.execute(delete(chunk_table).where(*_set(version, digest), not_(pointed_at)))
+    await chunks.mark(connection, [(version, digest)], until)
+
+
+def _set(version: int, digest: bytes) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return k.version == version, k.id == digest
