@@ -6,20 +6,21 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionCorrupt
 from ..records import Record
 from .models import sessions
 from .operations import DATA, record_of
-from .statements import RECORD, live_at
+from .statements import INLINE, RECORD, live_at
 
 if TYPE_CHECKING:
     from .storage import SqlSessionStorage
 
-PAGE = 200
-PAGE_BYTES = 16 * 1024 * 1024
+PAGE = 250
+PAGE_BYTES = 8 * 1024 * 1024
+"""The most that a page holds, but for one session that is larger."""
 
 c = sessions.c
 
@@ -41,12 +42,10 @@ class Departures:
         Raises:
             SessionCorrupt: If one has not the data that it should have.
         """
-        size = max(1, min(PAGE, PAGE_BYTES // self._storage._limits.inline))  # noqa: SLF001
-        while page := await self._database.run(partial(self._page, after=after, limit=size)):
-            yield page
-            if len(page) < size:
-                return
-            after = page[-1][0]
+        while (end := await self._database.run(partial(self._end, after=after))) is not None:
+            if page := await self._database.run(partial(self._page, after=after, end=end)):
+                yield page
+            after = end
 
     async def stream(self, digest: bytes) -> tuple[Record, AsyncIterator[bytes]]:
         """A session's record and data as it is now.
@@ -61,11 +60,24 @@ class Departures:
             return record, _once(row[DATA])
         return record, self._storage._staging.stream(digest, record)  # noqa: SLF001
 
+    async def _end(self, connection: AsyncConnection, after: bytes) -> bytes | None:
+        """The key with which a page ends, which is as large as it may be; None if there are no more."""
+        now = self._storage._operations.now()  # noqa: SLF001
+        inline = case((INLINE, c.size), else_=0)
+        wanted = select(c.id, inline).where(c.id > after, live_at(now)).order_by(c.id).limit(PAGE)
+        end, total = None, 0
+        for digest, size in await connection.execute(wanted):
+            total += size
+            if end is not None and total > PAGE_BYTES:
+                break
+            end = digest
+        return end
+
     async def _page(
-        self, connection: AsyncConnection, after: bytes, limit: int
+        self, connection: AsyncConnection, after: bytes, end: bytes
     ) -> list[tuple[bytes, Record, bytes | None]]:
         now = self._storage._operations.now()  # noqa: SLF001
-        wanted = select(c.id, *RECORD, c.data).where(c.id > after, live_at(now)).order_by(c.id).limit(limit)
+        wanted = select(c.id, *RECORD, c.data).where(c.id > after, c.id <= end, live_at(now)).order_by(c.id)
         page = []
         for row in await connection.execute(wanted):
             record, data = record_of(row), row[DATA]
