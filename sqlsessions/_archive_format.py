@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from .errors import ArchiveDamaged, SessionError
-from .records import Record, checked_subject, key_digest
+from .records import Record, checked_subject, from_datetime, key_digest
 
 MAGIC = b"sqlsessions archive 1\n"
 ANY_MAGIC = b"sqlsessions archive "
@@ -21,11 +22,13 @@ SUM_SIZE = 32
 PIECE = 1024 * 1024  # bytes
 MAX_LINE = 8192  # bytes; a subject of 255 characters takes at most 3,060 in JSON
 MAX_NUMBER = (1 << 63) - 1
+MAX_TIME = from_datetime(datetime.max.replace(tzinfo=UTC))
 
 CUT_SHORT = "the archive is cut short: export it again, or go on with `--resume`"
 DAMAGED = "the archive is damaged, or was changed, after {0:,} whole sessions: export it again"
 
 _REQUIRED = ("version", "size", "created_at", "updated_at")
+_LIMITS = {"version": (1, MAX_NUMBER), "size": (0, MAX_NUMBER), "ttl": (1, MAX_TIME)}
 _NAMES = [field.name for field in fields(Record)]
 
 
@@ -183,7 +186,7 @@ class Reader:
     def _parsed(self, line: bytes) -> dict[str, Any]:
         try:
             known = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             known = None
         if not isinstance(known, dict) or line != _line(known):
             raise self._damaged()
@@ -193,9 +196,9 @@ class Reader:
         if list(known) != ["key", *_NAMES]:
             raise self._damaged()
         for name in _NAMES:
-            value = known[name]
+            value, (least, most) = known[name], _LIMITS.get(name, (0, MAX_TIME))
             if name != "subject" and not (
-                (type(value) is int and 0 <= value <= MAX_NUMBER) or (value is None and name not in _REQUIRED)
+                (type(value) is int and least <= value <= most) or (value is None and name not in _REQUIRED)
             ):
                 raise self._damaged()
         try:

@@ -7,17 +7,16 @@ are. An archive holds the sessions' data: it is as confidential as the database.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from ._archive_format import PIECE, Reader, Writer
-from .errors import ArchiveDamaged, InvalidArgument, SessionChanged, SessionNotFound
+from ._archive_files import STANDARD, opened, source
+from ._archive_format import Reader
+from .errors import ArchiveDamaged, SessionChanged, SessionNotFound
 from .sql.arrivals import Arrival, Arrivals
 from .sql.departures import Departures
 from .sql.storage import SqlSessionStorage
@@ -26,7 +25,6 @@ __all__ = ["Exported", "Imported", "export_sessions", "import_sessions"]
 
 T = TypeVar("T")
 
-STANDARD = Path("-")
 PAGE_BYTES = 4 * 1024 * 1024
 PAGE_SESSIONS = 250
 
@@ -104,7 +102,7 @@ async def export_sessions(
     """
     departures = Departures(storage)
     with ExitStack() as stack:
-        writer = await asyncio.to_thread(_opened, stack, Path(path), resume=resume, force=force)
+        writer = await asyncio.to_thread(opened, stack, Path(path), resume=resume, force=force)
         async for page in departures.pages(writer.position.last):
             for digest, record, data in page:
                 if data is not None:
@@ -131,8 +129,8 @@ async def import_sessions(
     """Write the sessions of an archive to a database.
 
     The archive is read to its end before anything is written. A session that is there already stays, in the
-    newer version; one that ended since the export is brought back. An import that was broken off is finished
-    by doing it again.
+    newer version, or in the same one with the later expiry; one that ended since the export is brought back.
+    An import that was broken off is finished by doing it again.
 
     Args:
         storage: Where to.
@@ -145,7 +143,7 @@ async def import_sessions(
         OSError: If the file cannot be read.
     """
     with ExitStack() as stack:
-        file = await asyncio.to_thread(_source, stack, Path(path))
+        file = await asyncio.to_thread(source, stack, Path(path))
         known = await asyncio.to_thread(_verified, file, digest)
         file.seek(0)
         reader, done = Reader(file), Imported(total=known.sessions, digest=known.digest)
@@ -178,61 +176,6 @@ async def _spooled(departures: Departures, digest: bytes, file: BinaryIO) -> Any
             continue
         file.seek(0)
         return record
-
-
-def _opened(stack: ExitStack, path: Path, *, resume: bool, force: bool) -> Writer:
-    if path == STANDARD:
-        return Writer(sys.stdout.buffer)
-    partial_path = path.with_name(f"{path.name}.partial")
-    if path.exists() and not force:
-        raise InvalidArgument(
-            f"there is a file {str(path)!r} already: name another, or give --force to replace it"
-        )
-    if partial_path.exists() and not (resume or force):
-        raise InvalidArgument(
-            f"there is a partial file {str(partial_path)!r} already: give --resume to go on with it, or --force "
-            "to begin anew"
-        )
-    file = stack.enter_context(_becoming(partial_path, path, keep=resume))
-    if not (resume and file.seek(0, os.SEEK_END)):
-        return Writer(file)
-    file.seek(0)
-    reader = _last_whole(file)
-    file.seek(reader.position.offset)
-    file.truncate()
-    return Writer(file, reader.goes_on)
-
-
-@contextmanager
-def _becoming(partial_path: Path, path: Path, *, keep: bool) -> Iterator[BinaryIO]:
-    """A file that gets its name once it is complete, and stays under the partial one if it is not."""
-    flags = os.O_RDWR | os.O_CREAT | (0 if keep else os.O_TRUNC)
-    with os.fdopen(os.open(partial_path, flags, 0o600), "r+b", buffering=PIECE) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial_path.replace(path)
-
-
-def _last_whole(file: BinaryIO) -> Reader:
-    """Read a partial archive as far as it is whole."""
-    reader = Reader(file)
-    try:
-        while reader.next() is not None:
-            reader.skip()
-    except ArchiveDamaged:
-        pass
-    return reader
-
-
-def _source(stack: ExitStack, path: Path) -> BinaryIO:
-    if path != STANDARD:
-        return stack.enter_context(path.open("rb", buffering=PIECE))
-    spooled = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    while piece := sys.stdin.buffer.read(PIECE):
-        spooled.write(piece)
-    spooled.seek(0)
-    return spooled
 
 
 def _verified(file: BinaryIO, digest: str | None) -> Exported:

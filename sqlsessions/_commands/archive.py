@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..archive import Exported, Imported, export_sessions, import_sessions
+from ..sql.figures import size
 from .common import Failed, Url, run, storage_at
 
 STANDARD = Path("-")
@@ -100,15 +101,16 @@ def _bar(what: str) -> Iterator[Callable[[Any], None] | None]:
     if not console.is_terminal:
         yield None
         return
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[sessions]:,} sessions"), DownloadColumn(),
-               TimeElapsedColumn())  # fmt: skip
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None, sessions=0)
+        task = progress.add_task("", total=None)
 
         def show(done: Exported | Imported) -> None:
             if isinstance(done, Imported):
-                progress.update(task, total=done.total, completed=done.done, sessions=done.done)
+                text = f"{done.done:,} of {done.total:,} sessions"
+                progress.update(task, total=done.total, completed=done.done, description=text)
             else:
-                progress.update(task, completed=done.bytes, sessions=done.sessions)
+                text = f"{done.sessions:,} sessions, {size(done.bytes)}"
+                progress.update(task, description=text)
 
         yield show

@@ -72,7 +72,7 @@ class Arrivals:
 
     async def write_large(self, digest: bytes, record: Record, pieces: AsyncIterator[bytes]) -> Arrival:
         """Write a session in chunks, unless there is no need to, when the pieces are left alone."""
-        look = partial(_fate, digest=digest, record=record, now=self._operations.now())
+        look = partial(_met, digest=digest, record=record, now=self._operations.now())
         if (fate := await self._database.transaction(look, settle=again)) is not Arrival.WRITTEN:
             return fate
         reserve = partial(chunks.reserve, version=record.version, digest=digest, now=self._operations.now())
@@ -107,9 +107,22 @@ def _fate_of(record: Record, old: Stored | None, now: int) -> Arrival:
     return Arrival.NEWER if old.record.live(now) and old.record.version > record.version else Arrival.WRITTEN
 
 
-async def _fate(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> Arrival:
+async def _met(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> Arrival:
     old = next(iter(await transactions.locked(connection, c.id == digest)), None)
-    return _fate_of(record, old, now)
+    return await _met_by(connection, record, old, now)
+
+
+async def _met_by(connection: AsyncConnection, record: Record, old: Stored | None, now: int) -> Arrival:
+    """What becomes of a session; one that is there gets the later expiry, as if touched here."""
+    fate = _fate_of(record, old, now)
+    if fate is Arrival.PRESENT and old is not None and _later(record.expires_at, old.record.expires_at):
+        longer = update(sessions).where(c.id == old.id)
+        await connection.execute(longer.values(ttl=record.ttl, expires_at=record.expires_at))
+    return fate
+
+
+def _later(time: int | None, other: int | None) -> bool:
+    return other is not None and (time is None or time > other)
 
 
 async def _write(
@@ -117,7 +130,7 @@ async def _write(
 ) -> list[Arrival]:
     found = await transactions.locked(connection, c.id.in_([digest for digest, _, _ in small]))
     there = {stored.id: stored for stored in found}
-    fates = [_fate_of(record, there.get(digest), now) for digest, record, _ in small]
+    fates = [await _met_by(connection, record, there.get(digest), now) for digest, record, _ in small]
     new = []
     for (digest, record, data), fate in zip(small, fates, strict=True):
         if fate is not Arrival.WRITTEN:

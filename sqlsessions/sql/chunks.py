@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import and_, delete, func, insert, literal, select
+from sqlalchemy import and_, delete, exists, func, insert, literal, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
@@ -200,9 +200,11 @@ async def mark(connection: AsyncConnection, sets: list[tuple[int, bytes]], now: 
 async def reserve(connection: AsyncConnection, version: int, digest: bytes, now: int) -> None:
     """Keep a purge from a set that is staged under a version from long ago: for a day it is not old.
 
-    What is there of the set is deleted. `release` it in the transaction that points at it.
+    What is there of the set is deleted, unless a session points at it by now. `release` it in the transaction
+    that points at it.
     """
-    await connection.execute(delete(chunks).where(c.version == version, c.id == digest))
+    pointed_at = exists().where(sessions.c.id == digest, sessions.c.version == version)
+    await connection.execute(delete(chunks).where(c.version == version, c.id == digest, not_(pointed_at)))
     await mark(connection, [(version, digest)], now + RESERVED)
 
 

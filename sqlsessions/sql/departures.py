@@ -6,20 +6,21 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionCorrupt
 from ..records import Record
 from .models import sessions
 from .operations import DATA, record_of
-from .statements import CHUNKED, RECORD, live_at
+from .statements import INLINE, RECORD, live_at
 
 if TYPE_CHECKING:
     from .storage import SqlSessionStorage
 
-PAGE = 200
-PAGE_BYTES = 4 * 1024 * 1024
+PAGE = 250
+PAGE_BYTES = 8 * 1024 * 1024
+"""The most that a page holds, but for one session that is larger."""
 
 c = sessions.c
 
@@ -60,24 +61,23 @@ class Departures:
         return record, self._storage._staging.stream(digest, record)  # noqa: SLF001
 
     async def _end(self, connection: AsyncConnection, after: bytes) -> bytes | None:
-        """The last key of a page whose data is not too much at once; None after the last page."""
-        wanted = select(c.id, c.size, CHUNKED).where(c.id > after, self._live).order_by(c.id).limit(PAGE)
-        end, held = None, 0
-        for digest, size, chunked in await connection.execute(wanted):
-            held += 0 if chunked else size
-            if end is not None and held > PAGE_BYTES:
+        """The key with which a page ends, which is as large as it may be; None if there are no more."""
+        now = self._storage._operations.now()  # noqa: SLF001
+        inline = case((INLINE, c.size), else_=0)
+        wanted = select(c.id, inline).where(c.id > after, live_at(now)).order_by(c.id).limit(PAGE)
+        end, total = None, 0
+        for digest, size in await connection.execute(wanted):
+            total += size
+            if end is not None and total > PAGE_BYTES:
                 break
             end = digest
         return end
 
-    @property
-    def _live(self) -> ColumnElement[bool]:
-        return live_at(self._storage._operations.now())  # noqa: SLF001
-
     async def _page(
         self, connection: AsyncConnection, after: bytes, end: bytes
     ) -> list[tuple[bytes, Record, bytes | None]]:
-        wanted = select(c.id, *RECORD, c.data).where(c.id > after, c.id <= end, self._live).order_by(c.id)
+        now = self._storage._operations.now()  # noqa: SLF001
+        wanted = select(c.id, *RECORD, c.data).where(c.id > after, c.id <= end, live_at(now)).order_by(c.id)
         page = []
         for row in await connection.execute(wanted):
             record, data = record_of(row), row[DATA]

@@ -237,12 +237,13 @@ async def test_no_change_goes_unnoticed(archive: Path, clock: ManualClock, tmp_p
 
 
 async def test_an_export_can_be_resumed_wherever_it_was_cut_off(
-    archive: Path, clock: ManualClock, tmp_path: Path
+    archive: Path, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # a thousand times would take long
     whole = archive.read_bytes()
     storage = await new_storage(tmp_path / "from.db", clock=clock)
     partial_file = tmp_path / "new.partial"
-    for size in [0, *range(len(b"sqlsessions archive 1\n"), len(whole) + 1)]:
+    for size in range(len(whole) + 1):
         partial_file.write_bytes(whole[:size])
         exported = await export_sessions(storage, tmp_path / "new", resume=True, force=True)
         assert (tmp_path / "new").read_bytes() == whole
