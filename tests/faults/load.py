@@ -101,7 +101,7 @@ class Load:
     async def _housekeeping(self) -> None:
         while not self._stopped.is_set():
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(10 * PATIENCE):  # many statements, each of which waits its turn
                     async for _ in self.storage.sessions():
                         pass
                     await self.storage.purge()
