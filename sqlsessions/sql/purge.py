@@ -217,14 +217,20 @@ async def _orphans(
     connection: AsyncConnection, after: tuple[int, bytes] | None, limit: int
 ) -> list[tuple[int, bytes, bytes | None]]:
     """Sets of chunks that no session points at, each with its mark."""
-    marks = chunks.alias()
+    marks, firsts = chunks.alias(), chunks.alias()
+    no_first = not_(
+        exists()
+        .where(firsts.c.version == k.version, firsts.c.id == k.id, firsts.c.seq == 0)
+        .correlate(chunks)
+    )
     joined = chunks.outerjoin(sessions, and_(s.id == k.id, s.version == k.version)).outerjoin(
         marks, and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == MARK)
     )
     wanted = (
         select(k.version, k.id, marks.c.data)
         .select_from(joined)
-        .where(k.seq == 0, s.id.is_(None))
+        # A rotation that died before it had copied anything leaves a mark alone.
+        .where(or_(k.seq == 0, and_(k.seq == MARK, no_first)), s.id.is_(None))
         .order_by(k.version, k.id)
         .limit(limit)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlsessions.sql import chunks
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, Pause, provider_of
 
-from .support import INLINE, TINY, chunk_rows, each_database, query, quiet
+from .support import INLINE, LARGE, TINY, chunk_rows, each_database, query, quiet
 
 DAY = 86_400.0
 OLD, NEW = b"old" * 400, b"new" * 500
@@ -111,6 +112,26 @@ async def test_a_purge_leaves_alone_what_is_being_rotated(
     clock.advance(3 * DAY)
     await storage.purge()
     assert await storage.read_bytes("new") == OLD
+
+
+@each_database
+async def test_what_a_rotation_reserved_that_died_then_is_deleted_after_a_day(
+    storage: SqlSessionStorage, clock: ManualClock, sql_url: str
+) -> None:
+    info = await storage.write_bytes("id", LARGE)
+    now = round(clock() * 1_000_000)
+    digest = sha256(b"new").digest()
+    reserve = partial(chunks.reserve, version=info.version, digest=digest, now=now)
+    await storage._database.transaction(reserve)
+    before = await chunk_rows(sql_url)
+    assert (info.version, -1) in before
+    clock.advance(24 * 3600 + 59)
+    await storage.purge()
+    assert await chunk_rows(sql_url) == before
+    clock.advance(2)
+    await storage.purge()
+    assert await chunk_rows(sql_url) == [row for row in before if row[1] >= 0]
+    assert await storage.read_bytes("id") == LARGE
 
 
 @each_database
