@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -15,6 +16,7 @@ from sqlsessions.testing._base import PATIENCE
 
 from ..databases import MySQLServer
 from .servers.galera import NODES, Galera, galera
+from .test_pgbouncer import UPGRADE
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -124,13 +126,23 @@ async def test_a_logout_on_one_node_sticks_on_the_others(urls: list[str]) -> Non
             assert await storages[turn % NODES].load("id") is None
 
 
-async def test_migrations_on_three_nodes_at_once(cluster: Galera) -> None:
+async def test_migrations_on_three_nodes_at_once_are_finished_by_another(cluster: Galera) -> None:
+    """GET_LOCK is a node's own: some may fail, none does damage."""
     urls = cluster.create_database()
-    outcomes = await asyncio.gather(*(schema.upgrade(url) for url in urls), return_exceptions=True)
-    assert any(outcome is None for outcome in outcomes)
+    migrating = [await asyncio.create_subprocess_exec(sys.executable, "-c", UPGRADE, url) for url in urls]
+    async with asyncio.timeout(PATIENCE * 2):
+        assert 0 in [await one.wait() for one in migrating]
     await schema.upgrade(urls[1])
     for url in urls:
         await schema.check(waiting(url))
+
+
+async def test_migrations_on_one_node_wait_for_one_another(cluster: Galera) -> None:
+    url = cluster.create_database()[0]
+    migrating = [await asyncio.create_subprocess_exec(sys.executable, "-c", UPGRADE, url) for _ in range(3)]
+    async with asyncio.timeout(PATIENCE * 2):
+        assert [await one.wait() for one in migrating] == [0] * 3
+    await schema.check(url)
 
 
 async def test_a_node_dies_and_joins_again(cluster: Galera, urls: list[str]) -> None:
