@@ -204,9 +204,9 @@ async def provide(provider: Provider, sink: Callable[[bytes], Awaitable[None]]) 
     Raises:
         InvalidArgumentType: If the provider is not an async function.
     """
-    _require_callable("provider", provider)
+    require_callable("provider", provider)
     async with ByteWriteChannel(sink) as channel:
-        await _awaitable("provider", provider(channel))
+        await awaitable("provider", provider(channel))
 
 
 async def collect(provider: Provider, *, limit: int | None = None) -> bytes:
@@ -247,17 +247,19 @@ async def consume(
     Raises:
         InvalidArgumentType: If the consumer is not an async function.
     """
-    _require_callable("consumer", consumer)
+    require_callable("consumer", consumer)
     async with ByteReadChannel(source, info) as channel:
-        return await _awaitable("consumer", consumer(channel))
+        return await awaitable("consumer", consumer(channel))
 
 
-def _require_callable(name: str, value: object) -> None:
+def require_callable(name: str, value: object) -> None:
+    """Refuse a provider or consumer that cannot be called."""
     if not callable(value):
         raise InvalidArgumentType(f"{name} must be an async function, not {type(value).__name__}")
 
 
-def _awaitable(name: str, result: Awaitable[R]) -> Awaitable[R]:
+def awaitable(name: str, result: Awaitable[R]) -> Awaitable[R]:
+    """Refuse a provider or consumer that is no async function."""
     if not isawaitable(result):
         raise InvalidArgumentType(f"{name} must be an async function: calling it gave nothing to await")
     return result

@@ -27,7 +27,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from ..channels import Consumer, Provider
+from ..channels import Consumer, Provider, awaitable, require_callable
 from ..errors import InvalidArgument, InvalidArgumentType, SessionConflict, SessionNotFound
 from ..purging import Purged, Turn
 from ..records import Clock
@@ -130,6 +130,7 @@ class InstrumentedStorage(ManagedSessionStorage):
             return info
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
+        require_callable("consumer", consumer)
         consuming = False
 
         async def consume(channel: Any) -> R:
@@ -138,7 +139,7 @@ class InstrumentedStorage(ManagedSessionStorage):
             operation.found(yes=True)
             if channel.info is not None:
                 operation.size(channel.info.size)
-            return await consumer(channel)
+            return await awaitable("consumer", consumer(channel))
 
         with self._operation("read") as operation:
             try:

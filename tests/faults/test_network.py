@@ -99,7 +99,7 @@ def named(weather: Callable[[Proxy], Awaitable[None]]) -> str:
     return weather.__name__.replace("_", " ")
 
 
-QUICK = (resets, drops_for_a_moment, half_opens, swallows_answers_to_commit)
+QUICK = (resets, swallows_answers_to_commit)
 CASES = [pytest.param(weather, 1, id=named(weather)) for weather in QUICK]
 CASES += [
     pytest.param(weather, LONG // 5 or 1, id=f"{named(weather)}, many", marks=pytest.mark.long)

@@ -37,7 +37,7 @@ def servers() -> Iterator[Replicated]:
         yield servers
 
 
-@pytest_asyncio.fixture(params=["asyncpg", "psycopg"])
+@pytest_asyncio.fixture(params=["asyncpg", pytest.param("psycopg", marks=pytest.mark.long)])
 async def storage(servers: Replicated, request: pytest.FixtureRequest) -> AsyncIterator[SqlSessionStorage]:
     urls = await asyncio.to_thread(servers.create_database)
     url, read_url = (each.replace("postgresql://", f"postgresql+{request.param}://") for each in urls)

@@ -27,7 +27,8 @@ def test_a_server_is_killed_and_comes_back_with_its_data(
         children = psutil.Process(server.pid).children(recursive=True)
         server.kill()
         assert not server.answers()
-        assert not any(child.is_running() and child.status() != "zombie" for child in children)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not [child for child in alive if child.status() != "zombie"]
         server.start()
         with pytest.raises(Exception, match=r"[Dd]uplicate"):
             server._made_by.execute(url, "INSERT INTO t VALUES (1)")

@@ -13,7 +13,7 @@ from sqlsessions import InvalidArgument, InvalidArgumentType, SessionStorageMemo
 from sqlsessions.events import SessionEvent
 from sqlsessions.testing import ManualClock
 
-from ..sql.proxy import Proxy
+from ..faults.proxy import Proxy
 from ..sql.support import each_server, in_use, reconnect
 from .conftest import Create
 

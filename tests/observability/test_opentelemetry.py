@@ -29,9 +29,9 @@ from sqlsessions.integrations.opentelemetry import instrument
 from sqlsessions.testing import ManualClock, StorageContract
 from sqlsessions.testing._base import provider_of, whole
 
+from ..faults.proxy import Proxy
 from ..integrations.starlette.app import app_of
 from ..integrations.support import Spy
-from ..sql.proxy import Proxy
 from ..sql.support import postgresql, reconnect
 from .conftest import Create
 

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from sqlsessions import schema
 
-from ...sql.support import NETWORK, each_database, each_server
+from ...sql.support import NETWORK, each_database, postgresql
 from ..servers.galera import galera
 from ..servers.mariadb import mariadb_server
 from ..servers.pgbouncer import pgbouncer
@@ -45,6 +45,7 @@ async def clean(plan: Plan, **how: Any) -> Findings:
     return findings
 
 
+@pytest.mark.long
 @each_database
 async def test_processes_that_are_killed_and_stopped(sql_url: str) -> None:
     plan = Plan([sql_url], frozenset({"cancel", "kill", "stop"}), habits=QUICK)
@@ -52,7 +53,7 @@ async def test_processes_that_are_killed_and_stopped(sql_url: str) -> None:
     assert findings.unknown
 
 
-@each_server
+@postgresql
 async def test_connections_that_are_lost(sql_url: str) -> None:
     await clean(Plan([sql_url], frozenset({"cut"}), clients=2, habits=QUICK), histories=2)
 
