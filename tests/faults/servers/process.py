@@ -87,6 +87,14 @@ def until(true: Callable[[], bool], what: str, within: float = START_WITHIN) -> 
         time.sleep(0.05)
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def family(pid: int) -> list[psutil.Process]:
     """A process and its descendants; none if it is gone."""
     try:
@@ -159,10 +167,12 @@ class Process(ABC):
             raise TimeoutError(f"{error}: {self.log()}") from None
 
     def kill(self) -> None:
-        """SIGKILL to it and all that it started, at once."""
+        """SIGKILL to it and all that it started, at once; returns when none of them is left."""
+        dying = self.processes()
         self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+        until(lambda: not any(map(alive, dying)), "killed processes have ended")
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal to it and all that it started; SIGSTOP makes it hang until SIGCONT."""
