@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -219,6 +220,9 @@ class Process(ABC):
     @contextmanager
     def started(self) -> Iterator[Self]:
         """It runs meanwhile."""
+        if threading.current_thread() is threading.main_thread():
+            # Who ends the tests by SIGTERM, as `timeout` does, ends the servers with them.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         give(self.folder, self.user)
         self.prepare()
         try:
