@@ -17,6 +17,13 @@ from .servers.spider import Spider, spider
 PARTITIONS = 4
 
 
+INDEXES = {
+    "sessions_subject_created_at_idx": "ix_sessions_subject",
+    "sessions_expires_bucket_id_idx": "ix_sessions_expires_bucket",
+}
+"""What PostgreSQL calls the copied indexes, and what they must be called."""
+
+
 def partitioned(table: str) -> list[str]:
     """Make a table anew, in parts by the hash of the session's id."""
     parts = [
@@ -38,6 +45,7 @@ def hashed() -> Iterator[str]:
     url = server.create()
     asyncio.run(schema.upgrade(url))
     server.execute(url, *partitioned("sessions"), *partitioned("session_chunks"))
+    server.execute(url, *(f"ALTER INDEX {copied} RENAME TO {name}" for copied, name in INDEXES.items()))
     yield url.render_as_string(hide_password=False)
     server.drop(url)
 

@@ -9,9 +9,13 @@ from contextlib import AbstractContextManager
 import psutil
 import pytest
 
+from sqlsessions import SqlSessionStorage, StorageUnavailable, schema
+
 from .servers.mariadb import MariaDB, mariadb_server
 from .servers.pgbouncer import pgbouncer
 from .servers.postgres import Postgres, postgres_server
+from .servers.process import alive
+from .servers.replicas import replicated
 
 Server = Postgres | MariaDB
 each_server = pytest.mark.parametrize("started", [postgres_server, mariadb_server])
@@ -27,8 +31,7 @@ def test_a_server_is_killed_and_comes_back_with_its_data(
         children = psutil.Process(server.pid).children(recursive=True)
         server.kill()
         assert not server.answers()
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert not [child for child in alive if child.status() != "zombie"]
+        assert not any(map(alive, children))
         server.start()
         with pytest.raises(Exception, match=r"[Dd]uplicate"):
             server._made_by.execute(url, "INSERT INTO t VALUES (1)")
@@ -48,3 +51,18 @@ def test_a_pooler_comes_back_too() -> None:
         server.kill()
         server.start()
         assert pooler.answers()
+
+
+async def test_a_replica_is_behind_until_it_may_catch_up() -> None:
+    with replicated() as servers:
+        url, replica_url = servers.create_database()
+        await schema.upgrade(url)
+        async with SqlSessionStorage(url) as primary, SqlSessionStorage(replica_url) as replica:
+            await primary.write_bytes("id", b"old")
+            servers.pause_replay()
+            await primary.write_bytes("id", b"new")
+            assert await replica.read_bytes("id") == b"old"
+            servers.resume_replay()
+            assert await replica.read_bytes("id") == b"new"
+            with pytest.raises(StorageUnavailable):
+                await replica.write_bytes("id", b"where nothing can be written")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,14 @@ def until(true: Callable[[], bool], what: str, within: float = START_WITHIN) -> 
         time.sleep(0.05)
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def family(pid: int) -> list[psutil.Process]:
     """A process and its descendants; none if it is gone."""
     try:
@@ -159,10 +168,12 @@ class Process(ABC):
             raise TimeoutError(f"{error}: {self.log()}") from None
 
     def kill(self) -> None:
-        """SIGKILL to it and all that it started, at once."""
+        """SIGKILL to it and all that it started, at once; returns when none of them is left."""
+        dying = self.processes()
         self.send(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+        until(lambda: not any(map(alive, dying)), "killed processes have ended")
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal to it and all that it started; SIGSTOP makes it hang until SIGCONT."""
@@ -209,6 +220,9 @@ class Process(ABC):
     @contextmanager
     def started(self) -> Iterator[Self]:
         """It runs meanwhile."""
+        if threading.current_thread() is threading.main_thread():
+            # Who ends the tests by SIGTERM, as `timeout` does, ends the servers with them.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         give(self.folder, self.user)
         self.prepare()
         try:
