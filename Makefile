@@ -54,7 +54,8 @@ imports: $(VENV)/.dev ## Check who imports whom
 # The contract on every driver runs the same lines again, and tracing them would double the time.
 coverage: $(VENV)/.dev ## Report what the quick tests do not reach
 	$(TESTS) -q --cov --cov-report=term:skip-covered --cov-fail-under=95 tests/cache tests/schema tests/sql tests/integrations \
-		tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
+		tests/archive tests/commands tests/observability tests/test_purging.py \
+		tests/faults/test_pgbouncer.py tests/faults/test_replicas.py tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
 
 wheel: $(VENV)/.dev ## Build the wheel and use it from a fresh environment
 	$(BIN)/python -m tests.wheel
