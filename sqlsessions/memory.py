@@ -106,7 +106,7 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def invalidate(self, id: str) -> None:
         digest = records.digest(id)
-        if self._delete(digest):
+        if self._end(digest):
             await self._events.invalidated([digest])
 
     async def info(self, id: str) -> SessionInfo | None:
@@ -155,7 +155,7 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        if digest is None or not self._delete(digest):
+        if digest is None or not self._end(digest):
             return False
         await self._events.invalidated([digest])
         return True
@@ -198,11 +198,16 @@ class SessionStorageMemory(ManagedSessionStorage):
     def _fits(self, digest: bytes, data: bytes) -> bool:
         return self._max_bytes is None or self._bytes_with(digest, data) <= self._max_bytes
 
-    def _delete(self, digest: bytes) -> bool:
+    def _end(self, digest: bytes) -> bool:
+        """Delete a session if it lives: an expired one is the purge's to delete, and to tell of."""
         live = self._live(digest) is not None
+        if live:
+            self._delete(digest)
+        return live
+
+    def _delete(self, digest: bytes) -> None:
         if old := self._sessions.pop(digest, None):
             self._bytes -= len(old[1])
-        return live
 
     def _purge(self, now: int, most: int | None = None) -> list[bytes]:
         expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]

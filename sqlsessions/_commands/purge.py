@@ -41,6 +41,7 @@ def purge(
     if every is not None:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("sqlsessions").setLevel(logging.INFO)
+        logging.getLogger("sqlsessions.security").setLevel(logging.WARNING)  # not each session that goes
     run(_once(url, batch_size) if every is None else _again(url, every, batch_size), url)
 
 
