@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -33,3 +34,13 @@ def _drop_databases() -> Iterator[None]:
     yield
     for kind, url in MIGRATED.items():
         available(kind).drop(url)
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    """Frameworks configure the root logger: what one test's did must not reach the next."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
