@@ -31,8 +31,19 @@ run: $(VENV)/.example ## Start the example service on http://127.0.0.1:8000
 smoke: $(VENV)/.dev ## Drive the example service over HTTP, with a new database
 	$(BIN)/python -m examples.smoke
 
+# Traced for coverage in `make check`. The rest is the contract on every driver, which runs the same lines
+# again, and what runs in processes of its own: tracing those too would double the time.
+TRACED := tests/cache tests/schema tests/sql tests/integrations tests/archive tests/commands tests/observability \
+	tests/test_purging.py tests/faults/test_pgbouncer.py tests/faults/test_replicas.py \
+	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
+COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
+
 test: $(VENV)/.dev ## Run the tests
-	$(TESTS)
+	$(TESTS) $(TRACE) $(TRACED)
+	$(TESTS) $(TRACED:%=--deselect=%)
+
+coverage: $(VENV)/.dev ## Report what the quick tests do not reach
+	$(TESTS) $(COVERAGE) $(TRACED)
 
 faults: $(VENV)/.dev ## Break things around the storages, at length: servers, connections, disks, clocks
 	$(BIN)/python -m pytest -v -m 'long or not long' tests/faults
@@ -51,16 +62,11 @@ types: $(VENV)/.dev ## Check types
 imports: $(VENV)/.dev ## Check who imports whom
 	$(BIN)/lint-imports
 
-# The contract on every driver runs the same lines again, and tracing them would double the time.
-coverage: $(VENV)/.dev ## Report what the quick tests do not reach
-	$(TESTS) -q --cov --cov-report=term:skip-covered --cov-fail-under=95 tests/cache tests/schema tests/sql tests/integrations \
-		tests/archive tests/commands tests/observability tests/test_purging.py \
-		tests/faults/test_pgbouncer.py tests/faults/test_replicas.py tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
-
 wheel: $(VENV)/.dev ## Build the wheel and use it from a fresh environment
 	$(BIN)/python -m tests.wheel
 
-check: lint types imports test coverage wheel smoke ## Everything that CI runs
+check: TRACE := $(COVERAGE)
+check: lint types imports test wheel smoke ## Everything that CI runs
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
