@@ -1,17 +1,69 @@
-"""Checked arguments: numbers and durations."""
+"""Checked arguments: ids, subjects, numbers and durations."""
 
 from __future__ import annotations
 
 import math
 import operator
 from datetime import timedelta
+from hashlib import sha256
 
-from .errors import InvalidArgument, InvalidArgumentType
+from .errors import InvalidArgument, InvalidArgumentType, InvalidSessionId
 
+MAX_ID_BYTES = 4096
+MAX_SUBJECT = 255
 MAX_BATCH = 10_000
 MAX_DURATION = 1000 * 365.25 * 24 * 3600  # 1,000 years, so that every expiry is a valid datetime
 
 _SECOND = 1_000_000
+
+
+def digest(id: str) -> bytes:
+    """SHA-256 of a session id: what a storage keeps instead of it.
+
+    Raises:
+        InvalidSessionId: If the id is empty, longer than 4,096 bytes, or cannot be encoded.
+        InvalidArgumentType: If the id is not a string.
+    """
+    if not isinstance(id, str):
+        raise InvalidArgumentType(f"a session id must be a str, not {type(id).__name__}")
+    try:
+        encoded = id.encode()
+    except UnicodeEncodeError:
+        encoded = None
+    if encoded is None:  # raised out here, since the codec's error, which would be its context, quotes the id
+        raise InvalidSessionId("a session id must be encodable as UTF-8; this one is not")
+    if not 0 < len(encoded) <= MAX_ID_BYTES:
+        raise InvalidSessionId(
+            f"a session id must hold 1 to {MAX_ID_BYTES} bytes of UTF-8, not {len(encoded)}"
+        )
+    return sha256(encoded).digest()
+
+
+def key_digest(key: str) -> bytes | None:
+    """The digest that a `SessionInfo.key` stands for; None if it can be nobody's key."""
+    if not isinstance(key, str):
+        raise InvalidArgumentType(f"key must be a str, not {type(key).__name__}")
+    try:
+        value = bytes.fromhex(key)
+    except ValueError:
+        return None
+    return value if len(value) == sha256().digest_size else None
+
+
+def checked_subject(subject: str) -> str:
+    """The subject, if it is one.
+
+    Raises:
+        InvalidArgumentType: If it is not a string.
+        InvalidArgument: If it is empty, longer than 255 characters, has NUL or a lone surrogate.
+    """
+    if not isinstance(subject, str):
+        raise InvalidArgumentType(f"subject must be a str, not {type(subject).__name__}")
+    if not 0 < len(subject) <= MAX_SUBJECT or "\0" in subject:
+        raise InvalidArgument(f"subject must hold 1 to {MAX_SUBJECT} characters and no NUL")
+    if any("\ud800" <= character <= "\udfff" for character in subject):
+        raise InvalidArgument("subject must be encodable as UTF-8; this one has a lone surrogate")
+    return subject
 
 
 def duration(name: str, value: float | timedelta | None) -> int | None:

@@ -12,6 +12,7 @@ from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
 from .records import Clock, Lifetime, Options, Record
 from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage, SessionInfo
+from .versions import Versions
 
 R = TypeVar("R")
 
@@ -63,7 +64,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
         self._sessions: dict[bytes, tuple[Record, bytes]] = {}
         self._bytes = 0
-        self._versions = records.Versions()
+        self._versions = Versions()
 
     async def write(
         self,

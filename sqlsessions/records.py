@@ -1,20 +1,25 @@
-"""What storages that keep records share: ids, versions, checked arguments, expiry.
+"""What storages that keep records share: checked arguments and expiry.
 
 Times here are integer microseconds since 1970 UTC, or None for never.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from threading import Lock
-from weakref import WeakKeyDictionary
 
-from .checks import MAX_BATCH, duration, positive, required_duration, seconds
-from .errors import InvalidArgument, InvalidArgumentType, InvalidSessionId
+from .checks import (
+    MAX_BATCH,
+    checked_subject,
+    digest,
+    duration,
+    key_digest,
+    positive,
+    required_duration,
+    seconds,
+)
+from .errors import InvalidArgument, InvalidArgumentType
 from .storage import DEFAULT, KEEP, Default, Duration, Keep, SessionInfo
 
 __all__ = [
@@ -25,13 +30,11 @@ __all__ = [
     "Lifetime",
     "Options",
     "Record",
-    "Versions",
     "as_datetime",
     "checked_subject",
     "digest",
     "duration",
     "earliest",
-    "first_version",
     "from_datetime",
     "key_digest",
     "later",
@@ -39,99 +42,22 @@ __all__ = [
     "positive",
     "required_duration",
     "seconds",
-    "version_time",
     "written",
 ]
 
 Clock = Callable[[], float]
 """Seconds since 1970 UTC, as `time.time` gives them."""
 
-MAX_ID_BYTES = 4096
-MAX_SUBJECT = 255
 TWO_WEEKS = 14 * 24 * 60 * 60.0
 TOUCH_SHARE = 20  # a touch is written once it gains a 20th, 5 %, of the idle timeout
 
 _SECOND = 1_000_000
-_RANDOM_BITS = 21  # 42 bits of milliseconds above them last until the year 2109
-_MAX_VERSION = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def digest(id: str) -> bytes:
-    """SHA-256 of a session id: what a storage keeps instead of it.
-
-    Raises:
-        InvalidSessionId: If the id is empty, longer than 4,096 bytes, or cannot be encoded.
-        InvalidArgumentType: If the id is not a string.
-    """
-    if not isinstance(id, str):
-        raise InvalidArgumentType(f"a session id must be a str, not {type(id).__name__}")
-    try:
-        encoded = id.encode()
-    except UnicodeEncodeError:
-        encoded = None
-    if encoded is None:  # raised out here, since the codec's error, which would be its context, quotes the id
-        raise InvalidSessionId("a session id must be encodable as UTF-8; this one is not")
-    if not 0 < len(encoded) <= MAX_ID_BYTES:
-        raise InvalidSessionId(
-            f"a session id must hold 1 to {MAX_ID_BYTES} bytes of UTF-8, not {len(encoded)}"
-        )
-    return sha256(encoded).digest()
-
-
-def key_digest(key: str) -> bytes | None:
-    """The digest that a `SessionInfo.key` stands for; None if it can be nobody's key."""
-    if not isinstance(key, str):
-        raise InvalidArgumentType(f"key must be a str, not {type(key).__name__}")
-    try:
-        value = bytes.fromhex(key)
-    except ValueError:
-        return None
-    return value if len(value) == sha256().digest_size else None
 
 
 def microseconds(clock: Clock) -> int:
     """The time of a clock."""
     return round(clock() * _SECOND)
-
-
-class Versions:
-    """Makes versions: milliseconds in the high bits, random low bits, always increasing."""
-
-    def __init__(self) -> None:
-        self._last = 0
-        self._lock = Lock()
-
-    @classmethod
-    def of(cls, clock: Clock) -> Versions:
-        """The versions that all storages of this process with this clock share."""
-        try:
-            return _versions.setdefault(clock, cls())
-        except TypeError:  # not every callable can be a weak key
-            return cls()
-
-    def next(self, now: int) -> int:
-        """A version for a write at this time."""
-        first = now // 1000 << _RANDOM_BITS
-        with self._lock:
-            if self._last < first:  # from the lower half, so that thousands fit into a millisecond
-                self._last = first + random.getrandbits(_RANDOM_BITS - 1)
-            else:
-                self._last += 1 + random.getrandbits(8)
-            return self._last
-
-
-_versions: WeakKeyDictionary[Clock, Versions] = WeakKeyDictionary()
-
-
-def version_time(version: int) -> int:
-    """When a version was made, to the millisecond."""
-    return (version >> _RANDOM_BITS) * 1000
-
-
-def first_version(time: int) -> int:
-    """The smallest version that could have been made at a time."""
-    return min(time // 1000 << _RANDOM_BITS, _MAX_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,22 +106,6 @@ class Lifetime:
     def checked(cls, ttl: Duration | None, max_age: Duration | None) -> Lifetime:
         """Check the arguments of a storage."""
         return cls(duration("ttl", ttl), duration("max_age", max_age))
-
-
-def checked_subject(subject: str) -> str:
-    """The subject, if it is one.
-
-    Raises:
-        InvalidArgumentType: If it is not a string.
-        InvalidArgument: If it is empty, longer than 255 characters, has NUL or a lone surrogate.
-    """
-    if not isinstance(subject, str):
-        raise InvalidArgumentType(f"subject must be a str, not {type(subject).__name__}")
-    if not 0 < len(subject) <= MAX_SUBJECT or "\0" in subject:
-        raise InvalidArgument(f"subject must hold 1 to {MAX_SUBJECT} characters and no NUL")
-    if any("\ud800" <= character <= "\udfff" for character in subject):
-        raise InvalidArgument("subject must be encodable as UTF-8; this one has a lone surrogate")
-    return subject
 
 
 def earliest(*times: int | None) -> int | None:

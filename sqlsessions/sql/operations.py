@@ -13,6 +13,7 @@ from .. import records
 from ..errors import SessionCorrupt, SessionNotFound
 from ..events import Events
 from ..records import Clock, Lifetime, Options, Record, written
+from ..versions import Versions
 from . import settling, transactions
 from .batches import Batches
 from .database import Database, Work
@@ -61,7 +62,7 @@ class Operations:
         self._clock = clock
         self._defaults = defaults
         self._events = events
-        self._versions = records.Versions.of(clock)
+        self._versions = Versions.of(clock)
         self._batches = Batches(database, driver)
 
     @property

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, not_,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..purging import Purged
-from ..records import first_version
+from ..versions import first_version
 from . import transactions
 from .chunks import ENDED, MARK
 from .database import Database, again

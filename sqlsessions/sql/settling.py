@@ -15,7 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import StorageUnavailable
-from ..records import Record, first_version, version_time
+from ..records import Record
+from ..versions import first_version, version_time
 from .chunks import ENDED
 from .faults import UNKNOWN
 from .models import chunks, sessions

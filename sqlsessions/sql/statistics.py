@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, and_, case, func, literal, not_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger, LargeBinary
 
-from ..records import as_datetime, first_version
+from ..records import as_datetime
+from ..versions import first_version
 from .chunks import MARK
 from .database import Database
 from .dialects.diagnosis import diagnosis_of
