@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 
@@ -13,4 +14,5 @@ def main() -> None:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit('the command line needs typer: pip install "sqlsessions[cli]"')
+    logging.getLogger("asyncmy").setLevel(logging.ERROR)  # it warns that MySQL names no primary key
     app(prog_name="sqlsessions")

@@ -114,6 +114,12 @@ def test_as_installed(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_drivers_say_nothing_of_their_own(database_url: str) -> None:
+    command = [SCRIPT, "upgrade", "--url", database_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_typer() -> None:
     process = python("import sys; sys.modules['typer'] = None; from sqlsessions.cli import main; main()")
     output, errors = process.communicate()
