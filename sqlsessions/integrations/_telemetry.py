@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SYSTEMS = {"postgresql": "postgresql", "sqlite": "sqlite", "mysql": "mysql", "mariadb": "mariadb"}
 OTHER = "sqlsessions"
 COLLECTION = "sessions"
+OUTCOME, HIT, MISS = "sqlsessions.outcome", "hit", "miss"
 
 Attributes = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Source:
         cache: The outermost cache, if there is one.
         sql: The SQL storage, if there is one.
         pool: The name of its connection pool.
+        target: What the name of a span ends with.
     """
 
     def __init__(self, storage: SessionStorage) -> None:
@@ -49,7 +51,7 @@ class Source:
         self._events: Events | None = getattr(found[-1], "_events", None)
         self.common: Attributes = {"db.system.name": OTHER}
         self.pool = OTHER
-        self._target = ""
+        self.target = ""
         if self.sql is not None:
             database = self.sql._database  # noqa: SLF001 (this package's own)
             url = async_url(database._theirs.url if database._theirs else database._url)  # noqa: SLF001
@@ -57,18 +59,16 @@ class Source:
             self.pool = ":".join(str(part) for part in (url.host, url.port) if part) or url.get_backend_name()
             if namespace := self.common.get("db.namespace"):
                 self.pool += f"/{namespace}"
-            self._target = f" {COLLECTION}"
-        self._by_name: dict[str, Attributes] = {}
+            self.target = f" {COLLECTION}"
+        self._known: dict[tuple[str, str | None], Attributes] = {}
 
-    def of(self, operation: str) -> Attributes:
+    def of(self, operation: str, outcome: str | None = None) -> Attributes:
         """The attributes of an operation; not to be changed."""
-        if operation not in self._by_name:
-            self._by_name[operation] = self.common | {"db.operation.name": operation}
-        return self._by_name[operation]
-
-    def span_name(self, operation: str) -> str:
-        """The name of an operation's span: what is done, and to what."""
-        return operation + self._target
+        key = operation, outcome
+        if key not in self._known:
+            known = self.common | {"db.operation.name": operation}
+            self._known[key] = known if outcome is None else known | {OUTCOME: outcome}
+        return self._known[key]
 
     def failure(self, error: BaseException) -> Attributes:
         """Why an operation failed: by the database's own code if it gave one, else by a class."""

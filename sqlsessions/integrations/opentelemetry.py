@@ -43,7 +43,7 @@ from ..storage import (
     Snapshot,
 )
 from ._instruments import SCOPE, Instruments, instruments_of
-from ._telemetry import Source, layers
+from ._telemetry import HIT, MISS, OUTCOME, Source, layers
 
 R = TypeVar("R")
 
@@ -237,31 +237,35 @@ class InstrumentedStorage(ManagedSessionStorage):
 
     def _operation(self, name: str, *, current: bool = True) -> _Operation:
         source = self._source
-        attributes = source.of(name)
-        span = self._tracer.start_span(source.span_name(name), kind=SpanKind.CLIENT, attributes=attributes)
-        return _Operation(self._instruments, source, span, attributes, current=current)
+        span = self._tracer.start_span(name + source.target, kind=SpanKind.CLIENT, attributes=source.of(name))
+        return _Operation(self._instruments, source, span, name, current=current)
 
 
 class _Operation:
     """A span and a duration, as a context manager; a class, since every operation goes through here."""
 
-    __slots__ = ("_attributes", "_current", "_instruments", "_missed", "_source", "_span", "_start", "_token")
+    __slots__ = (
+        "_current",
+        "_instruments",
+        "_name",
+        "_outcome",
+        "_size",
+        "_source",
+        "_span",
+        "_start",
+        "_token",
+    )
 
     def __init__(
-        self,
-        instruments: Instruments,
-        source: Source,
-        span: Span,
-        attributes: dict[str, Any],
-        *,
-        current: bool,
+        self, instruments: Instruments, source: Source, span: Span, name: str, *, current: bool
     ) -> None:
         self._instruments = instruments
         self._source = source
         self._span = span
-        self._attributes = attributes
+        self._name = name
         self._current = current
-        self._missed = False
+        self._outcome: str | None = None
+        self._size: int | None = None
 
     def __enter__(self) -> Self:
         self._token = context.attach(set_span_in_context(self._span)) if self._current else None
@@ -272,29 +276,32 @@ class _Operation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         duration = time.perf_counter() - self._start
-        attributes = self._attributes
+        attributes = self._source.of(self._name)
+        failure: dict[str, Any] = {}
         # A miss is an answer. So is the end of a listing that its user has left.
-        if error is not None and not self._missed and not isinstance(error, GeneratorExit):
+        if error is not None and self._outcome != MISS and not isinstance(error, GeneratorExit):
             failure = self._source.failure(error)
-            attributes = attributes | failure
-            self._span.set_attributes(failure)
             # Whoever cancels knows why: that is no error of the operation's.
             if not isinstance(error, asyncio.CancelledError):
                 self._span.set_status(Status(StatusCode.ERROR))
             if isinstance(error, SessionConflict):
-                self._instruments.conflicts.add(1, self._attributes)
-        self._instruments.duration.record(duration, attributes)
+                self._instruments.conflicts.add(1, attributes)
+        self._instruments.duration.record(duration, attributes | failure if failure else attributes)
+        if self._span.is_recording():
+            self._span.set_attributes(self._seen() | failure)
         self._span.end()
         if self._token is not None:
             context.detach(self._token)
 
     def found(self, *, yes: bool) -> None:
         """Whether the id was a live session's."""
-        self._missed = not yes
-        outcome = {"sqlsessions.outcome": "hit" if yes else "miss"}
-        self._span.set_attributes(outcome)
-        self._instruments.lookups.add(1, self._attributes | outcome)
+        self._outcome = HIT if yes else MISS
+        self._instruments.lookups.add(1, self._source.of(self._name, self._outcome))
 
     def size(self, size: int) -> None:
         """How many bytes the session holds."""
-        self._span.set_attribute("sqlsessions.session.size", size)
+        self._size = size
+
+    def _seen(self) -> dict[str, Any]:
+        seen = {OUTCOME: self._outcome, "sqlsessions.session.size": self._size}
+        return {name: value for name, value in seen.items() if value is not None}
