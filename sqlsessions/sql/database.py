@@ -108,9 +108,7 @@ class Database(Engines):
     @asynccontextmanager
     async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
         """A connection from the pool, in which every statement commits by itself."""
-        async with self._turn(writes=writes) as here, self._connected(here) as connection:
-            raw = (await connection.get_raw_connection()).driver_connection
-            watch = self.watched(raw)
+        async with self._turn(writes=writes) as here, self._connected(here) as (connection, raw):
             try:
                 if self._theirs is not None:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -123,9 +121,6 @@ class Database(Engines):
                 if self.backend.fault(error) in DROPPED and not connection.invalidated:
                     await connection.invalidate()
                 raise
-            finally:
-                if watch is not None:
-                    watch.cancel()
 
     @asynccontextmanager
     async def pinned(self, here: EventLoop, raw: Any) -> AsyncIterator[None]:
@@ -172,17 +167,23 @@ class Database(Engines):
         return asyncio.get_running_loop().call_later(limit, self.backend.cut, raw)
 
     @asynccontextmanager
-    async def _connected(self, here: EventLoop) -> AsyncIterator[AsyncConnection]:
+    async def _connected(self, here: EventLoop) -> AsyncIterator[tuple[AsyncConnection, Any]]:
         here.waiting += 1
         try:
             await here.unpark()
             connection = await here.engine.connect()
         finally:
             here.waiting -= 1
+        raw = (await connection.get_raw_connection()).driver_connection
+        watch = self.watched(raw)
         try:
-            yield connection
+            yield connection, raw
         finally:
-            await connection.close()
+            try:
+                await connection.close()  # which may speak with the server, too
+            finally:
+                if watch is not None:
+                    watch.cancel()
 
     def driver_connection(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         """The driver's own connection out of the pool, in no transaction.
