@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import SqlSessionStorage
 
@@ -138,3 +140,16 @@ async def test_callers_get_their_result_or_an_error_and_the_storage_goes_on(
             await ledger.verify(direct)
     report.add(ledger)
     report.check()
+
+
+@each_server
+async def test_a_connection_that_falls_silent_on_its_way_back_to_the_pool(sql_url: str) -> None:
+    async with Proxy.to(sql_url) as proxy:
+        engine = create_async_engine(proxy.url)  # whose pool ends with a ROLLBACK what it gets back
+        async with SqlSessionStorage(engine, operation_timeout=0.3) as storage, asyncio.timeout(10):
+            await storage.write_bytes("id", b"old")
+            event.listen(engine.sync_engine, "reset", lambda *_: proxy.drop(), once=True)
+            await storage.write_bytes("id", b"new")
+            proxy.heal()
+            assert await storage.read_bytes("id") == b"new"
+        await engine.dispose()
