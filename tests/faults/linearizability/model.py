@@ -1,7 +1,8 @@
 """What a storage does one call at a time, and whether calls that were made could have had their results.
 
 Every write has data of its own, whose size alone tells which write it was. So a result shows which
-write is there, and a version or a time of creation belongs to just one write.
+write is there, and a version or a time of creation belongs to just one write of its session. Two processes
+may give two sessions one version: it is two million to one that they do in one millisecond.
 """
 
 from __future__ import annotations
@@ -103,14 +104,14 @@ class Model:
         history: The operations.
 
     Raises:
-        Inconsistent: If one write was seen with two versions or times, two writes with one version, or
-            data that nobody wrote.
+        Inconsistent: If one write was seen with two versions or times, two writes to one id with one
+            version, or data that nobody wrote.
     """
 
     def __init__(self, history: Sequence[Operation]) -> None:
-        writes = {operation.token for operation in history if operation.kind == "write"}
+        writes = {operation.token: operation.id for operation in history if operation.kind == "write"}
         self.facts: dict[int, Seen] = {}
-        self.tokens: dict[int, int] = {0: 0}
+        self.tokens: dict[int, set[int]] = {0: {0}}
         for operation in history:
             if (seen := operation.seen) is None:
                 continue
@@ -118,8 +119,10 @@ class Model:
                 raise Inconsistent("a session was seen that nobody wrote")
             if self.facts.setdefault(seen.token, seen) != seen:
                 raise Inconsistent(f"write {seen.token} was seen with two versions or times")
-            if self.tokens.setdefault(seen.version, seen.token) != seen.token:
-                raise Inconsistent(f"writes {seen.token} and {self.tokens[seen.version]} have one version")
+            others = self.tokens.setdefault(seen.version, set()) - {seen.token}
+            if other := next((one for one in others if writes[one] == writes[seen.token]), None):
+                raise Inconsistent(f"writes {seen.token} and {other} of one session have one version")
+            self.tokens[seen.version].add(seen.token)
 
     def apply(self, operation: Operation, state: State) -> State | None:
         """The state after an operation takes effect; None if that could not give its result."""
@@ -136,7 +139,7 @@ class Model:
 
     def _write(self, operation: Operation, state: State) -> State | None:
         here, token, if_match = state[operation.id], operation.token, operation.if_match
-        holds = if_match is None or here == self.tokens.get(if_match, -1)
+        holds = if_match is None or here in self.tokens.get(if_match, ())
         if operation.outcome == "conflict":
             return None if holds else state
         if not holds or token is None:
@@ -153,7 +156,10 @@ class Model:
         if operation.outcome != "ok":
             return []
         if operation.kind == "write":
-            return [self.tokens.get(operation.if_match, -1)] if operation.if_match else []
+            if not operation.if_match:
+                return []
+            met = self.tokens.get(operation.if_match, {-1})
+            return list(met) if len(met) == 1 else []  # of two, it is not known which
         return [operation.seen.token] if operation.seen else []
 
     def observers(self, history: Sequence[Operation]) -> dict[int, int]:

@@ -68,6 +68,10 @@ LINEARIZABLE = {
     "an end by key": [write(1, 0, 1), call("end", 2, 3, ended=True), call("end", 4, 5, ended=False)],
     "ended and made anew": [write(1, 0, 1), call("invalidate", 2, 3), write(2, 4, 5), load(2, 6, 7)],
     "at the same nanosecond": [write(1, 0, 5), load(0, 5, 6)],
+    "two sessions with one version": [
+        write(1, 0, 1), Operation("write", 1, 0, 1, token=2, seen=Seen(2, 1001, 2, 2)),
+        write(3, 2, 3, if_match=1001, since=1), write(4, 2, 3, id=1, if_match=1001, since=2),
+    ],
 }  # fmt: skip
 
 VIOLATIONS = {
