@@ -112,15 +112,17 @@ def positive(name: str, value: int, most: int | None = None) -> int:
     return number
 
 
-def seconds(name: str, value: float) -> float:
+def seconds(name: str, value: float, most: float = math.inf) -> float:
     """A time to wait, in seconds.
 
     Raises:
         InvalidArgumentType: If it is not a number.
-        InvalidArgument: If it is not above 0 and finite.
+        InvalidArgument: If it is not above 0 and finite, or above most.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise InvalidArgumentType(f"{name} must be a number of seconds, not {type(value).__name__}")
     if not (math.isfinite(value) and value > 0):
         raise InvalidArgument(f"{name} must be above 0 and finite, not {value} seconds")
+    if value > most:
+        raise InvalidArgument(f"{name} must be at most {most:g} seconds, not {value}")
     return value

@@ -98,6 +98,10 @@ class Batches:
         backoff = Backoff(self._database.retry_for if retry_for is None else retry_for)
         try:
             await self._attempts(operations, flight, backoff, writes=writes)
+        except Exception as error:
+            for operation in operations:
+                _fail(operation, error)
+            raise
         finally:
             flight.set_result(None)
 
@@ -135,7 +139,9 @@ class Batches:
         self, operations: Sequence[Any], error: Exception, fault: Fault, *, writes: bool, connected: bool
     ) -> None:
         """Fail a batch; or try each of its operations alone, so that a bad one spoils no other."""
-        if len(operations) > 1 and connected and fault in (Fault.OTHER, Fault.RETRY):
+        # What keeps a serial database from one of them keeps it from all: each would wait in turn.
+        one_is_bad = fault is Fault.OTHER or (fault is Fault.RETRY and not self._database.backend.serial)
+        if len(operations) > 1 and connected and one_is_bad:
             for operation in operations:
                 await self._run([operation], writes=writes, retry_for=0.0)
             return

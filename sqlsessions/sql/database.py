@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import SessionError, StorageUnavailable
+from ..errors import SessionConflict, SessionError, SessionNotFound, StorageUnavailable
 from .connections import DriverConnection
 from .dialects import Fault
 from .engines import Engines, EventLoop
@@ -85,9 +85,15 @@ class Database(Engines):
                     connected.set()
                     if lost and settle and (outcome := await settle(connection)) is not None:
                         return outcome
-                    if transaction:
+                    if not transaction:
+                        return await work(connection)
+                    try:
                         return await self.in_transaction(connection, work)
-                    return await work(connection)
+                    except (SessionConflict, SessionNotFound):
+                        # What was lost may have come to its end while this waited for its locks.
+                        if lost and settle and (outcome := await settle(connection)) is not None:
+                            return outcome
+                        raise
             except SessionError:
                 raise
             except Exception as error:  # noqa: BLE001 (what is not a database error is raised as it is)
@@ -117,8 +123,10 @@ class Database(Engines):
                     yield connection
                 if self._theirs is not None:
                     await connection.commit()
-            except Exception as error:
-                if self.backend.fault(error) in DROPPED and not connection.invalidated:
+            except BaseException as error:
+                # A pooler may still carry out what a caller that was cancelled has left.
+                cut_off = bool(here.pooler) and not isinstance(error, Exception)
+                if (cut_off or self.backend.fault(error) in DROPPED) and not connection.invalidated:
                     await connection.invalidate()
                 raise
 
@@ -130,8 +138,8 @@ class Database(Engines):
         if not here.pooler:
             yield
             return
-        await raw.execute(self.backend.begin[0])
         try:
+            await raw.execute(self.backend.begin[0])
             yield
             await raw.execute("COMMIT")
         except BaseException:

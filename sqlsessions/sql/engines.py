@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import (
     AsyncAdaptedQueuePool,
@@ -198,7 +198,26 @@ class Engines:
         given = self.backend.options(self._url, self._settings) | options | dict(self._engine_options)
         engine = create_async_engine(self._url, **given)
         self.backend.opened(engine, self._settings)
+        if self.backend.remote:
+            self._watch_new_connections(engine)
         return engine
+
+    def _watch_new_connections(self, engine: AsyncEngine) -> None:
+        """Cut off one that falls silent after the driver has made it and before the pool has it."""
+
+        @event.listens_for(engine.sync_engine, "do_connect")
+        def begin(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+            made = dialect.connect(*arguments, **options)
+            wait = asyncio.get_running_loop().call_later
+            record.info["watch"] = wait(
+                self._settings.connect_timeout, self.backend.cut, made.driver_connection
+            )
+            return made
+
+        @event.listens_for(engine.sync_engine, "connect")  # the last of its listeners
+        def end(_connection: Any, record: Any) -> None:
+            if (watch := record.info.pop("watch", None)) is not None:
+                watch.cancel()
 
     async def _guard(self, here: EventLoop) -> AsyncGenerator[None]:
         """Closes our connections when the event loop is shut down without the storage being closed.

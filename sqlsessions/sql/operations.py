@@ -143,6 +143,7 @@ class Operations:
             version=version,
             size=size,
             data=data,
+            trace=self.next_version(),
             staged=staged,
             before=before,
         )
@@ -180,6 +181,8 @@ class Operations:
 
         async def work(connection: AsyncConnection) -> list[bytes]:
             rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
+            if ending and await settling.ended(connection, ending[0], version):
+                return ending  # the attempt before had not come to its end when it was looked for
             ending[:] = [stored.id for stored in rows]
             await transactions.end(connection, rows, now, version)
             return ending

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -40,6 +41,7 @@ from .turns import purge_turn
 R = TypeVar("R")
 
 TOUCH_ATTEMPTS = 5
+LONGEST_RETRY = 30.0  # seconds; after a minute nobody can tell any more what a lost operation did
 
 
 class SqlSessionStorage(ManagedSessionStorage):
@@ -79,7 +81,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         operation_timeout: Seconds that a statement or transaction of ours may take on a server before its
             connection is given up as dead; None waits for ever. 30 unless set.
         retry_for: Seconds for which an operation is tried again after a deadlock, a lost or a refused
-            connection; 0 tries once. 5 unless set.
+            connection; 0 tries once, 30 is the most. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
         engine_options: More arguments of `create_async_engine`; for a URL.
         on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
@@ -140,7 +142,7 @@ class SqlSessionStorage(ManagedSessionStorage):
             operation_timeout=(
                 None if operation_timeout is None else records.seconds("operation_timeout", operation_timeout)
             ),
-            retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for),
+            retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for, LONGEST_RETRY),
         )
         lifetime = Lifetime.checked(ttl, max_age)
         self._events = Events(
@@ -159,7 +161,8 @@ class SqlSessionStorage(ManagedSessionStorage):
                 raise InvalidArgument(
                     "read_url needs a PostgreSQL database: of others it is not known what they lag"
                 )
-            self._replica = Replica(Database(read_url, settings, engine_options or {}), self._database)
+            hurried = replace(settings, retry_for=0.0)  # the primary is there
+            self._replica = Replica(Database(read_url, hurried, engine_options or {}), self._database)
         self._operations = Operations(self._database, driver, clock, lifetime, self._events, self._replica)
 
     @property

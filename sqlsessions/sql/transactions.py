@@ -62,6 +62,7 @@ async def replace(
     version: int,
     size: int,
     data: bytes | None,
+    trace: int,
     staged: int = 0,
     before: list[int] | None = None,
 ) -> Record:
@@ -76,6 +77,7 @@ async def replace(
         version: The new version; a small session gets a higher one if the old one's is higher.
         size: Bytes of the new data.
         data: The new data; None if it is staged.
+        trace: A version for the trace that a large write may leave, whose own may be old by now.
         staged: How many chunks were staged.
         before: Gets the version that is replaced.
 
@@ -97,7 +99,7 @@ async def replace(
         if data is not None:
             version = old.record.version + 1
         else:  # the chunks have this one: tell whoever wrote the old one and looks for something higher
-            await chunks.note_ended(connection, version, [(digest, old.record.version)])
+            await chunks.note_ended(connection, trace, [(digest, old.record.version)])
     record = written(live, options, now, version, size, defaults)
     values = {column.name: parameter(column.name) for column in c}
     if old is None:

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 PORTS = {"postgresql": 5432, "mysql": 3306}
 PIECE = 1 << 20
-Loss = Literal["request", "answer"]
+Loss = Literal["request", "answer", "silence"]
 
 
 class Connection:
@@ -126,7 +126,7 @@ class Proxy:
         """Lose the n-th request from now on, or the answer to it, and the connection with it.
 
         Args:
-            what: Which of the two.
+            what: Which of the two; or that nothing more comes through, and nobody is told.
             nth: Counted over all connections.
             meanwhile: Awaited once the server's connection is gone, and before the client's is.
         """
@@ -171,6 +171,9 @@ class Proxy:
             self._left -= 1
             if self._left == 0:
                 self.lost = True
+                if self._what == "silence":
+                    connection.dead = True
+                    continue
                 if self._what == "answer":
                     await self._without_answer(request, connection)
                     abort(connection.server)

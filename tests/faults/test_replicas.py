@@ -98,6 +98,8 @@ async def test_without_the_replica_the_primary_is_read(
     await asyncio.to_thread(servers.replica.kill)
     try:
         assert await data(storage) == b"old"
+        assert storage._replica is not None
+        assert storage._replica._away  # asked once, and not again before it is known to be back
         await storage.write_bytes("id", b"new")
         assert await data(storage) == b"new"
     finally:

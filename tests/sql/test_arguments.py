@@ -86,6 +86,11 @@ def test_a_bad_argument_is_named(name: str, value: Any) -> None:
         SqlSessionStorage("sqlite://", **{name: value})
 
 
+def test_nothing_is_tried_for_longer_than_its_outcome_is_known() -> None:
+    with pytest.raises(InvalidArgument, match="retry_for must be at most 30 seconds"):
+        SqlSessionStorage("sqlite://", retry_for=31)
+
+
 @pytest.mark.parametrize("name", ["ttl", "max_age", "max_bytes"])
 @bad_values
 def test_a_bad_argument_of_the_storage_in_memory_is_named(name: str, value: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -26,3 +28,14 @@ async def test_a_connection_that_is_lost_while_it_is_set_up(sql_url: str, what: 
                         await storage.info("id")
             lost += proxy.lost
     assert lost >= 3
+
+
+@each_network_driver
+@pytest.mark.parametrize("nth", range(1, REQUESTS))
+async def test_a_connection_that_falls_silent_while_it_is_set_up(sql_url: str, nth: int) -> None:
+    """The next one does what the first could not, and closing waits for nothing."""
+    limits: dict[str, Any] = {"connect_timeout": 0.5, "operation_timeout": 0.5}
+    async with Proxy.to(sql_url) as proxy, asyncio.timeout(10):
+        with proxy.losing("silence", nth):
+            async with SqlSessionStorage(proxy.url, **limits) as storage:
+                assert await storage.info("id") is None

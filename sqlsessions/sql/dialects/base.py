@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from ssl import SSLError
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, ColumnElement, Executable, Integer, Table, func, literal_column
@@ -140,6 +141,9 @@ class Backend(ABC):
         if isinstance(error, DBAPIError):
             return Fault.LOST if error.connection_invalidated else self.uncoded(original)
         if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, PoolTimeout):
+            return Fault.LOST
+        # No route, no such host now, or several addresses that refuse.
+        if self.remote and isinstance(error, OSError) and not isinstance(error, (SSLError, PermissionError)):
             return Fault.LOST
         return self.uncoded(error)
 

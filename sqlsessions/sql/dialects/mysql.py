@@ -25,6 +25,8 @@ class MySQL(Backend):
         1213: Fault.RETRY,  # ER_LOCK_DEADLOCK
         1205: Fault.RETRY,  # ER_LOCK_WAIT_TIMEOUT
         1020: Fault.RETRY,  # ER_CHECKREAD
+        1412: Fault.RETRY,  # ER_TABLE_DEF_CHANGED: "please retry transaction"
+        3101: Fault.RETRY,  # ER_TRANSACTION_ROLLBACK_DURING_COMMIT, of Group Replication
         1062: Fault.RETRY,  # ER_DUP_ENTRY: another transaction inserted the row we looked for
         1047: Fault.REFUSED,  # ER_UNKNOWN_COM_ERROR: a Galera node that has lost the others
         1290: Fault.REFUSED,  # ER_OPTION_PREVENTS_STATEMENT: read_only, after a switch of primaries
@@ -32,6 +34,7 @@ class MySQL(Backend):
         1836: Fault.REFUSED,  # ER_READ_ONLY_MODE
         1040: Fault.REFUSED,  # ER_CON_COUNT_ERROR
         1203: Fault.REFUSED,  # ER_TOO_MANY_USER_CONNECTIONS
+        1226: Fault.REFUSED,  # ER_USER_LIMIT_REACHED
         1053: Fault.LOST,  # ER_SERVER_SHUTDOWN
         1180: Fault.LOST,  # ER_ERROR_DURING_COMMIT
         1927: Fault.LOST,  # ER_CONNECTION_KILLED

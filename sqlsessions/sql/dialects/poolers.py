@@ -8,6 +8,7 @@ connection in between.
 
 from __future__ import annotations
 
+import asyncio
 from importlib import import_module
 from typing import Any
 
@@ -35,13 +36,14 @@ class AsyncpgConnect:
             options["statement_cache_size"] = 0
         connection = await connect(*arguments, **options)
         try:
-            if self._pooler is None:
-                self._pooler = await behind_pooler(connection)
-                if self._pooler:
-                    await connection.close()
-                    return await self(*arguments, **options)
-            if self._pooler and self._autocommit:
-                await connection.execute(BEGIN)
+            async with asyncio.timeout(options.get("timeout")):  # the driver's own is over
+                if self._pooler is None:
+                    self._pooler = await behind_pooler(connection)
+                    if self._pooler:
+                        await connection.close()
+                        return await self(*arguments, **options)
+                if self._pooler and self._autocommit:
+                    await connection.execute(BEGIN)
         except BaseException:
             connection.terminate()
             raise

@@ -17,7 +17,13 @@ NOT_NOW = (
     "Connection refused",
     "Connection reset",
     "server closed the connection",
+    "No route to host",
+    "Network is unreachable",
+    "failed to resolve host",
+    "connection timeout expired",
     "too many clients",
+    "too many connections",
+    "no more connections allowed",
     "connection slots are reserved",
     "the database system is",
 )
@@ -45,6 +51,7 @@ class PostgreSQL(Backend):
         "57P02": Fault.LOST,  # crash_shutdown
         "57P05": Fault.LOST,  # idle_session_timeout
         "25P03": Fault.LOST,  # idle_in_transaction_session_timeout
+        "25P04": Fault.LOST,  # transaction_timeout
         "08000": Fault.LOST,
         "08001": Fault.REFUSED,  # sqlclient_unable_to_establish_sqlconnection
         "08003": Fault.LOST,
@@ -93,6 +100,7 @@ class PostgreSQL(Backend):
         if type(error).__name__ in ("InterfaceError", "InternalClientError") and self.raised(error):
             return Fault.LOST
         # libpq gives no codes of what kept it from connecting.
-        if type(error).__name__ == "OperationalError" and any(text in str(error) for text in NOT_NOW):
+        kept_out = type(error).__name__ in ("OperationalError", "ConnectionTimeout")
+        if kept_out and any(text in str(error) for text in NOT_NOW):
             return Fault.REFUSED
         return super().uncoded(error)

@@ -29,7 +29,11 @@ class SQLite(Backend):
         "has no column": Fault.SCHEMA,
         "SQLITE_BUSY": Fault.RETRY,
         "SQLITE_BUSY_SNAPSHOT": Fault.RETRY,
+        "SQLITE_BUSY_RECOVERY": Fault.RETRY,
+        "SQLITE_BUSY_TIMEOUT": Fault.RETRY,
+        "SQLITE_PROTOCOL": Fault.RETRY,  # locking
         "SQLITE_LOCKED": Fault.RETRY,
+        "SQLITE_LOCKED_SHAREDCACHE": Fault.RETRY,
         "SQLITE_CONSTRAINT_PRIMARYKEY": Fault.RETRY,
     }
 

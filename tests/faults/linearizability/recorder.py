@@ -162,8 +162,9 @@ class Recorder:
             await worker.play(task | {"clients": [*numbers]}, events)
             if not worker.killed:
                 return
-            assert self._spare is not None
-            self._workers[place], self._spare = await self._spare, None
+            # There is none if one was also killed as it had come to the end of the history before.
+            spare, self._spare = self._spare or asyncio.create_task(self._start_worker()), None
+            self._workers[place] = await spare
 
     def _breaking(self, index: int, events: list[dict[str, Any]]) -> list[Any]:
         chance = random.Random(f"{self.plan.seed} {index} faults")
