@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,30 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path, call: A
     (tmp_path / "sessions.db").write_bytes(b"This is not a database." * 100)
     async with threads_end(), SqlSessionStorage(f"sqlite:///{tmp_path}/sessions.db") as storage:
         await refusal(storage, call)
+
+
+@sqlite
+async def test_a_lock_on_the_file_is_waited_for_by_a_batch_as_a_whole(sql_url: str) -> None:
+    """Not by each of its operations in turn."""
+    batches: list[int] = []
+
+    class Observer:
+        def batch(self, size: int, *, writes: bool) -> None:
+            batches.append(size)
+
+        def retry(self, fault: str) -> None:
+            pass
+
+    async with SqlSessionStorage(sql_url, busy_timeout=0.1, retry_for=0) as storage:
+        await storage.write_bytes("id", INLINE)
+        storage._database.observer = Observer()
+        with closing(sqlite3.connect(sql_url.partition("///")[2], isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            calls = (storage.write_bytes(f"id {number}", INLINE) for number in range(40))
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+        assert sum(batches) == 40
+        await storage.write_bytes("id", INLINE)
 
 
 @sqlite
