@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from sqlsessions import SessionConflict, SessionStorage, SqlSessionStorage, schema
 from sqlsessions.testing import ManualClock, StorageContract
 from sqlsessions.testing._base import PATIENCE
 
+from ..sql.support import query
 from ..sql.test_processes import WRITER
 from .servers.pgbouncer import PgBouncer, pgbouncer
 from .servers.postgres import Postgres, postgres_server
 
 SERVER_CONNECTIONS = 4  # fewer than the clients have, so that they get each other's
+UNPREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+OPEN = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
 each_driver = pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 
 
@@ -147,3 +154,28 @@ async def test_a_pooler_that_is_started_again_is_used_again(url: str, pooler: Pg
         assert await storage.read_bytes("id") == b"before"
         await storage.write_bytes("id", b"after")
         assert await storage.read_bytes("id") == b"after"
+
+
+@pytest.mark.parametrize("driver", ["asyncpg"])
+async def test_who_gives_up_before_the_pooler_has_a_server_leaves_nothing_open(
+    url: str, server: Postgres
+) -> None:
+    await schema.upgrade(url)
+    direct = make_url(server.url).set(drivername="postgresql+asyncpg", database=make_url(url).database)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=UNPREPARED)
+    async with SqlSessionStorage(url) as storage, AsyncExitStack() as held:
+        await storage.write_bytes("id", b"data", subject="ann")
+        await storage.revoke("nobody")  # its connection is there
+        for _ in range(SERVER_CONNECTIONS):
+            holder = await held.enter_async_context(engine.connect())
+            await holder.exec_driver_sql("SELECT 1")  # in a transaction that stays open
+        revoking = asyncio.create_task(storage.revoke("ann"))
+        await asyncio.sleep(0.3)
+        revoking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await revoking
+        await held.aclose()
+        async with asyncio.timeout(PATIENCE):
+            while await query(direct.render_as_string(hide_password=False), OPEN):
+                await asyncio.sleep(0.05)
+        assert await storage.read_bytes("id") == b"data"
