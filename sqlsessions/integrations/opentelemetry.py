@@ -8,27 +8,20 @@ key, a subject or data.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from opentelemetry import context
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import (
-    Span,
     SpanKind,
-    Status,
-    StatusCode,
     TracerProvider,
     get_tracer_provider,
-    set_span_in_context,
 )
 
 from ..channels import Consumer, Provider, awaitable, require_callable
-from ..errors import InvalidArgument, InvalidArgumentType, SessionConflict, SessionNotFound
+from ..errors import InvalidArgument, InvalidArgumentType, SessionNotFound
 from ..purging import Purged, Turn
 from ..records import Clock
 from ..storage import (
@@ -43,7 +36,8 @@ from ..storage import (
     Snapshot,
 )
 from ._instruments import SCOPE, Instruments, instruments_of
-from ._telemetry import HIT, MISS, OUTCOME, Source, layers
+from ._spans import Operation
+from ._telemetry import Source, layers
 
 R = TypeVar("R")
 
@@ -235,73 +229,7 @@ class InstrumentedStorage(ManagedSessionStorage):
             self._instruments.forget(self._source)
             self._source.observe(None)
 
-    def _operation(self, name: str, *, current: bool = True) -> _Operation:
+    def _operation(self, name: str, *, current: bool = True) -> Operation:
         source = self._source
         span = self._tracer.start_span(name + source.target, kind=SpanKind.CLIENT, attributes=source.of(name))
-        return _Operation(self._instruments, source, span, name, current=current)
-
-
-class _Operation:
-    """A span and a duration, as a context manager; a class, since every operation goes through here."""
-
-    __slots__ = (
-        "_current",
-        "_instruments",
-        "_name",
-        "_outcome",
-        "_size",
-        "_source",
-        "_span",
-        "_start",
-        "_token",
-    )
-
-    def __init__(
-        self, instruments: Instruments, source: Source, span: Span, name: str, *, current: bool
-    ) -> None:
-        self._instruments = instruments
-        self._source = source
-        self._span = span
-        self._name = name
-        self._current = current
-        self._outcome: str | None = None
-        self._size: int | None = None
-
-    def __enter__(self) -> Self:
-        self._token = context.attach(set_span_in_context(self._span)) if self._current else None
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        duration = time.perf_counter() - self._start
-        attributes = self._source.of(self._name)
-        failure: dict[str, Any] = {}
-        # A miss is an answer. So is the end of a listing that its user has left.
-        if error is not None and self._outcome != MISS and not isinstance(error, GeneratorExit):
-            failure = self._source.failure(error)
-            # Whoever cancels knows why: that is no error of the operation's.
-            if not isinstance(error, asyncio.CancelledError):
-                self._span.set_status(Status(StatusCode.ERROR))
-            if isinstance(error, SessionConflict):
-                self._instruments.conflicts.add(1, attributes)
-        self._instruments.duration.record(duration, attributes | failure if failure else attributes)
-        if self._span.is_recording():
-            self._span.set_attributes(self._seen() | failure)
-        self._span.end()
-        if self._token is not None:
-            context.detach(self._token)
-
-    def found(self, *, yes: bool) -> None:
-        """Whether the id was a live session's."""
-        self._outcome = HIT if yes else MISS
-        self._instruments.lookups.add(1, self._source.of(self._name, self._outcome))
-
-    def size(self, size: int) -> None:
-        """How many bytes the session holds."""
-        self._size = size
-
-    def _seen(self) -> dict[str, Any]:
-        seen = {OUTCOME: self._outcome, "sqlsessions.session.size": self._size}
-        return {name: value for name, value in seen.items() if value is not None}
+        return Operation(self._instruments, source, span, name, current=current)

@@ -87,3 +87,26 @@ def test_what_keeps_from_connecting_is_tried_again(kind: str) -> None:
     assert backend.fault(OSError("Multiple exceptions: one for each address")) is Fault.LOST
     assert backend.fault(OSError(113, "No route to host")) is Fault.LOST
     assert backend.fault(SSLError("certificate verify failed")) is Fault.OTHER
+
+
+@each_server
+async def test_what_nobody_expects_while_settling_reaches_the_callers(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqlSessionStorage(sql_url) as storage, asyncio.timeout(10):
+        await storage.write_bytes("id", b"old")
+
+        async def cut(*_: Any) -> None:
+            raise ConnectionResetError
+
+        async def broken(*_: Any) -> bool:
+            raise RuntimeError("a bug")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(storage._operations._batches._driver, "write", cut)
+            patched.setattr(storage._operations._batches, "_took_effect", broken)
+            with pytest.raises(RuntimeError, match="a bug"):
+                await storage.write_bytes("id", b"new")
+        assert await storage.read_bytes("id") == b"old"
+        await storage.write_bytes("id", b"new")
+        assert await storage.read_bytes("id") == b"new"
