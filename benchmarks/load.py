@@ -18,11 +18,11 @@ class Sample:
     """What one slice of load showed.
 
     Attributes:
-        rate: Operations per second.
+        rate: SessionRepository per second.
         p50: Median latency in milliseconds.
         p99: Its 99th percentile.
         cpu: CPU seconds of this process, all threads, per 10,000 operations. Not the server's.
-        count: Operations.
+        count: SessionRepository.
     """
 
     rate: float

@@ -15,11 +15,11 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection
 
-from sqlsessions import schema
 from sqlsessions.errors import SessionError
-from sqlsessions.sql.dialects.migration_lock import TRANSACTIONAL_DDL, migration_lock
+from sqlsessions.schema.tables import connected
+from sqlsessions.sql.dialects import DIALECTS, migration_lock
+from sqlsessions.sql.engine.urls import async_url
 from sqlsessions.sql.models import VERSION_TABLE, metadata
-from sqlsessions.sql.urls import async_url
 
 
 def url() -> str | URL:
@@ -47,7 +47,7 @@ def configure(dialect: str, **target: Any) -> None:
         target_metadata=metadata,
         version_table=VERSION_TABLE,
         include_name=ours,
-        transactional_ddl=dialect in TRANSACTIONAL_DDL,
+        transactional_ddl=DIALECTS[dialect].transactional_ddl,
     )
 
 
@@ -61,7 +61,7 @@ def online(connection: Connection) -> None:
 
 async def connect() -> None:
     """Run the revisions on a connection of our own."""
-    async with schema.connected(url(), make=True) as connection:
+    async with connected(url(), make=True) as connection:
         await connection.run_sync(online)
 
 

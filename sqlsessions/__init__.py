@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .cache import CacheStatistics, CacheStorage
+from .cache.storage import CacheStatistics, CacheStorage
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
 from .errors import (
     ArchiveDamaged,
@@ -21,17 +21,10 @@ from .errors import (
     StorageUnavailable,
     UnsupportedOperation,
 )
+from .info import SessionInfo, Snapshot
 from .memory import SessionStorageMemory
 from .purging import Purged, PurgeStatistics, Purging
-from .storage import (
-    DEFAULT,
-    KEEP,
-    ManagedSessionStorage,
-    SessionInfo,
-    SessionStorage,
-    Snapshot,
-    new_session_id,
-)
+from .storage import DEFAULT, KEEP, ManagedSessionStorage, SessionStorage, new_session_id
 
 if TYPE_CHECKING:
     from .sql import SqlSessionStorage, metadata

@@ -11,12 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from inspect import isawaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from .errors import ChannelClosed, InvalidArgument, InvalidArgumentType, SessionTooLarge
-
-if TYPE_CHECKING:
-    from .storage import SessionInfo
+from .info import SessionInfo
 
 R = TypeVar("R")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import InvalidArgument, InvalidArgumentType
-from .storage import SessionInfo
+from .info import SessionInfo
 
 Kind = Literal["created", "rotated", "invalidated", "expired"]
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from typing import TypeVar
 
 from . import records
+from ._versions import Versions
 from .channels import Consumer, Provider, collect, consume
 from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
+from .info import SessionInfo
 from .records import Clock, Lifetime, Options, Record
-from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage, SessionInfo
-from .versions import Versions
+from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage
 
 R = TypeVar("R")
 

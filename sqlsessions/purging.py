@@ -61,7 +61,7 @@ class PurgeStatistics:
 class Purgeable(Protocol):
     """What a purge needs of a storage; every `ManagedSessionStorage` has it."""
 
-    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]: ...
+    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]: ...
 
     def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]: ...
 
@@ -154,7 +154,7 @@ class Purging:
         """
         purged, started = Purged(), time.monotonic()
         try:
-            async with self._storage._purge_turn() as turn:  # noqa: SLF001 (not for anybody else)
+            async with self._storage._purge_lease() as turn:  # noqa: SLF001 (not for anybody else)
                 if turn is None:
                     self._count(skipped=1)
                     return None

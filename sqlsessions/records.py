@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from .checks import (
+from ._validation import (
     MAX_BATCH,
     checked_subject,
     digest,
@@ -20,7 +20,8 @@ from .checks import (
     seconds,
 )
 from .errors import InvalidArgument, InvalidArgumentType
-from .storage import DEFAULT, KEEP, Default, Duration, Keep, SessionInfo
+from .info import SessionInfo
+from .storage import DEFAULT, KEEP, Default, Duration, Keep
 
 __all__ = [
     "MAX_BATCH",

@@ -10,15 +10,15 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
+from ._validation import MAX_BATCH, positive, required_duration
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
-from .checks import MAX_BATCH, positive, required_duration
 from .errors import InvalidArgumentType, SessionError, SessionNotFound
+from .info import SessionInfo, Snapshot
 from .purging import UNCONTESTED, Purged, Purging, Turn
 
 R = TypeVar("R")
@@ -50,41 +50,6 @@ def new_session_id() -> str:
     Cheat Sheet, "Session ID Entropy"). The id is a credential: keep it out of logs and URLs.
     """
     return secrets.token_urlsafe(32)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """What a storage knows about a session besides its data. Holds no session id.
-
-    Attributes:
-        key: SHA-256 of the session id, in hex: names the session without being its credential.
-        version: Positive 63-bit integer, new with every write; for `if_match`, and else opaque.
-        size: Size of the data in bytes.
-        created_at: When the session was created, UTC.
-        updated_at: When its data was last written, UTC; after ``created_at`` in any case, if only by a
-            microsecond, unless that was the write which created it.
-        expires_at: When it ends unless touched or written before, UTC; None is never.
-        subject: Whose session it is, usually a user id; None is nobody's.
-    """
-
-    key: str
-    version: int
-    size: int
-    created_at: datetime
-    updated_at: datetime
-    expires_at: datetime | None
-    subject: str | None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Snapshot:
-    """A session whole: its data and what the storage knows about it, of one version."""
-
-    data: bytes
-    info: SessionInfo
-
-    def __repr__(self) -> str:
-        return f"Snapshot(<{len(self.data)} bytes>, {self.info!r})"
 
 
 class SessionStorage(ABC):
@@ -305,7 +270,7 @@ class ManagedSessionStorage(SessionStorage):
             progress=progress,
         )
 
-    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]:
+    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
         """The right to purge while others do not; None if another process has it."""
         return nullcontext(UNCONTESTED)
 

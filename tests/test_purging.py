@@ -23,7 +23,7 @@ from sqlsessions import (
     SqlSessionStorage,
     StorageUnavailable,
 )
-from sqlsessions.sql import turns
+from sqlsessions.sql import purge_lease as turns
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, provider_of
 
@@ -114,7 +114,7 @@ async def test_what_ended_is_forgotten_after_a_minute(
 @each_database
 async def test_one_at_a_time(storage: SqlSessionStorage, clock: ManualClock, sql_url: str) -> None:
     await fill(storage, clock)
-    async with SqlSessionStorage(sql_url, clock=clock) as other, other._purge_turn() as turn:
+    async with SqlSessionStorage(sql_url, clock=clock) as other, other._purge_lease() as turn:
         assert turn is not None
         taken = asyncio.create_task(storage.purging().once())
         while not taken.done():  # the other is alive, and says so
@@ -132,7 +132,7 @@ async def test_the_turn_of_the_dead_passes_on(
     monkeypatch.setattr(turns, "DEAD_AFTER", 0.2)
     monkeypatch.setattr(turns, "POLL", 0.01)
     await fill(storage, clock)
-    dead = turns.PurgeTurn(storage._database)
+    dead = turns.PurgeLease(storage._database)
     assert await dead.take()
     purged = await storage.purging().once()
     assert purged is not None

@@ -14,11 +14,17 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from ..errors import InvalidArgument, InvalidArgumentType, InvalidSessionId, SessionError, StorageUnavailable
-from ..sql.database import Database
+from ..errors import (
+    InvalidArgument,
+    InvalidArgumentType,
+    InvalidSessionId,
+    SessionError,
+    StorageUnavailable,
+)
+from ..sql.engine.database import Database
+from ..sql.engine.temporary import TEMPORARY, temporary_engine
+from ..sql.engine.urls import async_url
 from ..sql.storage import SqlSessionStorage
-from ..sql.urls import async_url
-from ..sql.visits import VISIT, visit
 
 T = TypeVar("T")
 
@@ -92,9 +98,9 @@ def sentence(error: SessionError, url: str) -> str:
 async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
     """A storage for a command, which leaves the settings of the database alone."""
     async with (
-        visit(url) as engine,
+        temporary_engine(url) as engine,
         SqlSessionStorage(
-            engine, retry_for=VISIT.retry_for, operation_timeout=VISIT.operation_timeout
+            engine, retry_for=TEMPORARY.retry_for, operation_timeout=TEMPORARY.operation_timeout
         ) as storage,
     ):
         yield storage
@@ -103,8 +109,8 @@ async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
 @asynccontextmanager
 async def database_at(url: str) -> AsyncIterator[Database]:
     """A database to ask."""
-    async with visit(url) as engine:
-        database = Database(engine, VISIT, {})
+    async with temporary_engine(url) as engine:
+        database = Database(engine, TEMPORARY, {})
         try:
             yield database
         finally:

@@ -15,23 +15,12 @@ from rich.text import Text
 from .. import schema
 from ..errors import InvalidArgument, SchemaOutOfDate, SessionError
 from ..records import microseconds
-from ..sql import diagnosis
-from ..sql.diagnosis import Finding, Plan, State
-from ..sql.figures import away, share, size
-from ..sql.statistics import SizeClass, Statistics, statistics
-from ..sql.urls import async_url
-from .common import (
-    FAILURE,
-    Json,
-    Url,
-    as_json,
-    database_at,
-    printable,
-    run,
-    say,
-    sentence,
-    show_all,
-)
+from ..sql.diagnosis import doctor as diagnosis
+from ..sql.diagnosis.doctor import Finding, Plan, State
+from ..sql.diagnosis.humanize import away, share, size
+from ..sql.diagnosis.statistics import SizeClass, Statistics, statistics
+from ..sql.engine.urls import async_url
+from .common import FAILURE, Json, Url, as_json, database_at, printable, run, say, sentence, show_all
 
 BAR = 24
 STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}

@@ -13,22 +13,10 @@ from rich.table import Table
 
 from ..channels import ByteReadChannel
 from ..errors import SessionNotFound
+from ..info import SessionInfo
 from ..records import digest
-from ..sql.figures import KIB, away, moment, size
-from ..storage import SessionInfo
-from .common import (
-    Failed,
-    Url,
-    Yes,
-    as_json,
-    confirm,
-    output,
-    printable,
-    run,
-    say,
-    show_all,
-    storage_at,
-)
+from ..sql.diagnosis.humanize import KIB, away, moment, size
+from .common import Failed, Url, Yes, as_json, confirm, output, printable, run, say, show_all, storage_at
 from .files import new_file
 
 KEY_DIGITS = 64

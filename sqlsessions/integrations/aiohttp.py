@@ -12,18 +12,14 @@ import aiohttp_session
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ..errors import (
-    InvalidArgument,
-    InvalidArgumentType,
-    StorageUnavailable,
-    UnsupportedOperation,
-)
+from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, UnsupportedOperation
+from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
-from ..storage import Duration, ManagedSessionStorage, SessionInfo, new_session_id
-from ._cookies import Cookie, SameSite
-from ._manager import SECOND, SessionManager
-from ._session import UNSET
-from ._session import Session as _Data
+from ..storage import Duration, ManagedSessionStorage, new_session_id
+from ._web.cookies import Cookie, SameSite
+from ._web.manager import SECOND, SessionManager
+from ._web.session import UNSET
+from ._web.session import Session as _Data
 
 __all__ = [
     "AioHttpStorage",

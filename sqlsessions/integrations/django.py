@@ -17,15 +17,16 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 from django.utils.module_loading import import_string
 
-from ..checks import MAX_DURATION
+from .._validation import MAX_DURATION
 from ..errors import InvalidArgument, InvalidArgumentType
+from ..info import SessionInfo
 from ..sql import SqlSessionStorage
-from ..storage import ManagedSessionStorage, SessionInfo, new_session_id
-from ._cookies import Cookie, presented
-from ._manager import SessionManager
-from ._payloads import Payloads
-from ._portal import run
-from ._session import Session
+from ..storage import ManagedSessionStorage, new_session_id
+from ._web.cookies import Cookie, presented
+from ._web.manager import SessionManager
+from ._web.payloads import Payloads
+from ._web.portal import run
+from ._web.session import Session
 
 __all__ = ["SessionStore", "storage"]
 
@@ -148,7 +149,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if self._modified or not self._watched or self._stored is None:
             return bool(self._modified)
         state = self._stored.state
-        return not self._payloads.same(self._payloads.sealed(self._session_cache, state), state.raw)
+        return not self._payloads.same(self._payloads.encode(self._session_cache, state), state.raw)
 
     @modified.setter
     def modified(self, value: bool) -> None:

@@ -8,10 +8,10 @@ import flask
 from flask.sessions import SessionInterface
 
 from ..errors import InvalidArgument, StorageUnavailable
-from ..storage import SessionInfo
-from ._portal import run
-from ._session import Session
-from ._werkzeug import Interface, SqlSession
+from ..info import SessionInfo
+from ._web.portal import run
+from ._web.session import Session
+from ._web.werkzeug import Interface, SqlSession
 
 __all__ = ["SqlSession", "SqlSessionInterface", "end_other_sessions", "end_session", "list_sessions", "save"]
 
@@ -37,7 +37,7 @@ class SqlSessionInterface(Interface, SessionInterface):
 
     def open_session(self, app: flask.Flask, request: flask.Request) -> SqlSession:
         """The session of a request; nothing is read yet."""
-        return self.opened(app, request, self._load)
+        return self.session_of(app, request, self._load)
 
     def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:  # noqa: ARG002
         """Write what changed, and have the browser told."""

@@ -18,12 +18,12 @@ from litestar.utils.scope.state import ScopeState
 
 from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from ..storage import Duration, ManagedSessionStorage
-from ._asgi import Connection, end_other_sessions, end_session, list_sessions, load, save
-from ._cookies import Cookie, SameSite
 from ._litestar_store import LitestarStore
-from ._manager import SessionManager
-from ._serializers import Serializer
-from ._session import Session
+from ._web.asgi import RequestSession, end_other_sessions, end_session, list_sessions, load, save
+from ._web.cookies import Cookie, SameSite
+from ._web.manager import SessionManager
+from ._web.serializers import Serializer
+from ._web.session import Session
 
 __all__ = [
     "LitestarStore",
@@ -156,7 +156,7 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         config = self.backend.config
-        await _Connection(
+        await _RequestSession(
             self.app,
             scope,
             receive,
@@ -168,7 +168,7 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
         ).serve()
 
 
-class _Connection(Connection):
+class _RequestSession(RequestSession):
     """Follows what Litestar does to ``scope["session"]``, and how it handles errors."""
 
     async def _commit(self) -> None:

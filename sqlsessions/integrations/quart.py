@@ -11,10 +11,10 @@ from quart.sessions import SessionInterface
 from quart.wrappers.base import BaseRequestWebsocket
 
 from ..errors import InvalidArgument, StorageUnavailable
-from ..storage import SessionInfo
-from ._lazily import Awaiting
-from ._session import Session
-from ._werkzeug import Interface, SqlSession, logger
+from ..info import SessionInfo
+from ._web.greenlets import GreenletBridge
+from ._web.session import Session
+from ._web.werkzeug import Interface, SqlSession, logger
 
 __all__ = [
     "SqlSession",
@@ -59,7 +59,7 @@ class SqlSessionInterface(Interface, SessionInterface):
         scope: dict[str, Any] = cast(Any, request.scope)
         loader: _Loader = scope.get(_LOADER) or _Loader()
         loader.interface = self
-        session = self.opened(app, request, loader)
+        session = self.session_of(app, request, loader)
         loader.session = session
         if not loader.lazy:
             try:
@@ -97,13 +97,13 @@ class _Loader:
     failure: StorageUnavailable | None = None
 
     def __init__(self) -> None:
-        self._awaiting = Awaiting()
+        self._bridge = GreenletBridge()
         self._loop = asyncio.get_running_loop()
         self.lazy = False
 
     async def run(self, handling: Coroutine[Any, Any, R]) -> R:
         self.lazy = True
-        return await self._awaiting.run(handling)
+        return await self._bridge.run(handling)
 
     def __call__(self, session: Session) -> None:
         if self.failure is None:
@@ -116,8 +116,8 @@ class _Loader:
 
     def _load(self, session: Session) -> None:
         assert isinstance(session, SqlSession)
-        if self._awaiting.possible():
-            self._awaiting.result(session.manager.load(session))
+        if self._bridge.possible():
+            self._bridge.result(session.manager.load(session))
             return
         try:
             asyncio.get_running_loop()

@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import InvalidArgument
 from ..storage import Duration, ManagedSessionStorage
-from ._asgi import Connection, end_other_sessions, end_session, list_sessions, load, save
-from ._cookies import Cookie, SameSite
-from ._manager import SessionManager
-from ._serializers import Serializer
-from ._session import Session
+from ._web.asgi import RequestSession, end_other_sessions, end_session, list_sessions, load, save
+from ._web.cookies import Cookie, SameSite
+from ._web.manager import SessionManager
+from ._web.serializers import Serializer
+from ._web.session import Session
 
 __all__ = [
     "Session",
@@ -106,7 +106,7 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        connection = Connection(
+        connection = RequestSession(
             self.app,
             scope,
             receive,

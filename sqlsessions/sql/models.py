@@ -14,6 +14,18 @@ _OWNED = text("subject IS NOT NULL")
 VERSION_TABLE = "sqlsessions_alembic_version"
 """Where Alembic keeps our revision, apart from the host's own."""
 
+SUPERSEDED = -1
+"""The ``seq`` of the row that says when its set of chunks was superseded: its data is that time, eight bytes
+big-endian."""
+
+TOMBSTONE = -2
+"""The ``seq`` of a row that says which version of a session is there no more, other than by a write with a
+higher one: its data is that version, eight bytes big-endian, its own version tells when that happened. A
+writer of that version whose reply was lost knows by it that the write took effect."""
+
+PURGE_LEASE = -3
+"""The ``seq`` of the row that says which process may purge."""
+
 # MySQL's BLOB ends at 64 KiB and its BINARY compares by bytes; its default collations would take
 # "Alice" for "alice". PostgreSQL's "C" compares by bytes too.
 _Digest = LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
@@ -64,9 +76,7 @@ class SessionRow(Base):
 class ChunkRow(Base):
     """A piece of a large blob, under the version and the id that it was staged for.
 
-    A row with the ``seq`` -1 marks the whole set as superseded; its data is the time of that, eight
-    bytes big-endian. One with -2 is the trace of a session that ended; its data is the session's last
-    version. The one with -3 says whose turn it is to purge.
+    A ``seq`` below 0 makes a special row: `SUPERSEDED`, `TOMBSTONE` or `PURGE_LEASE`.
     """
 
     __tablename__ = "session_chunks"

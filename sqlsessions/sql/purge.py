@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .._versions import first_version
 from ..purging import Purged
-from ..versions import first_version
-from . import transactions
-from .chunks import ENDED, MARK
-from .database import Database, again
 from .dialects import HOUR
-from .models import chunks, sessions
+from .engine.database import IDEMPOTENT, Database
+from .models import SUPERSEDED, TOMBSTONE, chunks, sessions
+from .statements import transactions
 
 SUPERSEDED_GRACE = 60 * 1_000_000
 """Microseconds for which a superseded version stays readable."""
@@ -87,20 +86,20 @@ class Purge:
         if self.on_expired is None:
             # In the order of the index, and so of ids, as batches of writes lock them.
             plain = delete(sessions).where(here, s.expires_at <= self.clock(), s.data.is_not(None))
-            deleted = await self.database.run(partial(_count, statement=plain), settle=again)
+            deleted = await self.database.run(partial(_count, statement=plain), resolve=IDEMPOTENT)
         if deleted < size:
             deleted += await self._others(here)
         return end, deleted
 
     async def _others(self, here: ColumnElement[bool]) -> int:
         """Delete what has chunks or is to be told of; move up what lives longer than its bucket says."""
-        hour = self.database.backend.hour(s.expires_at)
+        hour = self.database.dialect.hour(s.expires_at)
         due = or_(s.expires_at.is_(None), s.expires_at <= self.clock(), hour > s.expires_bucket)
         others = await self._run(_ids, where=and_(here, due))
         if not others:
             return 0
         work = partial(_purge_rows, hour=hour, ids=others, clock=self.clock)
-        expired = await self.database.transaction(work, settle=again)
+        expired = await self.database.transaction(work, resolve=IDEMPOTENT)
         if expired and self.on_expired:
             await self.on_expired(expired)
         return len(expired)
@@ -131,21 +130,21 @@ class Purge:
         one_set = and_(k.version == version, k.id == digest, not_(pointed_at))
         first = await self._run(_last, where=one_set) - CHUNKS_PER_DELETE + 1
         while True:
-            cut = delete(chunks).where(one_set, k.seq >= max(first, MARK))
-            yield Purged(chunks=await self.database.run(partial(_count, statement=cut), settle=again))
-            if first <= MARK:
+            cut = delete(chunks).where(one_set, k.seq >= max(first, SUPERSEDED))
+            yield Purged(chunks=await self.database.run(partial(_count, statement=cut), resolve=IDEMPOTENT))
+            if first <= SUPERSEDED:
                 return
             first -= CHUNKS_PER_DELETE
 
     async def _endings(self) -> AsyncIterator[Purged]:
         """Delete the traces of ended sessions, once nobody can be in doubt about them any more."""
-        old = and_(k.seq == ENDED, k.version < first_version(self.clock() - SUPERSEDED_GRACE + 1000))
+        old = and_(k.seq == TOMBSTONE, k.version < first_version(self.clock() - SUPERSEDED_GRACE + 1000))
         after = 0
         while True:
             end: int | None = await self._run(_nth_version, where=and_(old, k.version > after))
             here = and_(old, k.version > after, literal(True) if end is None else k.version <= end)
             deleted = await self.database.run(
-                partial(_count, statement=delete(chunks).where(here)), settle=again
+                partial(_count, statement=delete(chunks).where(here)), resolve=IDEMPOTENT
             )
             if deleted:
                 yield Purged()
@@ -224,13 +223,13 @@ async def _orphans(
         .correlate(chunks)
     )
     joined = chunks.outerjoin(sessions, and_(s.id == k.id, s.version == k.version)).outerjoin(
-        marks, and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == MARK)
+        marks, and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == SUPERSEDED)
     )
     wanted = (
         select(k.version, k.id, marks.c.data)
         .select_from(joined)
         # A rotation that died before it had copied anything leaves a mark alone.
-        .where(or_(k.seq == 0, and_(k.seq == MARK, no_first)), s.id.is_(None))
+        .where(or_(k.seq == 0, and_(k.seq == SUPERSEDED, no_first)), s.id.is_(None))
         .order_by(k.version, k.id)
         .limit(limit)
     )

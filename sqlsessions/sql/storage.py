@@ -15,28 +15,19 @@ from .. import records
 from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
 from ..events import Events, Hook
+from ..info import SessionInfo, Snapshot
 from ..purging import Purged, Turn
 from ..records import Clock, Lifetime, Options, Record
-from ..storage import (
-    DEFAULT,
-    KEEP,
-    Bytes,
-    Default,
-    Duration,
-    Keep,
-    ManagedSessionStorage,
-    SessionInfo,
-    Snapshot,
-)
-from .chunks import Incoming, Limits, Staging, copy
-from .database import Database
+from ..storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage
+from .batching.operations import Row
 from .dialects import Settings
 from .drivers import driver_for
-from .drivers.base import Row
-from .operations import DATA, PAGE, Operations, record_of
+from .engine.database import Database
 from .purge import Purge, count_expired
-from .replicas import Replica
-from .turns import purge_turn
+from .purge_lease import purge_lease
+from .replica import Replica
+from .repository import DATA, PAGE, SessionRepository, record_of
+from .staging import Incoming, Limits, Staging, copy
 
 R = TypeVar("R")
 
@@ -157,13 +148,15 @@ class SqlSessionStorage(ManagedSessionStorage):
         self._staging = Staging(self._database, driver)
         self._replica = None
         if read_url is not None:
-            if not self._database.backend.replicas:
+            if not self._database.dialect.replicas:
                 raise InvalidArgument(
                     "read_url needs a PostgreSQL database: of others it is not known what they lag"
                 )
             hurried = replace(settings, retry_for=0.0)  # the primary is there
             self._replica = Replica(Database(read_url, hurried, engine_options or {}), self._database)
-        self._operations = Operations(self._database, driver, clock, lifetime, self._events, self._replica)
+        self._repository = SessionRepository(
+            self._database, driver, clock, lifetime, self._events, self._replica
+        )
 
     @property
     def engine(self) -> AsyncEngine:
@@ -182,7 +175,7 @@ class SqlSessionStorage(ManagedSessionStorage):
     ) -> SessionInfo:
         digest = records.digest(id)
         options = Options.checked(ttl, max_age, subject, if_match)
-        version = self._operations.next_version()
+        version = self._repository.next_version()
         incoming = Incoming(self._staging, digest, version, self._limits)
         try:
             await provide(provider, incoming.add)
@@ -191,9 +184,9 @@ class SqlSessionStorage(ManagedSessionStorage):
             incoming.discard()
             raise
         if (data := incoming.inline) is not None:
-            return await self._written(digest, await self._operations.write_inline(digest, data, options))
+            return await self._written(digest, await self._repository.write_inline(digest, data, options))
         try:
-            record = await self._operations.replace(
+            record = await self._repository.replace(
                 digest, options, version=version, size=incoming.size, data=None, staged=incoming.chunks
             )
         except (SessionConflict, SessionChanged):
@@ -214,7 +207,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
             digest = records.digest(id)
             options = Options.checked(ttl, max_age, subject, if_match)
-            record = await self._operations.write_inline(digest, bytes(data), options)
+            record = await self._repository.write_inline(digest, bytes(data), options)
             if record.created_at != record.updated_at:
                 return record.info(digest)
             return await self._written(digest, record)
@@ -236,21 +229,21 @@ class SqlSessionStorage(ManagedSessionStorage):
         return await self._read(digest, consumer)
 
     async def _read(self, digest: bytes, consumer: Consumer[R]) -> R:
-        row = await self._operations.select(digest)
+        row = await self._repository.select(digest)
         record, data = record_of(row), row[DATA]
         source = self._staging.stream(digest, record) if data is None else data
         return await consume(consumer, source, record.info(digest))
 
     async def read_bytes(self, id: str) -> bytes:
         digest = records.digest(id)
-        row = await self._operations.select(digest)
+        row = await self._repository.select(digest)
         data: bytes | None = row[DATA]
         return await self._streamed(digest, row) if data is None else data
 
     async def load(self, id: str) -> Snapshot | None:
         digest = records.digest(id)
         try:
-            row = await self._operations.select(digest)
+            row = await self._repository.select(digest)
         except SessionNotFound:
             return None
         data = await self._streamed(digest, row) if row[DATA] is None else row[DATA]
@@ -258,28 +251,28 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def info(self, id: str) -> SessionInfo | None:
         digest = records.digest(id)
-        record = await self._operations.record(digest)
+        record = await self._repository.record(digest)
         return None if record is None else record.info(digest)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
         for _ in range(TOUCH_ATTEMPTS):
-            if (record := await self._operations.record(digest)) is None:
+            if (record := await self._repository.record(digest)) is None:
                 return None
-            touched = record.touched(self._operations.now(), idle)
-            if touched is record or await self._operations.touch(digest, record, touched):
+            touched = record.touched(self._repository.now(), idle)
+            if touched is record or await self._repository.touch(digest, record, touched):
                 return touched.info(digest)
         return await self.info(id)  # others write or touch it all the time, which extends it too
 
     async def invalidate(self, id: str) -> None:
         digest = records.digest(id)
-        if await self._operations.delete(digest):
+        if await self._repository.delete(digest):
             await self._events.invalidated([digest])
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        if digest is None or not await self._operations.end_one(digest):
+        if digest is None or not await self._repository.end_one(digest):
             return False
         await self._events.invalidated([digest])
         return True
@@ -288,7 +281,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         kept = None if keep is None else records.digest(keep)
         ended: list[bytes] = []
         try:
-            await self._operations.revoke(ended, records.checked_subject(subject), kept)
+            await self._repository.revoke(ended, records.checked_subject(subject), kept)
         except Exception:
             await self._events.invalidated(ended)  # by the pages before
             raise
@@ -298,10 +291,10 @@ class SqlSessionStorage(ManagedSessionStorage):
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
         try:
-            result = await self._operations.move(digest, new_digest, None)
+            result = await self._repository.move(digest, new_digest, None)
             while not isinstance(result, Record):  # large, and not copied as it is now
-                await copy(self._database, result.record, digest, new_digest, self._operations.now())
-                result = await self._operations.move(digest, new_digest, result.record)
+                await copy(self._database, result.record, digest, new_digest, self._repository.now())
+                result = await self._repository.move(digest, new_digest, result.record)
         except SessionNotFound:
             self._events.unknown(digest)
             raise
@@ -312,11 +305,11 @@ class SqlSessionStorage(ManagedSessionStorage):
     async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
         if subject is not None:
             records.checked_subject(subject)
-        page = await self._operations.page(subject, None)
+        page = await self._repository.page(subject, None)
         while page:
             for digest, record in page:
                 yield record.info(digest)
-            page = await self._operations.page(subject, page[-1]) if len(page) == PAGE else []
+            page = await self._repository.page(subject, page[-1]) if len(page) == PAGE else []
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         records.positive("batch_size", batch_size, records.MAX_BATCH)
@@ -327,14 +320,14 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
         told = self._events.expired if self._events.wants_expired else None
-        return Purge(self._database, self._operations.now, batch_size, max_batches, told)
+        return Purge(self._database, self._repository.now, batch_size, max_batches, told)
 
     async def count_expired(self) -> int:
         """How many expired sessions a purge has before it, as far as can be counted now."""
-        return await count_expired(self._database, self._operations.now())
+        return await count_expired(self._database, self._repository.now())
 
-    def _purge_turn(self) -> AbstractAsyncContextManager[Turn | None]:
-        return purge_turn(self._database)
+    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
+        return purge_lease(self._database)
 
     def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
         return self._purge(batch_size).steps()

@@ -10,13 +10,7 @@ from typing import Any
 
 import pytest
 
-from .. import (
-    ManagedSessionStorage,
-    SessionError,
-    SessionNotFound,
-    SessionStorage,
-    StorageUnavailable,
-)
+from .. import ManagedSessionStorage, SessionError, SessionNotFound, SessionStorage, StorageUnavailable
 from ._base import PATIENCE, Contract, provider_of, small_and_large, whole
 
 Outcome = bytes | SessionError

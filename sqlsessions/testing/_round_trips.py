@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 
-from .. import (
-    ByteReadChannel,
-    InvalidArgumentType,
-    ManagedSessionStorage,
-    SessionNotFound,
-    SessionStorage,
-)
+from .. import ByteReadChannel, InvalidArgumentType, ManagedSessionStorage, SessionNotFound, SessionStorage
 from ._base import Contract, by_size, provider_of, small_and_large, whole
 from .clock import ManualClock
 

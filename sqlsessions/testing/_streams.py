@@ -8,13 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from .. import (
-    ByteReadChannel,
-    ManagedSessionStorage,
-    SessionChanged,
-    SessionNotFound,
-    SessionStorage,
-)
+from .. import ByteReadChannel, ManagedSessionStorage, SessionChanged, SessionNotFound, SessionStorage
 from ._base import PATIENCE, Contract, Pause, small_and_large, whole
 from .clock import ManualClock
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sqlsessions import ArchiveDamaged, InvalidArgument, SqlSessionStorage, schema
 from sqlsessions.archive import Exported, export_sessions, import_sessions
-from sqlsessions.sql.urls import async_url
+from sqlsessions.sql.engine.urls import async_url
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of
 

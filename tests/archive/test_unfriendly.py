@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from sqlsessions import ArchiveDamaged, InvalidArgument, SqlSessionStorage
-from sqlsessions._archive_format import MAGIC
 from sqlsessions.archive import Exported, export_sessions, import_sessions
-from sqlsessions.sql.arrivals import Arrivals
+from sqlsessions.archive.format import MAGIC
+from sqlsessions.archive.importing import Importer
 from sqlsessions.testing import ManualClock
 
 from ..sql.support import TINY, chunk_rows, each_database
@@ -75,13 +75,13 @@ async def test_a_purge_leaves_alone_what_an_import_stages(
         await export_sessions(one, tmp_path / "a")
     clock.advance(40 * DAY)
     async with SqlSessionStorage(sql_url, clock=clock, **TINY) as other:
-        stage = Arrivals._stage
+        stage = Importer._stage
 
-        async def purging(arrivals: Arrivals, *arguments: Any) -> None:
-            await stage(arrivals, *arguments)
+        async def purging(importer: Importer, *arguments: Any) -> None:
+            await stage(importer, *arguments)
             await other.purge()
 
-        monkeypatch.setattr(Arrivals, "_stage", purging)
+        monkeypatch.setattr(Importer, "_stage", purging)
         assert (await import_sessions(other, tmp_path / "a")).sessions == 1
         await other.purge()
         assert await other.read_bytes("large") == LARGE
@@ -89,12 +89,12 @@ async def test_a_purge_leaves_alone_what_an_import_stages(
         # What an import that was killed has staged goes in time.
         await other.invalidate("large")
 
-        async def failing(arrivals: Arrivals, version: int, digest: bytes, seq: int, data: bytes) -> None:
+        async def failing(importer: Importer, version: int, digest: bytes, seq: int, data: bytes) -> None:
             if seq == 3:
                 raise RuntimeError
-            await stage(arrivals, version, digest, seq, data)
+            await stage(importer, version, digest, seq, data)
 
-        monkeypatch.setattr(Arrivals, "_stage", failing)
+        monkeypatch.setattr(Importer, "_stage", failing)
         with pytest.raises(RuntimeError):
             await import_sessions(other, tmp_path / "a")
         clock.advance(2 * DAY)

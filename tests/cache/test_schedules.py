@@ -140,7 +140,7 @@ class Play:
             running[arguments[0] % len(running)].cancel()
         await turns()
 
-    async def settle(self, number: int) -> None:
+    async def resolve(self, number: int) -> None:
         """Let all go on to its end, and look whether the cache agrees with the storage."""
         while self.delegate.waiting:
             self.delegate.go_on(number)
@@ -182,7 +182,7 @@ async def play(steps: list[tuple[Any, ...]], last: int) -> None:
     for step in steps:
         await played.step(step)
     async with asyncio.timeout(30):
-        await played.settle(last)
+        await played.resolve(last)
 
 
 @settings(max_examples=300, deadline=None)

@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from sqlsessions.sql import diagnosis
-from sqlsessions.sql.database import Database
-from sqlsessions.sql.diagnosis import Finding, Plan, State
-from sqlsessions.sql.dialects import diagnosis_mysql, diagnosis_postgresql, diagnosis_sqlite
-from sqlsessions.sql.visits import VISIT, visit
+from sqlsessions.sql.diagnosis import doctor as diagnosis
+from sqlsessions.sql.diagnosis import (
+    mysql as diagnosis_mysql,
+)
+from sqlsessions.sql.diagnosis import (
+    postgresql as diagnosis_postgresql,
+)
+from sqlsessions.sql.diagnosis import (
+    sqlite as diagnosis_sqlite,
+)
+from sqlsessions.sql.diagnosis.doctor import Finding, Plan, State
+from sqlsessions.sql.engine.database import Database
+from sqlsessions.sql.engine.temporary import TEMPORARY, temporary_engine
 from sqlsessions.testing import ManualClock
 
 from ..sql.support import each_database, each_server, mariadb, postgresql, query
@@ -86,8 +94,8 @@ def test_nothing_purges(sql_url: str) -> None:
 @pytest.mark.parametrize(("skew", "state"), [(0, "ok"), (-3, "note"), (4.0, "note"), (-60, "problem")])
 def test_clocks_that_differ(sql_url: str, skew: float, state: str) -> None:
     async def look() -> list[Finding]:
-        async with visit(sql_url) as engine:
-            database = Database(engine, VISIT, {})
+        async with temporary_engine(sql_url) as engine:
+            database = Database(engine, TEMPORARY, {})
             plan = Plan(make_url(sql_url))
             clock = lambda: time.time() + skew  # noqa: E731
             found = [finding async for finding in diagnosis.of_database(database, plan, clock)]

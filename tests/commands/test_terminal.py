@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 from sqlsessions import SqlSessionStorage
 from sqlsessions._commands import COMMANDS, common
-from sqlsessions.sql import visits
+from sqlsessions.sql.engine import temporary
 from sqlsessions.testing import ManualClock
 
 from .support import SCRIPT, fill, in_terminal, run, some
@@ -97,9 +97,9 @@ def test_a_locked_file(
 ) -> None:
     url = make()
     fill(url, some)
-    impatient = replace(visits.VISIT, busy_timeout=0.05, retry_for=0.1)
-    monkeypatch.setattr(visits, "VISIT", impatient)
-    monkeypatch.setattr(common, "VISIT", impatient)
+    impatient = replace(temporary.TEMPORARY, busy_timeout=0.05, retry_for=0.1)
+    monkeypatch.setattr(temporary, "TEMPORARY", impatient)
+    monkeypatch.setattr(common, "TEMPORARY", impatient)
     with closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN EXCLUSIVE")

@@ -15,7 +15,7 @@ import pytest
 from django.test import override_settings
 
 from sqlsessions import InvalidArgument, StorageUnavailable, new_session_id
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
 from sqlsessions.testing import ManualClock

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqlsessions import InvalidArgument, InvalidArgumentType
-from sqlsessions.integrations import _serializers
-from sqlsessions.integrations._changes import Changes
-from sqlsessions.integrations._payloads import Payloads
-from sqlsessions.integrations._serializers import JSONSerializer
-from sqlsessions.integrations._session import UNSET, State
+from sqlsessions.integrations._web import serializers as _serializers
+from sqlsessions.integrations._web.changes import Changes
+from sqlsessions.integrations._web.payloads import Payloads
+from sqlsessions.integrations._web.serializers import JSONSerializer
+from sqlsessions.integrations._web.session import UNSET, State
 from sqlsessions.testing import ManualClock
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -136,16 +136,16 @@ def test_a_sessions_own_expiry_is_kept_beside_its_data(
     payloads, state = Payloads(None), State()
     state.ttl, state.browser = ttl, browser
     found = State()
-    _, opened = payloads.opened(payloads.sealed(data, state), found)
+    _, opened = payloads.decode(payloads.encode(data, state), found)
     assert same(opened, data)
     assert (found.ttl, found.browser) == (ttl, browser)
     plain = State()
-    payloads.opened(payloads.sealed(data, State()), plain)
+    payloads.decode(payloads.encode(data, State()), plain)
     assert plain.ttl is UNSET
 
 
 def test_rotations_are_followed_for_a_minute() -> None:
-    from sqlsessions.integrations._rotations import KEPT, Rotations
+    from sqlsessions.integrations._web.rotations import KEPT, Rotations
 
     clock = ManualClock()
     rotations = Rotations(clock)

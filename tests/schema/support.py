@@ -59,7 +59,7 @@ async def table_names(url: str) -> set[str]:
     return await on(url, lambda connection: set(inspect(connection).get_table_names()))
 
 
-def backend(url: str) -> str:
+def dialect(url: str) -> str:
     """Which database a URL is of."""
     return make_url(url).get_backend_name()
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import SchemaOutOfDate, schema
 
-from .support import OURS, REVISION, VERSION_TABLE, backend, python, table_names
+from .support import OURS, REVISION, VERSION_TABLE, dialect, python, table_names
 
 # Ready processes wait for a line, so that all of them start at once.
 UPGRADE = """
@@ -70,7 +70,7 @@ async def test_an_upgrade_that_was_cut_off_is_finished_by_the_next(database_url:
     with pytest.raises(CutOff):
         await schema.upgrade(engine)
     event.remove(engine.sync_engine, "before_cursor_execute", cut_off)
-    if backend(database_url) == "mysql":
+    if dialect(database_url) == "mysql":
         assert "sessions" in await table_names(database_url)
         if statement != f"INSERT INTO {VERSION_TABLE}":
             with pytest.raises(SchemaOutOfDate, match="incomplete"):

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import metadata
 
-from .support import OURS, ROOT, VERSION_TABLE, backend, checkout, execute, file_url, on, table_names, tables
+from .support import OURS, ROOT, VERSION_TABLE, checkout, dialect, execute, file_url, on, table_names, tables
 
 
 def test_up_down_up(database_url: str) -> None:
@@ -58,7 +58,7 @@ def test_what_alembic_does_not_compare_is_as_in_the_models_too(database_url: str
             f"""SELECT table_name, engine FROM information_schema.tables
                 WHERE table_schema = DATABASE() AND table_name IN {ours} ORDER BY table_name""",
         ],
-    }[backend(database_url)]
+    }[dialect(database_url)]
 
     def look(connection: Connection) -> list[object]:
         return [[tuple(row) for row in connection.execute(text(query))] for query in queries]
@@ -71,7 +71,7 @@ def test_what_alembic_does_not_compare_is_as_in_the_models_too(database_url: str
 
 
 def test_a_url_needs_no_driver(database_url: str) -> None:
-    bare = make_url(database_url).set(drivername=backend(database_url))
+    bare = make_url(database_url).set(drivername=dialect(database_url))
     command.upgrade(checkout(bare.render_as_string(hide_password=False)), "head")
     assert asyncio.run(table_names(database_url)) >= OURS
 
@@ -135,7 +135,7 @@ async def test_a_connection_in_a_transaction_is_joined(database_url: str) -> Non
         await connection.begin()
         await connection.run_sync(upgrade)
         await connection.rollback()
-        if backend(database_url) != "mysql":  # which has no transactional DDL
+        if dialect(database_url) != "mysql":  # which has no transactional DDL
             assert not await table_names(database_url)
         await connection.begin()
         await connection.run_sync(upgrade)

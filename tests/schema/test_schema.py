@@ -20,10 +20,10 @@ from sqlsessions import (
     SchemaOutOfDate,
     SqlSessionStorage,
     StorageUnavailable,
-    _revisions,
     metadata,
     schema,
 )
+from sqlsessions.schema import revisions as _revisions
 
 from .support import OURS, REVISION, VERSION_TABLE, execute, on, table_names
 

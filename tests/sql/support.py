@@ -32,9 +32,9 @@ sqlite = pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
 
 def in_use(storage: SqlSessionStorage) -> int:
     """How many pooled connections are out, but for idle ones that batches keep at hand."""
-    parked = len(storage._database._here().parked)
+    kept_idle = len(storage._database._here().kept_idle)
     out: int = storage.engine.pool.checkedout()  # type: ignore[attr-defined]
-    return out - parked
+    return out - kept_idle
 
 
 def kind(url: str) -> str:
@@ -91,7 +91,7 @@ async def statements(storage: SqlSessionStorage) -> AsyncIterator[list[str]]:
 @asynccontextmanager
 async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list[Any]]:
     """Take connections from the pool of a storage, and give the drivers' own objects for them."""
-    await storage._database._here().unpark(every=True)
+    await storage._database._here().release_idle(every=True)
     async with AsyncExitStack() as held:
         connections = [await held.enter_async_context(storage.engine.connect()) for _ in range(number)]
         yield [(await connection.get_raw_connection()).driver_connection for connection in connections]
@@ -100,7 +100,7 @@ async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list
 async def reconnect(storage: SqlSessionStorage) -> None:
     """Let the next operation be the second one of a new connection, which has prepared nothing."""
     await quiet(storage)
-    await storage._database._here().unpark(every=True)
+    await storage._database._here().release_idle(every=True)
     await storage.engine.dispose()
     await storage.info("id")
 

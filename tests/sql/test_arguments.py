@@ -20,7 +20,7 @@ from sqlsessions import (
     SessionTooLarge,
     SqlSessionStorage,
 )
-from sqlsessions.sql import urls
+from sqlsessions.sql.engine import urls
 
 from .support import TINY, chunk_rows, each_database, quiet
 

@@ -20,7 +20,7 @@ from sqlsessions import (
     SessionCorrupt,
     SqlSessionStorage,
 )
-from sqlsessions.sql import chunks
+from sqlsessions.sql import staging as chunks
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, Pause, provider_of
 

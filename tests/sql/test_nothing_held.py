@@ -21,13 +21,13 @@ SERVER_HOLDS = {
     "postgresql": """
         SELECT pid::text, state FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND backend_type = 'client backend' AND (state <> 'idle' OR backend_xid IS NOT NULL)
+            AND backend_type = 'client dialect' AND (state <> 'idle' OR backend_xid IS NOT NULL)
         UNION ALL
         SELECT pid::text, mode FROM pg_locks
         WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND pid IN (
                 SELECT pid FROM pg_stat_activity
-                WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
+                WHERE pid <> pg_backend_pid() AND backend_type = 'client dialect'
             )
         """,
     "mysql": """

@@ -14,13 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from sqlsessions import (
-    CacheStorage,
-    ManagedSessionStorage,
-    SessionError,
-    SqlSessionStorage,
-    new_session_id,
-)
+from sqlsessions import CacheStorage, ManagedSessionStorage, SessionError, SqlSessionStorage, new_session_id
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of, whole
 

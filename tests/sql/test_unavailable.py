@@ -15,11 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sqlsessions import (
-    SchemaOutOfDate,
-    SqlSessionStorage,
-    StorageUnavailable,
-)
+from sqlsessions import SchemaOutOfDate, SqlSessionStorage, StorageUnavailable
 from sqlsessions.testing._base import PATIENCE, provider_of
 
 from .support import INLINE, LARGE, NETWORK, TINY, each_database, holding, in_use, quiet, sqlite

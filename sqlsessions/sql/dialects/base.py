@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
 from ssl import SSLError
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, ColumnElement, Executable, Integer, Table, func, literal_column
+from sqlalchemy import URL, ColumnElement, Connection, Executable, Integer, Table, func, literal_column
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -18,7 +19,7 @@ HOUR = 3_600_000_000
 """An hour in microseconds, the coarse unit of ``expires_bucket``."""
 
 
-class Fault(Enum):
+class ErrorKind(Enum):
     """What a database error means for the one who meets it."""
 
     SCHEMA = auto()  # a table or column is missing
@@ -42,7 +43,7 @@ class Settings:
     autocommit: bool = True
 
 
-class Backend(ABC):
+class Dialect(ABC):
     """One kind of database.
 
     Attributes:
@@ -53,6 +54,8 @@ class Backend(ABC):
         remote: Whether it is a server, which may fall silent.
         replicas: Whether it is known of a replica how far it is.
         portable: Whether an idle connection may move to another event loop.
+        transactional_ddl: Whether DDL is rolled back with its transaction.
+        migration_options: Execution options of the transaction of a migration.
         least: The function that gives the smallest of its arguments, none of which is NULL.
         greatest: The one that gives the largest.
     """
@@ -64,6 +67,8 @@ class Backend(ABC):
     remote: ClassVar[bool] = True
     replicas: ClassVar[bool] = False
     portable: ClassVar[bool] = False
+    transactional_ddl: ClassVar[bool] = True
+    migration_options: ClassVar[Mapping[str, Any]] = {}
     least: Any = func.least
     greatest: Any = func.greatest
 
@@ -123,6 +128,18 @@ class Backend(ABC):
         """Set up the connections of an engine that we open."""
 
     @abstractmethod
+    def migration_lock(self, connection: Connection, *, joined: bool) -> AbstractContextManager[None]:
+        """Hold the lock of the one process that migrates this database, in the running transaction.
+
+        Args:
+            connection: In a transaction.
+            joined: Whether somebody else began that transaction.
+
+        Raises:
+            StorageUnavailable: If another process held the lock for too long.
+        """
+
+    @abstractmethod
     def code(self, error: BaseException) -> object:
         """The database's own code of an error."""
 
@@ -131,22 +148,22 @@ class Backend(ABC):
         module = type(error).__module__
         return module.partition(".")[0] in self.modules or module.startswith("sqlalchemy.dialects.")
 
-    codes: ClassVar[Mapping[object, Fault]] = {}
+    codes: ClassVar[Mapping[object, ErrorKind]] = {}
 
-    def fault(self, error: BaseException) -> Fault:
+    def fault(self, error: BaseException) -> ErrorKind:
         """What an error means."""
         original = error.orig or error if isinstance(error, DBAPIError) else error
         if known := self.codes.get(self.code(original)):
             return known
         if isinstance(error, DBAPIError):
-            return Fault.LOST if error.connection_invalidated else self.uncoded(original)
+            return ErrorKind.LOST if error.connection_invalidated else self.uncoded(original)
         if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, PoolTimeout):
-            return Fault.LOST
+            return ErrorKind.LOST
         # No route, no such host now, or several addresses that refuse.
         if self.remote and isinstance(error, OSError) and not isinstance(error, (SSLError, PermissionError)):
-            return Fault.LOST
+            return ErrorKind.LOST
         return self.uncoded(error)
 
-    def uncoded(self, error: BaseException) -> Fault:
+    def uncoded(self, error: BaseException) -> ErrorKind:
         """What an error without a known code means."""
-        return Fault.OTHER
+        return ErrorKind.OTHER

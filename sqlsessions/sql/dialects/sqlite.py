@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import aiosqlite
-from sqlalchemy import URL, Table, event, func
+from sqlalchemy import URL, Connection, Table, event, func
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from .base import Backend, Fault, Settings
+from .base import Dialect, ErrorKind, Settings
 
 
-class SQLite(Backend):
+class SQLite(Dialect):
     drivers: ClassVar = {"aiosqlite": ""}
     modules: ClassVar = ("aiosqlite", "sqlite3")
     begin: ClassVar = ("BEGIN IMMEDIATE",)
     serial: ClassVar = True
     remote: ClassVar = False
     portable: ClassVar = True
+    migration_options: ClassVar = {"isolation_level": "SERIALIZABLE"}
     least: Any = func.min
     greatest: Any = func.max
     codes: ClassVar = {
-        "no such table": Fault.SCHEMA,
-        "no such column": Fault.SCHEMA,
-        "has no column": Fault.SCHEMA,
-        "SQLITE_BUSY": Fault.RETRY,
-        "SQLITE_BUSY_SNAPSHOT": Fault.RETRY,
-        "SQLITE_BUSY_RECOVERY": Fault.RETRY,
-        "SQLITE_BUSY_TIMEOUT": Fault.RETRY,
-        "SQLITE_PROTOCOL": Fault.RETRY,  # locking
-        "SQLITE_LOCKED": Fault.RETRY,
-        "SQLITE_LOCKED_SHAREDCACHE": Fault.RETRY,
-        "SQLITE_CONSTRAINT_PRIMARYKEY": Fault.RETRY,
+        "no such table": ErrorKind.SCHEMA,
+        "no such column": ErrorKind.SCHEMA,
+        "has no column": ErrorKind.SCHEMA,
+        "SQLITE_BUSY": ErrorKind.RETRY,
+        "SQLITE_BUSY_SNAPSHOT": ErrorKind.RETRY,
+        "SQLITE_BUSY_RECOVERY": ErrorKind.RETRY,
+        "SQLITE_BUSY_TIMEOUT": ErrorKind.RETRY,
+        "SQLITE_PROTOCOL": ErrorKind.RETRY,  # locking
+        "SQLITE_LOCKED": ErrorKind.RETRY,
+        "SQLITE_LOCKED_SHAREDCACHE": ErrorKind.RETRY,
+        "SQLITE_CONSTRAINT_PRIMARYKEY": ErrorKind.RETRY,
     }
 
     def options(self, url: URL, settings: Settings) -> dict[str, Any]:
@@ -62,6 +67,16 @@ class SQLite(Backend):
                     raise
             cursor.execute(f"PRAGMA synchronous = {settings.synchronous}")
             cursor.close()
+
+    @contextmanager
+    def migration_lock(self, connection: Connection, *, joined: bool) -> Iterator[None]:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        if driver.in_transaction and not joined:  # begun by an event of the caller's engine, deferred
+            connection.exec_driver_sql("ROLLBACK")
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
 
     def code(self, error: BaseException) -> object:
         cause = error
@@ -105,3 +120,22 @@ def shared_memory(name: str) -> tuple[URL, sqlite3.Connection]:
     uri = f"file:/{name}?vfs=memdb"
     url = URL.create("sqlite+aiosqlite", database=f"file:/{name}", query={"vfs": "memdb", "uri": "true"})
     return url, sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+
+def database_file(url: URL) -> Path | None:
+    """The file of a database; None if it is no file of this host, or not to be told from the URL."""
+    name = url.database
+    if url.get_backend_name() != "sqlite" or in_memory(url) or name is None or "vfs" in url.query:
+        return None
+    if name.startswith("file:"):  # https://www.sqlite.org/uri.html
+        path = name.removeprefix("file:")
+        if path.startswith("//"):
+            path = "/" + path[2:].partition("/")[2]
+        return None if path in ("", ":memory:") or "mode" in url.query else Path(unquote(path))
+    return Path(name)
+
+
+def missing_file(url: URL) -> Path | None:
+    """The file of a database that connecting would make; None if there is one, or none would be made."""
+    file = database_file(url)
+    return file if file is not None and not file.exists() and file.parent.is_dir() else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from ..database import Database
-from .base import Driver
+from ..batching.driver import Driver
+from ..engine.database import Database
 
 __all__ = ["driver_for"]
 

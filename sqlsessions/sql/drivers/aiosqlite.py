@@ -11,29 +11,29 @@ from typing import Any, TypeVar
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
-from ..chunks import ENDED
-from ..database import Database
-from ..models import sessions
-from ..statements import (
+from ..batching.driver import Chunk, Chunks, Driver
+from ..batching.operations import Operation, Read, Row, Touch, Write
+from ..engine.database import Database
+from ..models import TOMBSTONE, sessions
+from ..statements.single import (
     INLINE,
     READ_CHUNKS,
     RECORD,
     TOUCH,
     WRITE_CHUNK,
-    Given,
+    ExplicitOptions,
     conditional,
     live_at,
     parameter,
     upsert,
 )
-from .base import Chunk, Chunks, Driver, Operation, Read, Row, Touch, Write
 
 T = TypeVar("T")
 c = sessions.c
 
 
 class AiosqliteDriver(Driver[Any]):
-    """Batches over aiosqlite's own connections, taken from SQLAlchemy's pool."""
+    """BatchExecutor over aiosqlite's own connections, taken from SQLAlchemy's pool."""
 
     inline_reads = True  # the thread finishes what it began, and the next one waits for that
 
@@ -83,11 +83,11 @@ class AiosqliteDriver(Driver[Any]):
             return raw.execute(sql, [change.values[place] for place in order]).rowcount > 0
         return _end(change, raw)
 
-    def _upsert_statement(self, given: Given, absent: bool) -> tuple[str, list[int]]:
-        return _sql(upsert(self._backend, given, absent=absent), [*c.keys()])
+    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> tuple[str, list[int]]:
+        return _sql(upsert(self._dialect, given, absent=absent), [*c.keys()])
 
-    def _conditional_statement(self, given: Given) -> tuple[str, list[int]]:
-        return _sql(conditional(self._backend, given), [*c.keys(), "if_match"])
+    def _conditional_statement(self, given: ExplicitOptions) -> tuple[str, list[int]]:
+        return _sql(conditional(self._dialect, given), [*c.keys(), "if_match"])
 
 
 async def _in_thread(connection: Any, work: Callable[[sqlite3.Connection], T], *, begin: str | None) -> T:
@@ -123,7 +123,7 @@ def _end(ending: Any, raw: sqlite3.Connection) -> bool:
         trace = {
             "version": ending.version,
             "id": ending.digest,
-            "seq": ENDED,
+            "seq": TOMBSTONE,
             "data": gone[0].to_bytes(8, "big"),
         }
         sql, order = _WRITE_CHUNK

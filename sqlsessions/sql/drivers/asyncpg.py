@@ -23,11 +23,20 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from ..chunks import ENDED
-from ..database import Database
-from ..models import chunks, sessions
-from ..statements import INLINE, READ_CHUNKS, RECORD, WRITE_CHUNK, Given, live_at, over, renewed
-from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, Write, grouped, matched
+from ..batching.driver import Chunk, Chunks, Driver
+from ..batching.operations import Delete, Operation, Read, Row, Touch, Write, grouped, matched
+from ..engine.database import Database
+from ..models import TOMBSTONE, chunks, sessions
+from ..statements.single import (
+    INLINE,
+    READ_CHUNKS,
+    RECORD,
+    WRITE_CHUNK,
+    ExplicitOptions,
+    live_at,
+    over,
+    renewed,
+)
 
 c = sessions.c
 
@@ -35,7 +44,7 @@ TOUCHED = {"id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl,
 
 
 class AsyncpgDriver(Driver[Any]):
-    """Batches over asyncpg's own connections, taken from SQLAlchemy's pool."""
+    """BatchExecutor over asyncpg's own connections, taken from SQLAlchemy's pool."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -92,18 +101,18 @@ class AsyncpgDriver(Driver[Any]):
             return await connection.fetch(self._conditional(given), *columns, versions)  # type: ignore[no-any-return]
         return await connection.fetch(self._upsert(given, if_match is False), *columns)  # type: ignore[no-any-return]
 
-    def _upsert_statement(self, given: Given, absent: bool) -> str:
+    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> str:
         new = _arrays({column.name: column for column in c})
-        insert = self._backend.insert(sessions).from_select([column.name for column in c], select(*new.c))
-        return _sql(over(self._backend, insert, given, absent=absent), list(new.c.keys()))
+        insert = self._dialect.insert(sessions).from_select([column.name for column in c], select(*new.c))
+        return _sql(over(self._dialect, insert, given, absent=absent), list(new.c.keys()))
 
-    def _conditional_statement(self, given: Given) -> str:
+    def _conditional_statement(self, given: ExplicitOptions) -> str:
         new = _arrays({column.name: column for column in c} | {"if_match": c.version})
         names = list(new.c.keys())
         statement = (
             update(sessions)
             .where(c.id == new.c.id, c.version == new.c.if_match, live_at(new.c.updated_at), INLINE)
-            .values(dict(renewed(self._backend, given, lambda name: new.c[name])))
+            .values(dict(renewed(self._dialect, given, lambda name: new.c[name])))
             .returning(c.id, *RECORD)
         )
         return _sql(statement, names)
@@ -153,7 +162,7 @@ def _delete() -> str:
         .returning(c.id, c.version, ending.c.version.label("trace"))
         .cte("gone")
     )
-    trace = select(gone.c.trace, gone.c.id, literal_column(str(ENDED)), func.int8send(gone.c.version))
+    trace = select(gone.c.trace, gone.c.id, literal_column(str(TOMBSTONE)), func.int8send(gone.c.version))
     statement = insert(chunks).from_select(["version", "id", "seq", "data"], trace).returning(chunks.c.id)
     return _sql(statement, ["id", "version", "now"])
 

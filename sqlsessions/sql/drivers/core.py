@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..batching.driver import Chunk, Chunks, Driver
+from ..batching.operations import Delete, Operation, Read, Row, Touch, grouped, matched
 from ..models import sessions
-from ..statements import (
+from ..statements.single import (
     INLINE,
     READ_CHUNKS,
     RECORD,
@@ -22,14 +24,13 @@ from ..statements import (
     parameters,
     upsert,
 )
-from ..transactions import end, locked
-from .base import Chunk, Chunks, Delete, Driver, Operation, Read, Row, Touch, grouped, matched
+from ..statements.transactions import end, locked
 
 c = sessions.c
 
 
 class CoreDriver(Driver[AsyncConnection]):
-    """Batches over SQLAlchemy's connections."""
+    """BatchExecutor over SQLAlchemy's connections."""
 
     def connected(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
@@ -73,7 +74,7 @@ class CoreDriver(Driver[AsyncConnection]):
         self, connection: AsyncConnection, members: Sequence[Any], given: Any, if_match: bool | None
     ) -> list[Any]:
         if if_match and connection.dialect.update_returning:
-            statement = conditional(self._backend, given)
+            statement = conditional(self._dialect, given)
             rows: list[Any] = []
             for write in members:
                 one = parameters(write.row) | {"p_if_match": write.if_match}
@@ -81,7 +82,7 @@ class CoreDriver(Driver[AsyncConnection]):
             return rows
         if if_match or not connection.dialect.insert_returning:
             return []
-        statement = upsert(self._backend, given, absent=if_match is False)
+        statement = upsert(self._dialect, given, absent=if_match is False)
         values = [parameters(write.row) for write in members]
         return list((await connection.execute(statement, values if len(values) > 1 else values[0])).all())
 

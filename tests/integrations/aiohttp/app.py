@@ -11,10 +11,7 @@ from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp_session import get_session
 
-from sqlsessions.integrations.aiohttp import (
-    AioHttpStorage,
-    Session,
-)
+from sqlsessions.integrations.aiohttp import AioHttpStorage, Session
 
 Client = TestClient[web.Request, web.Application]
 

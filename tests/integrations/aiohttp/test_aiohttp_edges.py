@@ -13,11 +13,7 @@ from aiohttp import WSMsgType, web
 from aiohttp_session import get_session
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, UnsupportedOperation
-from sqlsessions.integrations.aiohttp import (
-    AioHttpStorage,
-    save,
-    setup,
-)
+from sqlsessions.integrations.aiohttp import AioHttpStorage, save, setup
 
 from ..support import Spy
 from .app import (

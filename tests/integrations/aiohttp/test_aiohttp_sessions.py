@@ -7,11 +7,7 @@ from aiohttp import CookieJar, web
 from aiohttp.test_utils import TestClient
 from aiohttp_session import get_session
 
-from sqlsessions.integrations.aiohttp import (
-    end_other_sessions,
-    end_session,
-    list_sessions,
-)
+from sqlsessions.integrations.aiohttp import end_other_sessions, end_session, list_sessions
 from sqlsessions.testing import ManualClock
 
 from ..support import Spy

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.test import AsyncClient, Client, override_settings
 
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 
 from ..support import Spy
 from . import settings as project

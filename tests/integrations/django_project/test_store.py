@@ -20,7 +20,7 @@ from django.core.management import call_command
 from django.test import override_settings
 
 from sqlsessions import new_session_id
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
 from sqlsessions.testing import ManualClock

@@ -8,9 +8,7 @@ from typing import Any
 from flask import Flask, abort, jsonify, redirect, request, session
 from flask.testing import FlaskClient
 
-from sqlsessions.integrations.flask import (
-    SqlSessionInterface,
-)
+from sqlsessions.integrations.flask import SqlSessionInterface
 
 DAY = 24 * 60 * 60
 

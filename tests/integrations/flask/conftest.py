@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 
 from ..support import Spy
 from .app import (

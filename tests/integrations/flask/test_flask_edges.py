@@ -13,7 +13,7 @@ from flask import Flask, jsonify, redirect, request, session
 from flask.testing import FlaskClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.flask import (
     SqlSessionInterface,
     end_other_sessions,

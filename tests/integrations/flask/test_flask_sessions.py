@@ -10,7 +10,7 @@ import pytest
 from flask import jsonify, session
 from flask.testing import FlaskClient
 
-from sqlsessions.integrations._portal import run
+from sqlsessions.integrations._web.portal import run
 from sqlsessions.testing import ManualClock
 
 from ..support import Spy

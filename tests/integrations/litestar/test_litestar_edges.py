@@ -14,10 +14,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import AsyncTestClient, TestClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
-from sqlsessions.integrations.litestar import (
-    SessionConfig,
-    load,
-)
+from sqlsessions.integrations.litestar import SessionConfig, load
 from sqlsessions.testing import ManualClock
 
 from ..support import Spy

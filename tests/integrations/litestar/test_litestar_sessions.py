@@ -16,11 +16,7 @@ from litestar.status_codes import HTTP_401_UNAUTHORIZED
 from litestar.testing import AsyncTestClient
 from litestar.types import Empty
 
-from sqlsessions.integrations.litestar import (
-    Session,
-    SessionConfig,
-    load,
-)
+from sqlsessions.integrations.litestar import Session, SessionConfig, load
 
 from ..support import Spy
 from .app import (

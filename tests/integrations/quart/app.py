@@ -8,9 +8,7 @@ from typing import Any
 from quart import Quart, abort, jsonify, redirect, request, session
 from quart.typing import TestClientProtocol as Client
 
-from sqlsessions.integrations.quart import (
-    SqlSessionInterface,
-)
+from sqlsessions.integrations.quart import SqlSessionInterface
 
 DAY = 24 * 60 * 60
 

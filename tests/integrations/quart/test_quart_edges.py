@@ -12,11 +12,7 @@ from quart.testing.connections import WebsocketDisconnectError
 from quart.typing import TestClientProtocol as Client
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
-from sqlsessions.integrations.quart import (
-    SqlSessionInterface,
-    load,
-    save,
-)
+from sqlsessions.integrations.quart import SqlSessionInterface, load, save
 
 from ..support import Spy
 from .app import (

@@ -9,11 +9,7 @@ import quart
 from quart import jsonify, request, session
 from quart.typing import TestClientProtocol as Client
 
-from sqlsessions.integrations.quart import (
-    end_other_sessions,
-    end_session,
-    list_sessions,
-)
+from sqlsessions.integrations.quart import end_other_sessions, end_session, list_sessions
 from sqlsessions.testing import ManualClock
 
 from ..support import Spy

@@ -14,10 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sqlsessions.integrations.starlette import (
-    SessionMiddleware,
-    save,
-)
+from sqlsessions.integrations.starlette import SessionMiddleware, save
 
 from ..support import Spy
 

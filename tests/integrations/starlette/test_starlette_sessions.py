@@ -11,9 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from sqlsessions import InvalidArgument, SqlSessionStorage
-from sqlsessions.integrations.starlette import (
-    SessionMiddleware,
-)
+from sqlsessions.integrations.starlette import SessionMiddleware
 from sqlsessions.testing import ManualClock
 
 from ..support import Spy

@@ -1,0 +1,141 @@
+"""Our Alembic revisions, and whether a database has what they make; over a synchronous connection."""
+
+from __future__ import annotations
+
+import io
+from importlib.resources import files
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Inspector, inspect
+
+from ..errors import InvalidArgument, SchemaOutOfDate
+from ..sql.dialects import migration_lock
+from ..sql.models import VERSION_TABLE, metadata
+
+# Columns that every revision has, and hardly a table of the same name that is not ours.
+FINGERPRINTS = {
+    "sessions": {"id", "version", "data", "expires_bucket"},
+    "session_chunks": {"id", "version", "seq", "data"},
+}
+
+
+def run_command(
+    name: str, revision: str, attributes: dict[str, Any], output: io.StringIO | None = None, **options: Any
+) -> None:
+    """Run an Alembic command through our ``env.py``.
+
+    Args:
+        name: Of the command, in `alembic.command`.
+        revision: Its argument.
+        attributes: Tell ``env.py`` which connection or URL.
+        output: Where it writes SQL.
+        options: More arguments of the command.
+
+    Raises:
+        InvalidArgument: If there is no such revision.
+    """
+    try:
+        getattr(command, name)(_config(attributes, output), revision, **options)
+    except CommandError as error:
+        raise InvalidArgument(f"cannot {name} to revision {revision!r}: {error}") from error
+
+
+def create_and_stamp(connection: Connection) -> None:
+    """Create the tables as the models declare them, marked as of the latest revision."""
+    with migration_lock(connection):
+        refuse_obstacles(connection)
+        if current_revision(connection) is None:
+            metadata.create_all(connection)
+        refuse_shortfalls(connection)
+        _context(connection).stamp(_scripts(), "head")
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the database is at; None if it was never upgraded."""
+    return next(iter(_context(connection).get_current_heads()), None)
+
+
+def refuse_obstacles(connection: Connection) -> None:
+    """Refuse a database that an upgrade cannot help.
+
+    Raises:
+        SchemaOutOfDate: If the tables are of a newer version, or somebody else's.
+    """
+    revision = current_revision(connection)
+    if revision is not None and revision not in _revisions():
+        raise SchemaOutOfDate(
+            f"the tables are of a newer sqlsessions (revision {revision}): "
+            "run `pip install --upgrade sqlsessions`"
+        )
+    inspector = inspect(connection)
+    for table, fingerprint in FINGERPRINTS.items():
+        if inspector.has_table(table) and fingerprint - _columns(inspector, table):
+            raise SchemaOutOfDate(
+                f"the table {table!r} of this database is not one of sqlsessions: "
+                "run `sqlsessions upgrade` on another database or schema"
+            )
+
+
+def refuse_shortfalls(connection: Connection) -> None:
+    """Refuse a database that an upgrade would change.
+
+    Raises:
+        SchemaOutOfDate: If the tables are missing, incomplete or behind.
+    """
+    inspector = inspect(connection)
+    revision, head = current_revision(connection), _revisions()[0]
+    absent = [table for table in metadata.tables if not inspector.has_table(table)]
+    if revision is None and len(absent) == len(metadata.tables):
+        raise SchemaOutOfDate("the database has no session tables: run `sqlsessions upgrade`")
+    if revision not in (None, head):
+        raise SchemaOutOfDate(
+            f"the tables are behind, at revision {revision}, where this version needs {head}: "
+            "run `sqlsessions upgrade`"
+        )
+    if lacking := absent or _lacking(inspector):
+        what = f"the tables are incomplete, without {', '.join(lacking)}"
+        if revision is None:
+            raise SchemaOutOfDate(f"{what}: run `sqlsessions upgrade`")
+        raise SchemaOutOfDate(
+            f"{what}, although marked as {revision}: "
+            f"drop the table {VERSION_TABLE}, then run `sqlsessions upgrade`"
+        )
+
+
+def _lacking(inspector: Inspector) -> list[str]:
+    found: list[str] = []
+    for name, table in metadata.tables.items():
+        indexes = {index["name"] for index in inspector.get_indexes(name)}
+        columns = _columns(inspector, name)
+        found += [f"{name}.{column.name}" for column in table.columns if column.name not in columns]
+        found += sorted(str(index.name) for index in table.indexes if index.name not in indexes)
+    return found
+
+
+def _columns(inspector: Inspector, table: str) -> set[str]:
+    return {column["name"] for column in inspector.get_columns(table)}
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+
+
+def _config(attributes: dict[str, Any], output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(files("sqlsessions.migrations")).replace("%", "%%"))
+    config.attributes.update(attributes)
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config({}))
+
+
+def _revisions() -> list[str]:
+    """All revisions of this version, the latest first."""
+    return [script.revision for script in _scripts().walk_revisions()]

@@ -1,0 +1,182 @@
+"""The functions of `sqlsessions.schema`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from threading import Lock
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ..sql.dialects import DIALECTS, Settings, migration_lock
+from ..sql.dialects.sqlite import missing_file
+from ..sql.engine.retry import raise_translated
+from ..sql.engine.temporary import temporary_engine
+from ..sql.engine.urls import async_url
+from ..sql.models import VERSION_TABLE, metadata
+
+__all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]
+
+HEAD = "sqlsessions@head"
+
+_SETTINGS = Settings(
+    pool_size=1,
+    pool_timeout=30.0,
+    connect_timeout=10.0,
+    synchronous="FULL",
+    busy_timeout=60.0,
+    autocommit=False,
+)
+# Alembic keeps the migration that runs in module globals: one at a time in a process, whatever the
+# threads, event loops and databases.
+_running = Lock()
+
+
+async def upgrade(url_or_engine: str | URL | AsyncEngine, revision: str = HEAD) -> None:
+    """Bring the tables up to date; does nothing if they are.
+
+    Processes that upgrade at once wait for one another. On PostgreSQL and SQLite an upgrade is one
+    transaction; on MySQL, one that was cut off is finished by running it again. Tables of ours that
+    were made in another way are taken over as they are.
+
+    Args:
+        url_or_engine: The database.
+        revision: Up to which revision; the latest unless given.
+
+    Raises:
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+    """
+    await _migrate(url_or_engine, "upgrade", revision)
+
+
+async def downgrade(url_or_engine: str | URL | AsyncEngine, revision: str) -> None:
+    """Take the tables back to an earlier revision.
+
+    Args:
+        url_or_engine: The database.
+        revision: Down to which revision; ``sqlsessions@base`` drops the tables and all sessions.
+
+    Raises:
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+    """
+    await _migrate(url_or_engine, "downgrade", revision)
+
+
+async def current(url_or_engine: str | URL | AsyncEngine) -> str | None:
+    """The revision that the database is at; None if `upgrade` never ran on it."""
+    from .revisions import current_revision
+
+    if not isinstance(url_or_engine, AsyncEngine) and missing_file(async_url(url_or_engine)):
+        return None
+    async with connected(url_or_engine) as connection:
+        return await connection.run_sync(current_revision)
+
+
+async def check(url_or_engine: str | URL | AsyncEngine) -> None:
+    """Make sure that the tables fit this version of sqlsessions. Changes nothing.
+
+    Tables without a revision of ours, made by an application that owns them, fit if nothing is
+    missing from them.
+
+    Raises:
+        SchemaOutOfDate: If the tables are missing, behind, of a newer sqlsessions, or somebody
+            else's; the message says which, and which command to run.
+    """
+    from .revisions import refuse_obstacles, refuse_shortfalls
+
+    async with connected(url_or_engine) as connection:
+        await connection.run_sync(refuse_obstacles)
+        await connection.run_sync(refuse_shortfalls)
+
+
+async def create_tables(url_or_engine: str | URL | AsyncEngine) -> None:
+    """Create the tables as this version declares them, without running migrations.
+
+    For tests and new databases. They are marked as up to date, so that a later `upgrade` begins from
+    here. Does nothing if they are there and up to date.
+
+    Raises:
+        SchemaOutOfDate: If there are tables that do not fit.
+    """
+    from .revisions import create_and_stamp
+
+    async with connected(url_or_engine, make=True) as connection:
+        await connection.run_sync(create_and_stamp)
+
+
+async def script(url: str | URL) -> str:
+    """The SQL that makes the tables in an empty database, without connecting to it.
+
+    Args:
+        url: Of the kind of database.
+    """
+    from .revisions import run_command
+
+    output = io.StringIO()
+    async with _alone():
+        run_command("upgrade", HEAD, {"url": async_url(url)}, output, sql=True)
+    return output.getvalue()
+
+
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
+    """Keep an application's autogenerate from dropping our tables, which its metadata does not have.
+
+    For ``context.configure(include_name=...)`` in the application's own ``env.py``. Not for one whose
+    ``target_metadata`` has ours in it.
+
+    Returns:
+        False for our tables and our version table in the default schema, True for all else.
+    """
+    theirs = name not in metadata.tables and name != VERSION_TABLE
+    return type_ != "table" or parent_names.get("schema_name") is not None or theirs
+
+
+@asynccontextmanager
+async def connected(
+    url_or_engine: str | URL | AsyncEngine, *, make: bool = False
+) -> AsyncIterator[AsyncConnection]:
+    """A connection for schema work; database errors come out of the block as ours.
+
+    Args:
+        url_or_engine: The database.
+        make: Whether a SQLite file that is not there may be made.
+    """
+    if isinstance(url_or_engine, AsyncEngine):
+        dialect = DIALECTS[async_url(url_or_engine.url).get_backend_name()]
+        try:
+            async with url_or_engine.connect() as connection:
+                yield connection
+        except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
+            raise_translated(dialect, error)
+    else:
+        async with (
+            temporary_engine(url_or_engine, _SETTINGS, make=make) as engine,
+            engine.connect() as connection,
+        ):
+            yield connection
+
+
+async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revision: str) -> None:
+    from .revisions import refuse_obstacles, run_command
+
+    def run(connection: Connection) -> None:
+        # MariaDB refuses to describe tables that another process is changing.
+        with migration_lock(connection):
+            refuse_obstacles(connection)
+            run_command(command, revision, {"connection": connection})
+
+    async with _alone(), connected(url_or_engine, make=command == "upgrade") as connection:
+        await connection.run_sync(run)
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    while not _running.acquire(blocking=False):  # noqa: ASYNC110 (asyncio's locks serve one event loop)
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        _running.release()

@@ -1,0 +1,1 @@
+"""Batching: operations queued while a connection is busy are sent as one batch."""

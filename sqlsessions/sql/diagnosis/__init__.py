@@ -1,0 +1,1 @@
+"""What the command line reports about a database."""

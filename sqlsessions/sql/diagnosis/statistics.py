@@ -1,0 +1,218 @@
+"""Statistics of the sessions in a database, counted there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, literal, not_, select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import BigInteger, LargeBinary
+
+from ..._versions import first_version
+from ...records import as_datetime
+from ..engine.database import Database
+from ..models import SUPERSEDED, chunks, sessions
+from ..purge import STAGING_GRACE, SUPERSEDED_GRACE
+from ..statements.single import CHUNKED, live_at
+from .dialects import diagnosis_of
+from .humanize import KIB
+
+BOUNDS = (KIB, 4 * KIB, 16 * KIB, 64 * KIB, KIB**2, 16 * KIB**2)
+"""Bytes up to which each class of sizes reaches; the last class is open."""
+
+TOP = 10
+"""How many subjects are named."""
+
+s, k = sessions.c, chunks.c
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClass:
+    """Live sessions of a size.
+
+    Attributes:
+        up_to: Their most bytes; None is any number above the class before.
+        sessions: How many they are.
+        bytes: Of their data.
+    """
+
+    up_to: int | None
+    sessions: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectStatistics:
+    """The live sessions of a subject."""
+
+    subject: str
+    sessions: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Data of large sessions that no session points at.
+
+    Attributes:
+        waiting: Sets of chunks that are still to be written, or read by those who began in time.
+        overdue: Sets that a purge would delete.
+        overdue_chunks: Their chunks.
+        overdue_bytes: Bytes of these.
+    """
+
+    waiting: int
+    overdue: int
+    overdue_chunks: int
+    overdue_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All sessions.
+
+    Attributes:
+        live: How many live.
+        bytes: Of the data of these.
+        largest_bytes: Of the largest of these.
+        chunked: How many of these are kept in chunks.
+        expired: How many expired and were not purged yet.
+        expired_bytes: Of the data of these.
+        expired_since: When the first of these expired.
+        oldest_created_at: When the live session was created that has lived longest.
+        last_updated_at: When a live session was last written.
+        next_expires_at: When the next live session will expire.
+        with_subject: How many live sessions have a subject.
+        sizes: The live sessions by their size.
+    """
+
+    live: int
+    bytes: int
+    largest_bytes: int
+    chunked: int
+    expired: int
+    expired_bytes: int
+    expired_since: datetime | None
+    oldest_created_at: datetime | None
+    last_updated_at: datetime | None
+    next_expires_at: datetime | None
+    with_subject: int
+    sizes: list[SizeClass]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is in a database.
+
+    Attributes:
+        totals: All sessions.
+        subjects: How many subjects have live sessions.
+        top_subjects: Those with the most live sessions, up to 10.
+        orphans: Data that no session points at.
+        disk_bytes: What the tables take on disk, indexes included; None if the database does not say.
+    """
+
+    totals: Totals
+    subjects: int
+    top_subjects: list[SubjectStatistics]
+    orphans: Orphans
+    disk_bytes: int | None
+
+
+async def statistics(database: Database, now: int) -> Statistics:
+    """Count what is in a database; reads both tables, but no session data.
+
+    Args:
+        database: Which.
+        now: The time, in microseconds since 1970 UTC.
+    """
+
+    async def subjects(connection: AsyncConnection) -> tuple[int, list[SubjectStatistics]]:
+        # By length too, since MySQL takes subjects for equal that differ in trailing spaces.
+        grouped = (
+            select(s.subject, func.count().label("sessions"), _sum(s.size).label("bytes"))
+            .where(live_at(now), s.subject.is_not(None))
+            .group_by(s.subject, func.length(s.subject))
+            .subquery()
+        )
+        number = (await connection.execute(select(func.count()).select_from(grouped))).scalar_one()
+        found = await connection.execute(
+            select(grouped).order_by(grouped.c.sessions.desc(), grouped.c.subject).limit(TOP)
+        )
+        return number, [SubjectStatistics(subject, count, int(size)) for subject, count, size in found]
+
+    found = await database.run(lambda connection: totals(connection, now))
+    number, top = await database.run(subjects)
+    left = await database.run(lambda connection: orphans(connection, now))
+    disk = await database.run(diagnosis_of(database.dialect).disk_bytes)
+    return Statistics(found, number, top, left, disk)
+
+
+async def totals(connection: AsyncConnection, now: int) -> Totals:
+    """Count all sessions, in one pass."""
+    live, expired = live_at(now), not_(live_at(now))
+    classes: list[ColumnElement[Any]] = []
+    for above, up_to in zip((-1, *BOUNDS), (*BOUNDS, None), strict=True):
+        here = and_(live, s.size > above, *([] if up_to is None else [s.size <= up_to]))
+        classes += [_count(here), _sum(case((here, s.size), else_=0))]
+
+    def of_live(column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return case((live, column))
+
+    wanted = select(
+        _count(live),
+        _sum(case((live, s.size), else_=0)),
+        func.max(of_live(s.size)),
+        _count(and_(live, CHUNKED)),
+        _count(expired),
+        _sum(case((expired, s.size), else_=0)),
+        func.min(case((expired, s.expires_at))),
+        func.min(of_live(s.created_at)),
+        func.max(of_live(s.updated_at)),
+        func.min(of_live(s.expires_at)),
+        _count(and_(live, s.subject.is_not(None))),
+        *classes,
+    )
+    row = (await connection.execute(wanted)).one()
+    numbers = [int(value or 0) for value in row]
+    times = [None if value is None else as_datetime(int(value)) for value in row[6:10]]
+    sizes = [
+        SizeClass(up_to, numbers[11 + 2 * i], numbers[12 + 2 * i]) for i, up_to in enumerate((*BOUNDS, None))
+    ]
+    return Totals(*numbers[:6], *times, numbers[10], sizes)  # type: ignore[arg-type, call-arg]
+
+
+async def orphans(connection: AsyncConnection, now: int) -> Orphans:
+    """Count the chunks that no session points at, as a purge would judge them."""
+    marks = chunks.alias()
+    of_set = and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == SUPERSEDED)
+    superseded_before = literal((now - SUPERSEDED_GRACE).to_bytes(8, "big"), LargeBinary())
+    overdue = case(
+        (marks.c.data.is_(None), k.version < first_version(now - STAGING_GRACE)),
+        else_=marks.c.data <= superseded_before,
+    )
+    first = k.seq == 0
+    wanted = (
+        select(
+            _count(and_(first, not_(overdue))),
+            _count(and_(first, overdue)),
+            _count(overdue),
+            _sum(case((overdue, func.length(k.data)), else_=0)),
+        )
+        .select_from(
+            chunks.outerjoin(sessions, and_(s.id == k.id, s.version == k.version)).outerjoin(marks, of_set)
+        )
+        .where(k.seq >= 0, s.id.is_(None))
+    )
+    row = (await connection.execute(wanted)).one()
+    return Orphans(*(int(value or 0) for value in row))
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return type_coerce(func.sum(case((condition, 1), else_=0)), BigInteger())
+
+
+def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
+    return type_coerce(func.sum(column), BigInteger())

@@ -1,0 +1,1 @@
+"""Connections to a database: engines, checkouts, retries."""

@@ -1,0 +1,1 @@
+"""The SQL statements, built from the declared tables."""

@@ -1,0 +1,206 @@
+"""The hot statements, built once for each database from the declared tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Executable,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    update,
+)
+
+from ...records import Options, Record
+from ...storage import DEFAULT, KEEP
+from ..dialects import HOUR, Dialect
+from ..models import chunks, sessions
+
+_NEVER = (1 << 63) - 1
+_NO_BUCKET = (1 << 31) - 1
+
+c, k = sessions.c, chunks.c
+RECORD = (c.version, c.size, c.subject, c.created_at, c.updated_at, c.expires_at, c.ttl, c.ends_at)
+"""The columns of a `Record`, in its order."""
+
+
+def parameter(name: str) -> BindParameter[Any]:
+    """A bound parameter of a column's type."""
+    return bindparam(f"p_{name}", type_=sessions.c[name].type)
+
+
+INLINE = c.data.is_not(None)
+CHUNKED = c.data.is_(None)
+
+
+def live_at(now: int | ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a session lives at a time."""
+    return or_(c.expires_at.is_(None), c.expires_at > now)
+
+
+TOUCH = (
+    update(sessions)
+    .where(
+        c.id == parameter("id"),
+        c.version == parameter("version"),
+        c.expires_at.is_not_distinct_from(bindparam("p_seen", type_=BigInteger())),
+    )
+    .values(ttl=parameter("ttl"), expires_at=parameter("expires_at"))
+)
+"""Applies a touch, unless the session was written or touched since it was looked at."""
+
+
+READ_CHUNKS = (
+    select(k.seq, k.data)
+    .where(
+        k.version == bindparam("p_version", type_=k.version.type),
+        k.id == bindparam("p_id", type_=k.id.type),
+        k.seq >= bindparam("p_first", type_=k.seq.type),
+        k.seq < bindparam("p_end", type_=k.seq.type),
+    )
+    .order_by(k.seq)
+)
+"""Some chunks of a large session."""
+
+WRITE_CHUNK = insert(chunks).values({each.name: bindparam(f"p_{each.name}", type_=each.type) for each in k})
+"""Stages a chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitOptions:
+    """Which options a write was given, as opposed to left at DEFAULT or KEEP."""
+
+    ttl: bool
+    max_age: bool
+    subject: bool
+
+    @classmethod
+    def of(cls, options: Options) -> ExplicitOptions:
+        """Which options are given."""
+        return cls(options.ttl is not DEFAULT, options.max_age is not DEFAULT, options.subject is not KEEP)
+
+
+def row(digest: bytes, record: Record, data: bytes | None) -> tuple[Any, ...]:
+    """The values of a whole row, in the order of the columns."""
+    return (
+        digest,
+        record.version,
+        data,
+        record.size,
+        record.subject,
+        record.created_at,
+        record.updated_at,
+        record.expires_at,
+        record.ttl,
+        record.ends_at,
+        bucket(record.expires_at),
+    )
+
+
+def bucket(expires_at: int | None) -> int | None:
+    """The hour of an expiry."""
+    return None if expires_at is None else expires_at // HOUR
+
+
+def parameters(row: tuple[Any, ...]) -> dict[str, Any]:
+    """The same as parameters of a statement."""
+    return {f"p_{column.name}": value for column, value in zip(c, row, strict=True)}
+
+
+@lru_cache
+def upsert(dialect: Dialect, given: ExplicitOptions, *, absent: bool) -> Executable:
+    """Write a small session over a small one, or where there is none; see `over`."""
+    insert = dialect.insert(sessions).values({column.name: parameter(column.name) for column in c})
+    return over(dialect, insert, given, absent=absent)
+
+
+def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool) -> Executable:
+    """Complete an INSERT of small sessions so that it writes over small ones.
+
+    It returns no row, or one of another version, where it did not write: because the old session is
+    chunked or has a higher version, or because a live one exists and there should be none.
+
+    Args:
+        dialect: The database.
+        insert: Of all columns.
+        given: The options that are given.
+        absent: Whether to write only where there is no live session.
+    """
+    new = dialect.incoming(insert)
+    condition = and_(INLINE, c.version < new.version)
+    if absent:
+        condition = and_(condition, not_(live_at(new.updated_at)))
+    assignments = renewed(dialect, given, lambda name: new[name])
+    return dialect.upsert(insert, c.id, assignments, condition, (c.id, *RECORD))
+
+
+@lru_cache
+def conditional(dialect: Dialect, given: ExplicitOptions) -> Executable:
+    """Write a small session over a small one of a version. Returns a row only if it wrote."""
+    statement = update(sessions).where(
+        c.id == parameter("id"),
+        c.version == bindparam("p_if_match", type_=BigInteger()),
+        live_at(parameter("updated_at")),
+        INLINE,
+    )
+    values = ((c[name], value) for name, value in renewed(dialect, given, parameter))
+    return statement.ordered_values(*values).returning(c.id, *RECORD)
+
+
+def renewed(
+    dialect: Dialect, given: ExplicitOptions, new: Callable[[str], ColumnElement[Any]]
+) -> list[tuple[str, ColumnElement[Any]]]:
+    """`records.written` in SQL: what a write assigns to each column of a row that exists.
+
+    In this order even a database that assigns from left to right, seeing the new values, gets it
+    right: ``expires_at``, which tells whether the old session lives, comes last.
+
+    Args:
+        dialect: The database.
+        given: The options that are given.
+        new: The values of the session as if it were new, by column.
+    """
+    live = live_at(new("updated_at"))
+
+    def kept(name: str, *, unless: bool) -> ColumnElement[Any]:
+        return new(name) if unless else case((live, c[name]), else_=new(name))
+
+    rewritten = dialect.greatest(new("updated_at"), c.created_at + literal_column("1"))
+    ttl = kept("ttl", unless=given.ttl)
+    if given.max_age:
+        age = new("ends_at") - new("created_at")
+        ends_at: ColumnElement[Any] = case((live, c.created_at + age), else_=new("ends_at"))
+    else:
+        ends_at = kept("ends_at", unless=False)
+    expires_at = _least(dialect, _NEVER, new("updated_at") + ttl, ends_at)
+    return [
+        ("version", new("version")),
+        ("size", new("size")),
+        ("subject", kept("subject", unless=given.subject)),
+        ("updated_at", case((live, rewritten), else_=new("updated_at"))),
+        ("ttl", ttl),
+        ("ends_at", ends_at),
+        ("created_at", kept("created_at", unless=False)),
+        ("expires_bucket", _least(dialect, _NO_BUCKET, c.expires_bucket, dialect.hour(expires_at))),
+        ("data", new("data")),
+        ("expires_at", expires_at),
+    ]
+
+
+def _least(dialect: Dialect, never: int, *times: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The earliest of some times, of which NULL is never."""
+    endless: ColumnElement[int] = literal_column(str(never))
+    return func.nullif(dialect.least(*(func.coalesce(time, endless) for time in times)), endless)
