@@ -114,7 +114,7 @@ async def database_at(url: str) -> AsyncIterator[Database]:
         try:
             yield database
         finally:
-            await database.aclose()
+            await database.engines.aclose()
 
 
 def show_all(*parts: RenderableType) -> None:

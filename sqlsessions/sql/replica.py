@@ -73,7 +73,7 @@ class Replica:
         if self._watcher is not None and self._watcher.get_loop() is asyncio.get_running_loop():
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
-        await self._database.aclose()
+        await self._database.engines.aclose()
 
     def _start_watching(self) -> None:
         watcher = self._watcher

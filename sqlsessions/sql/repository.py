@@ -119,7 +119,7 @@ class SessionRepository:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
         return await self.replace(
-            digest, options, version=version, size=len(data), data=data, lost=write.unknown
+            digest, options, version=version, size=len(data), data=data, lost=write.in_doubt
         )
 
     async def replace(

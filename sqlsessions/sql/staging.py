@@ -124,7 +124,7 @@ class Staging:
             wanted = Chunks(chunk.version, chunk.digest, chunk.seq, chunk.seq + 1)
             return bool(await self._driver.read_chunks(connection, wanted)) or None
 
-        await self._database.run(stage, resolve=staged, connected=self._driver.connected)
+        await self._database.run(stage, resolve=staged, checkout=self._driver.checkout)
 
     def discard(self, version: int, digest: bytes) -> None:
         """Delete a set of chunks, in the background. A purge finds what that leaves."""
@@ -133,7 +133,7 @@ class Staging:
             await connection.execute(delete(chunks).where(c.version == version, c.id == digest))
 
         with suppress(StorageUnavailable):
-            self._database.spawn(partial(self._database.transaction, delete_set))
+            self._database.engines.spawn(partial(self._database.transaction, delete_set))
 
     async def stream(self, digest: bytes, record: Record) -> AsyncIterator[bytes]:
         """The data of a chunked session, holding no connection between pieces.
@@ -146,7 +146,7 @@ class Staging:
         while size < record.size:
             wanted = Chunks(record.version, digest, seq, seq + CHUNKS_PER_READ)
             fetch = partial(self._driver.read_chunks, wanted=wanted)
-            found = await self._database.run(fetch, connected=self._driver.connected)
+            found = await self._database.run(fetch, checkout=self._driver.checkout)
             if not found or [number for number, _ in found] != list(range(seq, seq + len(found))):
                 raise await _missing(self._database, digest, record)
             seq += len(found)

@@ -336,7 +336,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         """Finish what is under way and close the connections; the caller's engine stays open."""
         if self._replica is not None:
             await self._replica.aclose()
-        await self._database.aclose()
+        await self._database.engines.aclose()
 
     async def _written(self, digest: bytes, record: Record) -> SessionInfo:
         info = record.info(digest)

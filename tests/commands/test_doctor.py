@@ -99,7 +99,7 @@ def test_clocks_that_differ(sql_url: str, skew: float, state: str) -> None:
             plan = Plan(make_url(sql_url))
             clock = lambda: time.time() + skew  # noqa: E731
             found = [finding async for finding in diagnosis.of_database(database, plan, clock)]
-            await database.aclose()
+            await database.engines.aclose()
             return found
 
     [clock] = [finding for finding in asyncio.run(look()) if finding.check == "clock"]

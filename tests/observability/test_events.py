@@ -128,7 +128,7 @@ async def test_a_hook_holds_nothing_and_sees_what_is_committed(create: Create) -
     async def look(event: SessionEvent) -> None:
         if isinstance(storage, SqlSessionStorage):
             assert in_use(storage) == 0
-            assert not storage._database._here().writing.locked()
+            assert not storage._database.engines.state().write_lock.locked()
         live = {info.key async for info in storage.sessions()}
         checked.append((event.key in live) == (event.kind in ("created", "rotated")))
         await storage.write_bytes("of the hook", SMALL, if_match=None)

@@ -32,7 +32,7 @@ sqlite = pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
 
 def in_use(storage: SqlSessionStorage) -> int:
     """How many pooled connections are out, but for idle ones that batches keep at hand."""
-    kept_idle = len(storage._database._here().kept_idle)
+    kept_idle = len(storage._database.engines.state().kept_idle)
     out: int = storage.engine.pool.checkedout()  # type: ignore[attr-defined]
     return out - kept_idle
 
@@ -91,7 +91,7 @@ async def statements(storage: SqlSessionStorage) -> AsyncIterator[list[str]]:
 @asynccontextmanager
 async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list[Any]]:
     """Take connections from the pool of a storage, and give the drivers' own objects for them."""
-    await storage._database._here().release_idle(every=True)
+    await storage._database.engines.state().release_idle(every=True)
     async with AsyncExitStack() as held:
         connections = [await held.enter_async_context(storage.engine.connect()) for _ in range(number)]
         yield [(await connection.get_raw_connection()).driver_connection for connection in connections]
@@ -100,7 +100,7 @@ async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list
 async def reconnect(storage: SqlSessionStorage) -> None:
     """Let the next operation be the second one of a new connection, which has prepared nothing."""
     await quiet(storage)
-    await storage._database._here().release_idle(every=True)
+    await storage._database.engines.state().release_idle(every=True)
     await storage.engine.dispose()
     await storage.info("id")
 
@@ -108,6 +108,6 @@ async def reconnect(storage: SqlSessionStorage) -> None:
 async def quiet(storage: SqlSessionStorage) -> None:
     """Wait for what the storage does in the background."""
     async with asyncio.timeout(30):
-        while tasks := [*storage._database._here().tasks]:
+        while tasks := [*storage._database.engines.state().tasks]:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -180,3 +182,21 @@ async def test_our_sqlite_connections_are_set_up(sql_url: str, asked: str, synch
                     for name in ("journal_mode", "synchronous", "busy_timeout")
                 ]
                 assert found == ["wal", synchronous, 7000]
+
+
+def test_closing_right_after_work_has_an_end() -> None:
+    """Tasks that are done may still be known when a storage is closed: on Python 3.12 and newer, to gather
+    them does not suspend, so that they stay known for ever."""
+    code = """
+import asyncio
+from sqlsessions import SqlSessionStorage
+
+async def main() -> None:
+    storage = SqlSessionStorage("sqlite://")
+    await storage.write_bytes("id", b"data")
+    await asyncio.sleep(0)
+    await storage.aclose()
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

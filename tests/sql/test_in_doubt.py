@@ -84,13 +84,13 @@ async def test_a_small_write_that_a_slow_large_one_replaced_is_not_done_again(
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_what_keeps_from_connecting_is_tried_again(kind: str) -> None:
     dialect = DIALECTS[kind]
-    assert dialect.fault(OSError("Multiple exceptions: one for each address")) is ErrorKind.LOST
-    assert dialect.fault(OSError(113, "No route to host")) is ErrorKind.LOST
-    assert dialect.fault(SSLError("certificate verify failed")) is ErrorKind.OTHER
+    assert dialect.error_kind(OSError("Multiple exceptions: one for each address")) is ErrorKind.LOST
+    assert dialect.error_kind(OSError(113, "No route to host")) is ErrorKind.LOST
+    assert dialect.error_kind(SSLError("certificate verify failed")) is ErrorKind.OTHER
 
 
 @each_server
-async def test_what_nobody_expects_while_settling_reaches_the_callers(
+async def test_a_bug_while_resolving_reaches_the_callers(
     sql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with SqlSessionStorage(sql_url) as storage, asyncio.timeout(10):
@@ -104,7 +104,7 @@ async def test_what_nobody_expects_while_settling_reaches_the_callers(
 
         with monkeypatch.context() as patched:
             patched.setattr(storage._repository._batches._driver, "write", cut)
-            patched.setattr(storage._repository._batches, "_took_effect", broken)
+            patched.setattr(in_doubt, "look", broken)
             with pytest.raises(RuntimeError, match="a bug"):
                 await storage.write_bytes("id", b"new")
         assert await storage.read_bytes("id") == b"old"

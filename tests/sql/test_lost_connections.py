@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage, StorageUnavailable
+from sqlsessions.sql.statements import in_doubt
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, provider_of
 
@@ -28,6 +29,19 @@ KILL_OTHERS = {
         """,
 }
 Call = Callable[[SqlSessionStorage, SessionInfo], Any]
+
+
+class Gone:
+    """Has the server vanish behind a proxy when it is called."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.happened = False
+
+    async def __call__(self) -> None:
+        self.happened = True
+        self.proxy.refusing = True
+
 
 # A call, the data there before, and what the sessions "id" and "new" hold afterwards.
 CALLS: dict[str, tuple[Call, bytes, bytes | None, bytes | None]] = {
@@ -194,3 +208,67 @@ async def test_a_conditional_write_whose_trace_is_gone_says_that_nobody_knows(
         if not proxy.lost:
             break
     assert effects > 0
+
+
+@each_network_driver
+async def test_a_lost_batch_is_given_up_at_once_and_says_that_the_outcome_is_unknown(sql_url: str) -> None:
+    """One deadline for the batch, not one for each of its operations."""
+    retries = []
+
+    class Observer:
+        def batch(self, size: int, *, writes: bool) -> None:
+            pass
+
+        def retry(self, kind: str) -> None:
+            retries.append(kind)
+
+    async with (
+        Proxy.to(sql_url) as proxy,
+        SqlSessionStorage(proxy.url, pool_size=1, retry_for=0.5) as storage,
+    ):
+        await storage.write_bytes("id", INLINE)
+        storage._database.observer = Observer()
+        with proxy.losing("answer", 1, after := Gone(proxy)):
+            writes = [storage.write_bytes(f"id {number}", INLINE) for number in range(20)]
+            outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        assert after.happened
+        assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+        unknown = [outcome for outcome in outcomes if "unknown" in str(outcome)]
+        # The first write is sent alone, or all go together; what was never sent cannot be reached.
+        assert unknown
+        assert len(retries) < 20
+        proxy.heal()
+
+
+@each_server
+async def test_a_lost_batch_is_resolved_by_one_look(sql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    look = in_doubt.look
+
+    async def counted(connection: Any, versions: Any) -> Any:
+        looked.append(len(versions))
+        return await look(connection, versions)
+
+    monkeypatch.setattr(in_doubt, "look", counted)
+    async with SqlSessionStorage(sql_url, pool_size=3) as storage:
+        for number in range(40):
+            await storage.write_bytes(f"id {number}", INLINE)
+        driver: Any = storage._repository._batches._driver
+        write, lost = driver.write, []
+
+        async def written_but_lost(connection: Any, changes: Any) -> Any:
+            results = await write(connection, changes)
+            if len(changes) > 1 and not lost:
+                lost.append(len(changes))
+                raise ConnectionResetError
+            return results
+
+        monkeypatch.setattr(driver, "write", written_but_lost)
+        calls = [storage.write_bytes(f"id {number}", b"new") for number in range(30)]
+        calls += [storage.invalidate(f"id {number}") for number in range(30, 40)]
+        await asyncio.gather(*calls)
+        assert looked == lost
+        assert [
+            snapshot and snapshot.data
+            for snapshot in [await storage.load("id 0"), await storage.load("id 39")]
+        ] == [b"new", None]

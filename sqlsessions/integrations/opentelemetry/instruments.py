@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary, WeakSet
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from ...purging import Purged
-from ...sql.engine.observer import usage
 from .source import Source
 
 SCOPE = "sqlsessions"
@@ -144,20 +143,20 @@ def instruments_of(provider: MeterProvider) -> Instruments:
 
 def _connections(source: Source) -> Iterable[Figure]:
     if source.sql is not None:
-        used = usage(source.sql._database)  # noqa: SLF001 (this package's own)
+        used = source.sql._database.usage  # noqa: SLF001 (this package's own)
         pool = {"db.client.connection.pool.name": source.pool}
         yield used.used, pool | {"db.client.connection.state": "used"}
         yield used.idle, pool | {"db.client.connection.state": "idle"}
 
 
 def _most(source: Source) -> Iterable[Figure]:
-    if source.sql is not None and (most := usage(source.sql._database).most) is not None:  # noqa: SLF001
+    if source.sql is not None and (most := source.sql._database.usage.most) is not None:  # noqa: SLF001
         yield most, {"db.client.connection.pool.name": source.pool}
 
 
 def _pending(source: Source) -> Iterable[Figure]:
     if source.sql is not None:
-        yield usage(source.sql._database).pending, {"db.client.connection.pool.name": source.pool}  # noqa: SLF001
+        yield source.sql._database.usage.pending, {"db.client.connection.pool.name": source.pool}  # noqa: SLF001
 
 
 def _queued(source: Source) -> Iterable[Figure]:

@@ -11,7 +11,6 @@ from ...cache.storage import CacheStorage
 from ...errors import StorageUnavailable
 from ...events import Events, Kind
 from ...sql import SqlSessionStorage
-from ...sql.engine.urls import async_url
 from ...storage import SessionStorage
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Source:
         self.target = ""
         if self.sql is not None:
             database = self.sql._database  # noqa: SLF001 (this package's own)
-            url = async_url(database._theirs.url if database._theirs else database._url)  # noqa: SLF001
+            url = database.url
             self.common = described(url)
             self.pool = ":".join(str(part) for part in (url.host, url.port) if part) or url.get_backend_name()
             if namespace := self.common.get("db.namespace"):

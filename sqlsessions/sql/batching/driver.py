@@ -67,8 +67,8 @@ class Driver(ABC, Generic[C]):
         self._dialect = database.dialect
 
     @abstractmethod
-    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[C]:
-        """A connection from the pool; dropped if it was lost."""
+    def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[C]:
+        """A connection out of the pool."""
 
     @abstractmethod
     async def read(self, connection: C, reads: Sequence[Read]) -> list[Row | None]:

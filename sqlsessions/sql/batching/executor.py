@@ -1,17 +1,17 @@
-"""Small operations in batches: tried again, settled or taken one by one when a batch fails."""
+"""Executor of batches: sends small operations as many at once as are queued, and answers each of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from ...errors import SessionError, StorageUnavailable
+from ...errors import StorageUnavailable
 from ..dialects import ErrorKind
 from ..engine.database import Database
-from ..engine.retry import UNKNOWN, Backoff, raise_translated, translated
+from ..engine.engines import LoopState
+from ..engine.retry import Attempts, raise_translated, translated
 from ..statements import in_doubt
 from .driver import Driver
 from .operations import Delete, Operation, Read, Row, Write
@@ -20,8 +20,18 @@ from .queue import BatchQueue
 T = TypeVar("T")
 
 
+class Queues(NamedTuple):
+    """The queues of one event loop."""
+
+    reads: BatchQueue[Read]
+    changes: BatchQueue[Operation]
+
+
 class BatchExecutor:
-    """Carries out reads and changes of small sessions, as many at once as are waiting.
+    """Carries out reads and changes of small sessions, as many at once as are queued.
+
+    A batch that fails is tried again; if one operation may be the reason, each is tried alone, so that it
+    fails alone. What was sent over a connection that was lost is resolved before it is sent again.
 
     Args:
         database: Where the sessions are.
@@ -31,58 +41,56 @@ class BatchExecutor:
     def __init__(self, database: Database, driver: Driver[Any]) -> None:
         self._database = database
         self._driver = driver
-        self._queues: dict[asyncio.AbstractEventLoop, tuple[BatchQueue[Read], BatchQueue[Operation]]] = {}
 
     @property
     def queued(self) -> tuple[int, int]:
         """How many reads and how many changes wait for their batch, of all event loops."""
-        queues = list(self._queues.values())
-        return sum(reads.waiting for reads, _ in queues), sum(changes.waiting for _, changes in queues)
+        found: list[Queues] = [
+            state.queues[self] for state in self._database.engines.states() if self in state.queues
+        ]
+        return sum(each.reads.waiting for each in found), sum(each.changes.waiting for each in found)
 
     def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:
         """See `Read`."""
-        queues = self._queues.get(asyncio.get_running_loop())
-        if queues is None or self._database.closed:
-            return self._first(lambda queues: queues[0].submit(Read(digest, data=data)))
-        return queues[0].submit(Read(digest, data=data))
+        state = self._database.engines.known_state()
+        if state is None or (queues := state.queues.get(self)) is None:
+            return self._enter(lambda queues: queues.reads.submit(Read(digest, data=data)))
+        return queues.reads.submit(Read(digest, data=data))  # type: ignore[no-any-return]
 
     def change(self, change: Operation) -> Awaitable[Any]:
         """See the classes of changes."""
-        queues = self._queues.get(asyncio.get_running_loop())
-        if queues is None or self._database.closed:
-            return self._first(lambda queues: queues[1].submit(change))
-        return queues[1].submit(change)
+        state = self._database.engines.known_state()
+        if state is None or (queues := state.queues.get(self)) is None:
+            return self._enter(lambda queues: queues.changes.submit(change))
+        return queues.changes.submit(change)  # type: ignore[no-any-return]
 
-    async def _first(
-        self, submit: Callable[[tuple[BatchQueue[Read], BatchQueue[Operation]]], Awaitable[T]]
-    ) -> T:
-        """The first operation of an event loop opens its queues."""
-        loop = (await self._database.enter()).loop
-        for closed in [known for known in self._queues if known.is_closed()]:
-            del self._queues[closed]
-        if loop not in self._queues:
-            spawn = self._database.spawn
-            # SQLite runs in a thread of this process: two batches at once would wait for each other.
-            slots = 1 if self._database.dialect.serial else 2
-            alone = self._read_alone if self._driver.inline_reads else None
-            self._queues[loop] = (
-                BatchQueue(
-                    self._run_reads, max_concurrent_batches=slots, ordered=False, spawn=spawn, alone=alone
-                ),
-                BatchQueue(self._run_changes, max_concurrent_batches=slots, ordered=True, spawn=spawn),
-            )
-        return await submit(self._queues[loop])
+    async def _enter(self, submit: Callable[[Queues], Awaitable[T]]) -> T:
+        """Submit the first operation of an event loop, which opens its queues."""
+        state = await self._database.engines.enter()
+        if self not in state.queues:
+            state.queues[self] = self._open_queues(state)
+        return await submit(state.queues[self])
+
+    def _open_queues(self, state: LoopState) -> Queues:
+        spawn = self._database.engines.spawn
+        # SQLite runs in a thread of this process: two batches at once would wait for each other.
+        most = 1 if self._database.dialect.serial or state.one_connection else 2
+        alone = self._read_alone if self._driver.inline_reads else None
+        return Queues(
+            BatchQueue(self._run_reads, max_concurrent_batches=most, ordered=False, spawn=spawn, alone=alone),
+            BatchQueue(self._run_changes, max_concurrent_batches=most, ordered=True, spawn=spawn),
+        )
 
     async def _read_alone(self, read: Read) -> Row | None:
-        """The most common operation with the least ado; the long way mends what goes wrong."""
+        """The most common operation in its caller's own task; if it fails, the batch of one mends it."""
         if self._database.observer is not None:
             self._database.observer.batch(1, writes=False)
         connected = False
         try:
-            async with self._driver.connected(writes=False) as connection:
+            async with self._driver.checkout(writes=False) as connection:
                 connected = True
                 [row] = await self._driver.read(connection, (read,))
-        except Exception as error:  # noqa: BLE001 (the long way meets it again, if it is to stay)
+        except Exception as error:  # noqa: BLE001 (an error that stays is met again)
             if not connected:
                 raise_translated(self._database.dialect, error)
             await self._run_reads((read,))
@@ -99,101 +107,116 @@ class BatchExecutor:
         """Answer every operation, with its result or its error."""
         if self._database.observer is not None:
             self._database.observer.batch(len(operations), writes=writes)
-        flight = asyncio.get_running_loop().create_future()
-        backoff = Backoff(self._database.retry_for if retry_for is None else retry_for)
+        batch = _Batch(self._database, self._driver, operations, writes=writes, retry_for=retry_for)
         try:
-            await self._attempts(operations, flight, backoff, writes=writes)
+            await batch.run()
+            for operation in batch.left:
+                await self._run([operation], writes=writes, retry_for=0.0)
         except Exception as error:
             for operation in operations:
                 _fail(operation, error)
             raise
         finally:
-            flight.set_result(None)
+            batch.done.set_result(None)
 
-    async def _attempts(
-        self, operations: Sequence[Any], flight: asyncio.Future[None], backoff: Backoff, *, writes: bool
+
+class _Batch:
+    """One batch on its way through its attempts.
+
+    Attributes:
+        done: Done when every operation is answered.
+        left: Operations that are still to be answered.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        driver: Driver[Any],
+        operations: Sequence[Any],
+        *,
+        writes: bool,
+        retry_for: float | None,
     ) -> None:
-        carry_out = self._driver.write if writes else self._driver.read
-        waiting: list[Any] = list(operations)
-        while waiting:
-            connected = False
-            try:
-                async with self._driver.connected(writes=writes) as connection:
-                    connected = True
-                    waiting = _claim(waiting, flight)
-                    results = await carry_out(connection, waiting) if waiting else []
-            except Exception as error:  # noqa: BLE001 (each caller gets it)
-                fault = self._database.dialect.fault(error)
-                lost = connected and fault is ErrorKind.LOST
-                for operation in waiting if lost else ():
-                    operation.unknown = True
-                if (pause := backoff.pause(fault)) is None:
-                    await self._give_up(waiting, error, fault, writes=writes, connected=connected)
-                    return
-            else:
-                # Only now that the connection is back in the pool: callers hold nothing on return.
-                for operation, result in zip(waiting, results, strict=True):
-                    _answer(operation, result)
-                return
-            self._database.retried(fault)
-            await asyncio.sleep(pause)
-            if lost:
-                waiting = await self._settle(waiting)
+        self._database = database
+        self._driver = driver
+        self._writes = writes
+        self._attempts: Attempts = database.attempts(retry_for)
+        self.done = asyncio.get_running_loop().create_future()
+        self.left = list(operations)
 
-    async def _give_up(
-        self, operations: Sequence[Any], error: Exception, fault: ErrorKind, *, writes: bool, connected: bool
-    ) -> None:
-        """Fail a batch; or try each of its operations alone, so that a bad one spoils no other."""
-        # What keeps a serial database from one of them keeps it from all: each would wait in turn.
-        one_is_bad = fault is ErrorKind.OTHER or (
-            fault is ErrorKind.RETRY and not self._database.dialect.serial
-        )
-        if len(operations) > 1 and connected and one_is_bad:
-            for operation in operations:
-                await self._run([operation], writes=writes, retry_for=0.0)
-            return
-        meaning = translated(self._database.dialect, error)
-        for operation in operations:
-            if operation.unknown and writes:
-                meaning = StorageUnavailable(UNKNOWN)
-                meaning.__cause__ = error
-            _fail(operation, meaning)
+    async def run(self) -> None:
+        """Answer the operations, but for those that are better tried alone."""
+        try:
+            await self._attempts.run(self._attempt)
+        except Exception as error:  # noqa: BLE001 (each caller gets it)
+            if not self._one_may_be_bad():
+                self._fail_all(error)
 
-    async def _settle(self, operations: Sequence[Any]) -> list[Any]:
-        """Answer what was lost and yet took effect; give the others."""
-        left = []
-        for operation in operations:
+    async def _attempt(self) -> None:
+        if self._attempts.in_doubt and self._writes:
+            await self._resolve()
+        try:
+            async with self._driver.checkout(writes=self._writes) as connection:
+                self._attempts.connected = True
+                self._claim()
+                carry_out = self._driver.write if self._writes else self._driver.read
+                results = await carry_out(connection, self.left) if self.left else []
+        except Exception as error:
+            if self._attempts.connected and self._database.dialect.error_kind(error) is ErrorKind.LOST:
+                for operation in self.left:
+                    operation.in_doubt = True
+            raise
+        # Only now that the connection is back in the pool: callers hold nothing on return.
+        for operation, result in zip(self.left, results, strict=True):
+            _answer(operation, result)
+        self.left = []
+
+    def _claim(self) -> None:
+        """Leave out operations whose callers left while there was no connection; now they cannot any more."""
+        self.left = [operation for operation in self.left if not operation.future.done()]
+        for operation in self.left:
+            operation.batch_done = self.done
+
+    async def _resolve(self) -> None:
+        """Answer the operations that took effect although the reply was lost, and leave the others."""
+        wanted = [operation for operation in self.left if isinstance(operation, (Write, Delete))]
+        if not wanted:
+            return  # touches are idempotent
+        versions = {operation.digest: operation.version for operation in wanted}
+        async with self._database.connection(writes=False) as connection:
+            found = await in_doubt.look(connection, versions)
+        for operation in wanted:
+            seen = found[operation.digest]
             try:
-                if not await self._took_effect(operation):
-                    left.append(operation)
-            except SessionError as error:
+                if isinstance(operation, Delete):
+                    if seen.has_ended(operation.version):
+                        _answer(operation, True)
+                elif (record := seen.written(operation.version)) is not None:
+                    _answer(operation, (operation.digest, *astuple(record)))
+            except StorageUnavailable as error:
                 _fail(operation, error)
-        return left
+        self.left = [operation for operation in self.left if not operation.future.done()]
 
-    async def _took_effect(self, operation: Any) -> bool:
-        """Whether a lost operation took effect; if so, it is answered."""
-        digest = operation.digest
-        if isinstance(operation, Write):
-            written = partial(in_doubt.written, digest=digest, version=operation.version)
-            if (record := await self._database.run(written)) is None:
-                return False
-            _answer(operation, (digest, *astuple(record)))
-            return True
-        if isinstance(operation, Delete):
-            ended = partial(in_doubt.ended, digest=digest, version=operation.version)
-            if not await self._database.run(ended):
-                return False
-            _answer(operation, True)
-            return True
-        return False  # done twice, a read or a touch has the effect of once
+    def _one_may_be_bad(self) -> bool:
+        """Whether each operation is better tried alone, so that a bad one spoils no other.
 
+        What keeps a serial database from one of them keeps it from all: each would wait in turn.
+        """
+        failure = self._attempts.failure
+        return (
+            len(self.left) > 1
+            and self._attempts.connected
+            and (
+                failure is ErrorKind.OTHER
+                or (failure is ErrorKind.RETRY and not self._database.dialect.serial)
+            )
+        )
 
-def _claim(operations: Sequence[Any], flight: asyncio.Future[None]) -> list[Any]:
-    """Those whose callers have not left while there was no connection; now they cannot any more."""
-    staying = [operation for operation in operations if not operation.future.done()]
-    for operation in staying:
-        operation.flight = flight
-    return staying
+    def _fail_all(self, error: Exception) -> None:
+        for operation in self.left:
+            doubt = operation.in_doubt and self._writes
+            _fail(operation, translated(self._database.dialect, error, in_doubt=doubt))
+        self.left = []
 
 
 def _answer(operation: Operation, result: Any) -> None:

@@ -17,20 +17,20 @@ class Operation:
     Attributes:
         digest: The session.
         future: Gets the result.
-        flight: Done when the batch that carries it is; None while it waits.
+        batch_done: Done when the batch that carries it is; None while it waits.
         size: Bytes of its data.
-        unknown: Whether a batch with it was lost, so that it may have taken effect, or yet will.
+        in_doubt: Whether the reply to a batch with it was lost: it may have taken effect, or yet will.
     """
 
-    __slots__ = ("digest", "flight", "future", "unknown")
+    __slots__ = ("batch_done", "digest", "future", "in_doubt")
 
     size = 0
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.flight: asyncio.Future[None] | None = None
-        self.unknown = False
+        self.batch_done: asyncio.Future[None] | None = None
+        self.in_doubt = False
 
 
 class Read(Operation):

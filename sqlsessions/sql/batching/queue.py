@@ -1,4 +1,4 @@
-"""Lanes: what waits while a connection is busy goes out together when it is free."""
+"""Batching: operations queued while a connection is busy are sent as one batch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from ..engine.database import CANCEL_GRACE
+from ..._tasks import wait_although_cancelled
 from .operations import Operation
 
 MAX_BATCH = 256  # operations
 MIN_SHARE = 16  # operations; fewer are not worth a statement of their own
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-MAX_QUEUE = 8192  # operations; whoever comes then waits for room
+MAX_QUEUE = 8192  # operations; a caller waits for room while there are more
 
 O = TypeVar("O", bound=Operation)  # noqa: E741
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
@@ -22,8 +22,8 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
 class BatchQueue(Generic[O]):
     """A queue of operations and the few batches that carry them.
 
-    A lone operation goes out at once. In an ordered lane, operations on one session take effect in
-    the order in which they came: no two of them are under way at the same time.
+    A lone operation is sent at once. In an ordered queue, operations on one session take effect in
+    the order in which they were submitted: no two of them are under way at the same time.
 
     Args:
         run: Runs a batch and answers each of its operations; never raises.
@@ -50,7 +50,7 @@ class BatchQueue(Generic[O]):
         self._alone = alone
         self._queue: deque[O] = deque()
         self._room = asyncio.Condition()
-        self._crowded = 0
+        self._blocked_callers = 0
         self._workers = 0
         self._running = 0
         self._under_way: set[bytes] = set()
@@ -75,17 +75,17 @@ class BatchQueue(Generic[O]):
         try:
             return await operation.future
         except asyncio.CancelledError:
-            if operation.flight is not None:
-                await asyncio.wait({operation.flight}, timeout=CANCEL_GRACE)
+            if operation.batch_done is not None:
+                await wait_although_cancelled(operation.batch_done)
             raise
 
     async def _wait_for_room(self) -> None:
-        self._crowded += 1
+        self._blocked_callers += 1
         try:
             async with self._room:
                 await self._room.wait_for(lambda: len(self._queue) < MAX_QUEUE)
         finally:
-            self._crowded -= 1
+            self._blocked_callers -= 1
 
     async def _run_alone(self, operation: O, alone: Callable[[O], Awaitable[Any]]) -> Any:
         """Carry out a lone operation in the caller's own task, which saves two turns of the loop."""
@@ -106,7 +106,7 @@ class BatchQueue(Generic[O]):
         try:
             while True:
                 batch = self._take()
-                if self._crowded:  # also where everybody in the queue has left
+                if self._blocked_callers:  # also where every caller in the queue was cancelled
                     async with self._room:
                         self._room.notify_all()
                 if not batch:
@@ -118,24 +118,24 @@ class BatchQueue(Generic[O]):
                     self._running -= 1
                     if self._ordered:
                         self._under_way.difference_update(operation.digest for operation in batch)
-                await asyncio.sleep(0)  # those just answered may have more, which then comes along
+                await asyncio.sleep(0)  # callers just answered may submit more, for the same batch
         finally:
             self._workers -= 1
 
     def _take(self) -> list[O]:
-        """The next batch: at most one operation of each session, if the lane is ordered.
+        """The next batch: at most one operation of each session, if the queue is ordered.
 
-        It leaves their share to batches that can go out beside it: the database works on one of them
-        while this process answers another.
+        The queue is shared evenly with the batches that can be under way beside it: the database works
+        on one of them while this process answers another.
         """
         most, free = MAX_BATCH, self._max_concurrent_batches - self._running
         if free > 1 and len(self._queue) >= 2 * MIN_SHARE:
             most = min(MAX_BATCH, -(-len(self._queue) // free))
             self._start_worker()
         if not self._ordered and len(self._queue) <= most:
-            everyone = [operation for operation in self._queue if not operation.future.done()]
+            waiting = [operation for operation in self._queue if not operation.future.done()]
             self._queue.clear()
-            return everyone
+            return waiting
         batch: list[O] = []
         blocked: list[O] = []
         size = 0

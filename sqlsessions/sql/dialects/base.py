@@ -150,20 +150,20 @@ class Dialect(ABC):
 
     codes: ClassVar[Mapping[object, ErrorKind]] = {}
 
-    def fault(self, error: BaseException) -> ErrorKind:
+    def error_kind(self, error: BaseException) -> ErrorKind:
         """What an error means."""
         original = error.orig or error if isinstance(error, DBAPIError) else error
         if known := self.codes.get(self.code(original)):
             return known
         if isinstance(error, DBAPIError):
-            return ErrorKind.LOST if error.connection_invalidated else self.uncoded(original)
+            return ErrorKind.LOST if error.connection_invalidated else self.kind_without_code(original)
         if isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(error, PoolTimeout):
             return ErrorKind.LOST
         # No route, no such host now, or several addresses that refuse.
         if self.remote and isinstance(error, OSError) and not isinstance(error, (SSLError, PermissionError)):
             return ErrorKind.LOST
-        return self.uncoded(error)
+        return self.kind_without_code(error)
 
-    def uncoded(self, error: BaseException) -> ErrorKind:
+    def kind_without_code(self, error: BaseException) -> ErrorKind:
         """What an error without a known code means."""
         return ErrorKind.OTHER

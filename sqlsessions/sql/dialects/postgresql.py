@@ -117,7 +117,7 @@ class PostgreSQL(Dialect):
             with socket(fileno=dup(connection.fileno())) as shared:
                 shared.shutdown(SHUT_RDWR)
 
-    def uncoded(self, error: BaseException) -> ErrorKind:
+    def kind_without_code(self, error: BaseException) -> ErrorKind:
         # asyncpg's own complaints: the connection is closed, or in no state to be used.
         if type(error).__name__ in ("InterfaceError", "InternalClientError") and self.raised(error):
             return ErrorKind.LOST
@@ -125,7 +125,7 @@ class PostgreSQL(Dialect):
         kept_out = type(error).__name__ in ("OperationalError", "ConnectionTimeout")
         if kept_out and any(text in str(error) for text in NOT_NOW):
             return ErrorKind.REFUSED
-        return super().uncoded(error)
+        return super().kind_without_code(error)
 
 
 class AsyncpgConnect:

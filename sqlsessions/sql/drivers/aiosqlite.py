@@ -42,7 +42,7 @@ class AiosqliteDriver(Driver[Any]):
         self._upsert = cache(self._upsert_statement)
         self._conditional = cache(self._conditional_statement)
 
-    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
+    def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
 
     async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:

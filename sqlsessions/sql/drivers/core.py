@@ -32,7 +32,7 @@ c = sessions.c
 class CoreDriver(Driver[AsyncConnection]):
     """BatchExecutor over SQLAlchemy's connections."""
 
-    def connected(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+    def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
 
     async def read(self, connection: AsyncConnection, reads: Sequence[Read]) -> list[Row | None]:

@@ -1,33 +1,81 @@
-"""Work on a database: connections, transactions, attempts."""
+"""Work on a database: statements, transactions, and attempts at them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ...errors import SessionConflict, SessionError, SessionNotFound, StorageUnavailable
-from ..dialects import ErrorKind
-from .engines import Engines, LoopState
-from .pool import DriverConnection
-from .retry import DROPPED, UNKNOWN, Backoff, raise_translated, translated
+from ..._tasks import finish
+from ...errors import SessionConflict, SessionError, SessionNotFound
+from ..dialects import Dialect, ErrorKind, Settings
+from .engines import Engines
+from .observer import Observer, Usage, usage
+from .pool import Checkout
+from .retry import Attempts, raise_translated
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
-Connected = Callable[..., AbstractAsyncContextManager[Any]]
-
-CANCEL_GRACE = 10.0  # seconds that a cancelled caller waits for its statement to end
+CheckoutFactory = Callable[..., AbstractAsyncContextManager[Any]]
 
 
-class Database(Engines):
-    """Runs work on a database, for any number of event loops."""
+class Database:
+    """A database, for any number of event loops.
+
+    Args:
+        target: A URL, or the caller's engine.
+        settings: How to open connections, and for how long to try.
+        engine_options: More arguments of `create_async_engine`.
+
+    Attributes:
+        engines: Its engines, one for each event loop.
+        dialect: Its kind.
+        retry_for: Seconds for which an operation is tried again.
+        observer: Notified of batches and retries, if not None.
+    """
+
+    def __init__(
+        self, target: str | URL | AsyncEngine, settings: Settings, engine_options: Mapping[str, Any]
+    ) -> None:
+        self.engines = Engines(target, settings, engine_options)
+        self._timeout = settings.operation_timeout
+        self.dialect: Dialect = self.engines.dialect
+        self.retry_for = settings.retry_for
+        self.observer: Observer | None = None
+
+    @property
+    def url(self) -> URL:
+        """Its URL, with the async driver. Holds the password."""
+        return self.engines.url
+
+    @property
+    def driver(self) -> str:
+        """The name of the async driver."""
+        return self.engines.url.get_driver_name()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine that serves the running event loop."""
+        return self.engines.state().engine
+
+    @property
+    def usage(self) -> Usage:
+        """How the connections of all event loops are used now; may be read in any thread."""
+        return usage(self.engines.states())
+
+    def connection(self, *, writes: bool) -> Checkout:
+        """SQLAlchemy's connection out of the pool, in which every statement commits by itself."""
+        return Checkout(self.engines, self._timeout, writes=writes, sqlalchemy=True)
+
+    def driver_connection(self, *, writes: bool) -> Checkout:
+        """The driver's own connection out of the pool, in no transaction."""
+        return Checkout(self.engines, self._timeout, writes=writes, sqlalchemy=False)
 
     async def run(
-        self, work: Work[T], *, resolve: Work[T | None] | None = None, connected: Connected | None = None
+        self, work: Work[T], *, resolve: Work[T | None] | None = None, checkout: CheckoutFactory | None = None
     ) -> T:
         """Run work that is one statement, which commits by itself.
 
@@ -35,121 +83,22 @@ class Database(Engines):
             work: Gets a connection; may be called again if what it did was rolled back or lost.
             resolve: For work that writes: called after a lost connection to find out whether the
                 work took effect, and with which result; None says that it did not.
-            connected: Gives the connections, if not `connection` does.
+            checkout: Gives the connections, if not `connection` does.
 
         Raises:
             SchemaOutOfDate: If the tables are not there.
             StorageUnavailable: If the database cannot be reached, or does not take the work.
         """
-        return await self._shielded(work, resolve, connected or self.connection, transaction=False)
+        writes = resolve is not None
+        return await self._run(work, resolve, checkout or self.connection, writes=writes)
 
     async def transaction(self, work: Work[T], *, resolve: Work[T | None] | None = None) -> T:
         """Run work in one transaction; else as `run`."""
-        return await self._shielded(work, resolve, self.connection, transaction=True)
-
-    async def _shielded(
-        self, work: Work[T], resolve: Work[T | None] | None, open_: Connected, *, transaction: bool
-    ) -> T:
-        """Do work that is never cut off in the midst of a statement.
-
-        A caller that is cancelled stops waiting for a connection at once; but once the work has one,
-        the caller waits for its end, so that nothing of it takes effect after the call.
-        """
-        await self.enter()
-        connected = asyncio.Event()
-        task = self.spawn(partial(self._attempts, work, resolve, open_, connected, transaction=transaction))
-        try:
-            # Not `asyncio.shield`, which in newer Pythons reports the error of a task whose waiter left.
-            await asyncio.wait({task})
-            return task.result()
-        except asyncio.CancelledError:
-            if not connected.is_set():
-                task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_GRACE)
-            raise
-
-    async def _attempts(
-        self,
-        work: Work[T],
-        resolve: Work[T | None] | None,
-        open_: Connected,
-        connected: asyncio.Event,
-        *,
-        transaction: bool,
-    ) -> T:
-        backoff, lost = Backoff(self.retry_for), False
-        while True:
-            connected.clear()
-            try:
-                async with open_(writes=transaction or resolve is not None) as connection:
-                    connected.set()
-                    if lost and resolve and (outcome := await resolve(connection)) is not None:
-                        return outcome
-                    if not transaction:
-                        return await work(connection)
-                    try:
-                        return await self.in_transaction(connection, work)
-                    except (SessionConflict, SessionNotFound):
-                        # What was lost may have come to its end while this waited for its locks.
-                        if lost and resolve and (outcome := await resolve(connection)) is not None:
-                            return outcome
-                        raise
-            except SessionError:
-                raise
-            except Exception as error:  # noqa: BLE001 (what is not a database error is raised as it is)
-                fault = self.dialect.fault(error)
-                lost = lost or (fault is ErrorKind.LOST and connected.is_set())
-                if (pause := backoff.pause(fault)) is None:
-                    if lost and resolve:
-                        raise StorageUnavailable(UNKNOWN) from translated(self.dialect, error).__cause__
-                    raise_translated(self.dialect, error)
-            self.retried(fault)
-            await asyncio.sleep(pause)
-
-    def retried(self, fault: ErrorKind) -> None:
-        """Say that an attempt is repeated."""
-        if self.observer is not None:
-            self.observer.retry(fault.name)
-
-    @asynccontextmanager
-    async def connection(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
-        """A connection from the pool, in which every statement commits by itself."""
-        async with self._turn(writes=writes) as here, self._connected(here) as (connection, raw):
-            try:
-                if self._theirs is not None:
-                    await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    await self.dialect.prepare(connection)
-                async with self.pooler_transaction(here, raw):
-                    yield connection
-                if self._theirs is not None:
-                    await connection.commit()
-            except BaseException as error:
-                # A pooler may still carry out what a caller that was cancelled has left.
-                cut_off = bool(here.pooler) and not isinstance(error, Exception)
-                if (cut_off or self.dialect.fault(error) in DROPPED) and not connection.invalidated:
-                    await connection.invalidate()
-                raise
-
-    @asynccontextmanager
-    async def pooler_transaction(self, here: LoopState, raw: Any) -> AsyncIterator[None]:
-        """Behind a pooler, the one transaction of whoever has a driver's connection; else nothing."""
-        if here.pooler is None:
-            here.pooler = await self.dialect.behind_pooler(raw)
-        if not here.pooler:
-            yield
-            return
-        try:
-            await raw.execute(self.dialect.begin[0])
-            yield
-            await raw.execute("COMMIT")
-        except BaseException:
-            if not raw.is_closed():
-                await raw.execute("ROLLBACK")
-            raise
+        return await self._run(work, resolve, self.connection, writes=True, transaction=True)
 
     async def in_transaction(self, connection: AsyncConnection, work: Work[T]) -> T:
         """Do work in a transaction: all of it or nothing."""
-        if self._here().pooler:  # it is in one
+        if self.engines.state().pooler:  # the checkout is one
             return await work(connection)
         try:
             for statement in self.dialect.begin:
@@ -164,60 +113,56 @@ class Database(Engines):
             raise
         return result
 
-    def start_watchdog(self, raw: Any) -> asyncio.TimerHandle | None:
-        """Cut a connection off once it has been busy for too long: the server may be gone without a word.
+    def attempts(self, retry_for: float | None = None) -> Attempts:
+        """Attempts at work on this database, for `retry_for` seconds unless another time is given."""
+        return Attempts(self.dialect, self.retry_for if retry_for is None else retry_for, self._notify_retry)
 
-        The statement under way then ends as with any other lost connection.
+    async def _run(
+        self,
+        work: Work[T],
+        resolve: Work[T | None] | None,
+        checkout: CheckoutFactory,
+        *,
+        writes: bool,
+        transaction: bool = False,
+    ) -> T:
+        """Do work that is never cut off in the middle of a statement.
+
+        A caller that is cancelled stops waiting for a connection at once; but once the work has one,
+        the caller waits for its end, so that nothing of it takes effect after the call.
         """
-        limit = self._settings.operation_timeout
-        if limit is None or not self.dialect.remote:
-            return None
-        return asyncio.get_running_loop().call_later(limit, self.dialect.cut, raw)
+        await self.engines.enter()
+        attempts = self.attempts()
 
-    @asynccontextmanager
-    async def _connected(self, here: LoopState) -> AsyncIterator[tuple[AsyncConnection, Any]]:
-        here.waiting += 1
-        try:
-            await here.release_idle()
-            connection = await here.engine.connect()
-        finally:
-            here.waiting -= 1
-        raw = (await connection.get_raw_connection()).driver_connection
-        watch = self.start_watchdog(raw)
-        try:
-            yield connection, raw
-        finally:
+        async def attempt() -> T:
+            async with checkout(writes=writes) as connection:
+                attempts.connected = True
+                if attempts.in_doubt and resolve and (outcome := await resolve(connection)) is not None:
+                    return outcome
+                if not transaction:
+                    return await work(connection)
+                try:
+                    return await self.in_transaction(connection, work)
+                except (SessionConflict, SessionNotFound):
+                    # What was in doubt may have come to its end while this waited for its locks.
+                    if attempts.in_doubt and resolve and (outcome := await resolve(connection)) is not None:
+                        return outcome
+                    raise
+
+        async def all_attempts() -> T:
             try:
-                await connection.close()  # which may speak with the server, too
-            finally:
-                if watch is not None:
-                    watch.cancel()
+                return await attempts.run(attempt)
+            except SessionError:
+                raise
+            except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
+                in_doubt = attempts.in_doubt and resolve is not None
+                raise_translated(self.dialect, error, in_doubt=in_doubt)
 
-    def driver_connection(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
-        """The driver's own connection out of the pool, in no transaction.
+        return await finish(self.engines.spawn(all_attempts), may_abandon=lambda: not attempts.connected)
 
-        One of our own engine's stays with its event loop afterwards, ready for the next batch, as long
-        as nobody waits for it.
-        """
-        return DriverConnection(self, self._here(), writes=writes)
-
-    @asynccontextmanager
-    async def _turn(self, *, writes: bool) -> AsyncIterator[LoopState]:
-        here = self._here()
-        if self.needs_write_lock(here, writes=writes):
-            async with here.writing:
-                yield here
-        else:
-            yield here
-
-    def needs_write_lock(self, here: LoopState, *, writes: bool) -> bool:
-        """Whether whoever wants a connection has to wait for the others."""
-        return here.one_connection or (writes and self.dialect.serial)
-
-    @property
-    def may_keep_idle(self) -> bool:
-        """Whether connections may stay with their event loop: not those of the caller's engine."""
-        return self._theirs is None
+    def _notify_retry(self, kind: ErrorKind) -> None:
+        if self.observer is not None:
+            self.observer.retry(kind.name)
 
 
 async def _did_not_take_effect(_connection: AsyncConnection) -> None:

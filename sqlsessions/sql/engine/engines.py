@@ -25,7 +25,6 @@ from ...errors import StorageUnavailable
 from ..dialects import DIALECTS, Dialect, Settings
 from ..dialects.sqlite import in_memory, shared_memory
 from ..models import metadata
-from .observer import Observer
 from .urls import async_url
 
 T = TypeVar("T")
@@ -36,29 +35,33 @@ class LoopState:
     """What belongs to one event loop.
 
     Attributes:
-        writing: Held by whoever writes, where the database takes one writer at a time.
-        tasks: What closing waits for.
+        engine: The engine that serves it.
+        loop: The event loop.
+        write_lock: Held by the writer, where the database takes one at a time.
+        tasks: Work that closing waits for.
         guard: Closes our engine when the event loop is shut down.
-        kept_idle: Pooled connections that batches keep at hand.
-        waiting: How many others want a connection.
-        out: How many batches have one.
-        idle: Set while none has.
-        pool: The engine's.
-        max_kept_idle: How many connections may be kept at hand.
-        one_connection: Whether it is one connection for everybody.
+        kept_idle: Pooled connections kept at hand for the next batch.
+        waiting: How many callers wait for a connection.
+        checked_out: How many connections are checked out.
+        idle: Set while none is.
+        queues: The queues of each `BatchExecutor`.
         pooler: Whether connections are only to be used within transactions; None before the first one.
+        pool: The engine's.
+        one_connection: Whether the pool is a single connection.
+        max_kept_idle: How many connections may be kept at hand.
     """
 
     engine: AsyncEngine
     loop: asyncio.AbstractEventLoop
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     guard: AsyncGenerator[None] | None = None
     kept_idle: list[PoolProxiedConnection] = field(default_factory=list)
     waiting: int = 0
-    pooler: bool | None = None
-    out: int = 0
+    checked_out: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    queues: dict[object, Any] = field(default_factory=dict)
+    pooler: bool | None = None
     pool: Pool = field(init=False)
     one_connection: bool = field(init=False)
     max_kept_idle: int = field(init=False)
@@ -67,14 +70,15 @@ class LoopState:
         """Look at the pool."""
         self.pool = self.engine.sync_engine.pool
         self.one_connection = isinstance(self.pool, StaticPool)
+        # Two connections stay in the pool for others.
         self.max_kept_idle = self.pool.size() - 2 if isinstance(self.pool, QueuePool) else 0
 
     def may_keep_idle(self) -> bool:
-        """Whether nobody waits for a connection, and two would be left for others."""
+        """Whether a connection may be kept at hand: not while others wait for one."""
         return not self.waiting and len(self.kept_idle) < self.max_kept_idle
 
     async def release_idle(self, *, every: bool = False) -> None:
-        """Give kept_idle connections back to the pool: one if it has none idle, or every one."""
+        """Give kept connections back to the pool: one if the pool has none idle, or every one."""
         pool = self.pool
         while self.kept_idle and (every or not (isinstance(pool, QueuePool) and pool.checkedin())):
             await greenlet_spawn(self.kept_idle.pop().close)
@@ -87,102 +91,114 @@ class Engines:
 
     An engine that we open belongs to one event loop; another loop gets an engine of its own. The
     caller's engine serves the loop that uses it.
+
+    Args:
+        target: A URL, or the caller's engine.
+        settings: How to open connections.
+        options: More arguments of `create_async_engine`.
+
+    Attributes:
+        owned: Whether the engines are ours: opened from a URL, and disposed of with the storage.
+        url: Of the database.
+        dialect: Its kind.
+        closed: Whether `aclose` was called.
     """
 
     def __init__(
-        self, target: str | URL | AsyncEngine, settings: Settings, engine_options: Mapping[str, Any]
+        self, target: str | URL | AsyncEngine, settings: Settings, options: Mapping[str, Any]
     ) -> None:
         self._settings = settings
-        self._engine_options = engine_options
-        self._loops: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._options = options
+        self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
+        self._first_loop: asyncio.AbstractEventLoop | None = None
+        self._callers = target if isinstance(target, AsyncEngine) else None
+        self._memory_keeper: Any = None
         self.closed = False
-        self.observer: Observer | None = None
-        self._first: asyncio.AbstractEventLoop | None = None
-        self._theirs = target if isinstance(target, AsyncEngine) else None
-        self._keeper: Any = None
-        self.retry_for = settings.retry_for
-        if isinstance(target, AsyncEngine):
-            self.dialect: Dialect = DIALECTS[async_url(target.url).get_backend_name()]
-            return
-        self._url = async_url(target)
-        self.dialect = DIALECTS[self._url.get_backend_name()]
-        if in_memory(self._url):
-            self._url, self._keeper = shared_memory(secrets.token_hex(8))
-            # Nobody else can reach this database to migrate it.
+        self.owned = self._callers is None
+        self.url = async_url(target.url if isinstance(target, AsyncEngine) else target)
+        self.dialect: Dialect = DIALECTS[self.url.get_backend_name()]
+        if self.owned and in_memory(self.url):
+            self.url, self._memory_keeper = shared_memory(secrets.token_hex(8))
+            # No other process can reach this database to migrate it.
             metadata.create_all(
-                create_engine("sqlite://", creator=lambda: self._keeper, poolclass=StaticPool)
+                create_engine("sqlite://", creator=lambda: self._memory_keeper, poolclass=StaticPool)
             )
 
-    @property
-    def driver(self) -> str:
-        """The name of the async driver."""
-        return async_url(self._theirs.url if self._theirs else self._url).get_driver_name()
+    def state(self) -> LoopState:
+        """The state of the running event loop.
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """The engine of the running event loop."""
-        return self._here().engine
+        Raises:
+            StorageUnavailable: If the caller's engine has connections of another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        return self._states.get(loop) or self._add(loop)
+
+    def known_state(self) -> LoopState | None:
+        """The same, if work may begin in it without further ado; else see `enter`."""
+        return None if self.closed else self._states.get(asyncio.get_running_loop())
+
+    def states(self) -> list[LoopState]:
+        """The states of all event loops; may be called from any thread."""
+        return list(self._states.values())
 
     async def enter(self) -> LoopState:
-        """What belongs to the running event loop.
+        """The state of the running event loop, before work is done.
 
         Raises:
             StorageUnavailable: If the storage is closed.
         """
-        if self.closed and not self._finishing():
+        if self.closed and not self._in_own_task():
             raise StorageUnavailable("the storage is closed")
-        here = self._here()
-        if here.guard is None:
-            here.guard = self._guard(here)
-            await anext(here.guard)
-        return here
+        state = self.state()
+        if state.guard is None:
+            state.guard = self._close_with_loop(state)
+            await anext(state.guard)
+        return state
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """Run something to its end whatever becomes of the caller; closing waits for it.
+        """Run work to its end whatever becomes of the caller; closing waits for it.
 
         Raises:
             StorageUnavailable: If the storage is closed and its connections are gone.
         """
-        if self.closed and asyncio.get_running_loop() not in self._loops:
+        if self.closed and asyncio.get_running_loop() not in self._states:
             raise StorageUnavailable("the storage is closed")
-        here = self._here()
-        task = here.loop.create_task(work())
-        here.tasks.add(task)
-        task.add_done_callback(here.tasks.discard)
-        task.add_done_callback(_retrieve)
+        state = self.state()
+        task = state.loop.create_task(work())
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
+        task.add_done_callback(_retrieve_exception)
         return task
 
     async def aclose(self) -> None:
-        """Wait for what is under way and dispose of our engines."""
+        """Wait for work under way and dispose of our engines."""
         self.closed = True
-        for here in list(self._loops.values()):
-            if here.loop is asyncio.get_running_loop():
-                await self._leave(here)
-            elif here.loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._leave(here), here.loop))
-        self._loops.clear()
-        if self._keeper is not None:
-            self._keeper.close()
+        for state in self.states():
+            if state.loop is asyncio.get_running_loop():
+                await self._leave(state)
+            elif state.loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._leave(state), state.loop))
+        self._states.clear()
+        if self._memory_keeper is not None:
+            self._memory_keeper.close()
 
-    def _here(self) -> LoopState:
-        loop = asyncio.get_running_loop()
-        if (here := self._loops.get(loop)) is None:
-            here = self._loops[loop] = LoopState(self._theirs or self._open(), loop)
-            self._forget_closed()
-            if self._theirs and not isinstance(self._theirs.pool, NullPool) and self._stranded(loop):
-                del self._loops[loop]
-                raise StorageUnavailable(
-                    "this storage's engine belongs to another event loop: give the storage a URL, "
-                    "or an engine with NullPool, to use it from several"
-                )
-        return here
+    def _add(self, loop: asyncio.AbstractEventLoop) -> LoopState:
+        state = self._states[loop] = LoopState(self._callers or self._open(), loop)
+        self._forget_closed_loops()
+        if self._callers and not isinstance(self._callers.pool, NullPool) and self._is_stranded(loop):
+            del self._states[loop]
+            raise StorageUnavailable(
+                "this storage's engine belongs to another event loop: give the storage a URL, "
+                "or an engine with NullPool, to use it from several"
+            )
+        return state
 
-    def _stranded(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def _is_stranded(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether the caller's engine has connections that another loop opened."""
         if self.dialect.portable:
-            return len(self._loops) > 1
-        self._first = self._first or loop
-        return self._first is not loop
+            return len(self._states) > 1
+        self._first_loop = self._first_loop or loop
+        return self._first_loop is not loop
 
     def _open(self) -> AsyncEngine:
         options: dict[str, Any] = {
@@ -195,31 +211,31 @@ class Engines:
             "skip_autocommit_rollback": True,  # and ended by one: spares a round trip for each operation
             "hide_parameters": True,  # they are session data
         }
-        given = self.dialect.options(self._url, self._settings) | options | dict(self._engine_options)
-        engine = create_async_engine(self._url, **given)
+        given = self.dialect.options(self.url, self._settings) | options | dict(self._options)
+        engine = create_async_engine(self.url, **given)
         self.dialect.opened(engine, self._settings)
         if self.dialect.remote:
-            self._watch_new_connections(engine)
+            self._start_connect_watchdogs(engine)
         return engine
 
-    def _watch_new_connections(self, engine: AsyncEngine) -> None:
-        """Cut off one that falls silent after the driver has made it and before the pool has it."""
+    def _start_connect_watchdogs(self, engine: AsyncEngine) -> None:
+        """Cut off a connection that falls silent after the driver has made it and before the pool has it."""
 
         @event.listens_for(engine.sync_engine, "do_connect")
         def begin(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
             made = dialect.connect(*arguments, **options)
-            wait = asyncio.get_running_loop().call_later
-            record.info["watch"] = wait(
+            call_later = asyncio.get_running_loop().call_later
+            record.info["watchdog"] = call_later(
                 self._settings.connect_timeout, self.dialect.cut, made.driver_connection
             )
             return made
 
         @event.listens_for(engine.sync_engine, "connect")  # the last of its listeners
         def end(_connection: Any, record: Any) -> None:
-            if (watch := record.info.pop("watch", None)) is not None:
-                watch.cancel()
+            if (watchdog := record.info.pop("watchdog", None)) is not None:
+                watchdog.cancel()
 
-    async def _guard(self, here: LoopState) -> AsyncGenerator[None]:
+    async def _close_with_loop(self, state: LoopState) -> AsyncGenerator[None]:
         """Closes our connections when the event loop is shut down without the storage being closed.
 
         `asyncio.run` and its like close the async generators that are still open.
@@ -227,36 +243,42 @@ class Engines:
         try:
             yield
         finally:
-            if here.loop in self._loops:
-                await self._leave(here)
+            if state.loop in self._states:
+                await self._leave(state)
 
-    async def _leave(self, here: LoopState) -> None:
-        while here.tasks or here.out:  # what they spawn counts too, and a read that goes alone is no task
-            await asyncio.gather(*here.tasks, return_exceptions=True)
-            if here.out:
-                await here.idle.wait()
-        self._loops.pop(here.loop, None)
-        if self._theirs is None:
-            await here.release_idle(every=True)
-            await here.engine.dispose()
-        if here.guard is not None:
-            with suppress(RuntimeError):  # it is the one who called
-                await here.guard.aclose()
+    async def _leave(self, state: LoopState) -> None:
+        """Wait for all work in an event loop, also what it spawns, and close our connections there."""
+        while True:
+            # A task that is done may still await its callback, which takes it out of the set.
+            if pending := [task for task in state.tasks if not task.done()]:
+                await asyncio.wait(pending)
+            elif state.checked_out:  # by a read in its caller's own task
+                await state.idle.wait()
+            else:
+                break
+        self._states.pop(state.loop, None)
+        if self.owned:
+            await state.release_idle(every=True)
+            await state.engine.dispose()
+        if state.guard is not None:
+            with suppress(RuntimeError):  # it is running: the event loop is being shut down
+                await state.guard.aclose()
 
-    def _finishing(self) -> bool:
+    def _in_own_task(self) -> bool:
         """Whether the running task is one that closing waits for."""
-        here = self._loops.get(asyncio.get_running_loop())
-        return here is not None and asyncio.current_task() in here.tasks
+        state = self._states.get(asyncio.get_running_loop())
+        return state is not None and asyncio.current_task() in state.tasks
 
-    def _forget_closed(self) -> None:
-        for here in [here for here in self._loops.values() if here.loop.is_closed()]:
-            del self._loops[here.loop]
-            if self._theirs is None:
-                here.kept_idle.clear()
-                here.engine.sync_engine.dispose(close=False)
+    def _forget_closed_loops(self) -> None:
+        for state in self.states():
+            if state.loop.is_closed():
+                del self._states[state.loop]
+                if self.owned:
+                    state.kept_idle.clear()
+                    state.engine.sync_engine.dispose(close=False)
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
     """Take the error of a task whose caller has left, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()

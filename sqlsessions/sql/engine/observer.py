@@ -1,24 +1,24 @@
-"""What can be seen of a storage's work on its database."""
+"""What can be observed of a storage's work on its database."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sqlalchemy.pool import QueuePool
 
-if TYPE_CHECKING:
-    from .engines import Engines
+from .engines import LoopState
 
 
 class Observer(Protocol):
-    """Is told by a `Database` and its `BatchExecutor` of what they do, if it is set as ``observer``."""
+    """Notified of batches and retries, if it is set as `Database.observer`."""
 
     def batch(self, size: int, *, writes: bool) -> None:
-        """So many operations go out together."""
+        """A batch of operations is sent."""
 
-    def retry(self, fault: str) -> None:
-        """Something is tried again, because of a `ErrorKind` of this name."""
+    def retry(self, kind: str) -> None:
+        """Work is tried again, because of an `ErrorKind` of this name."""
 
 
 @dataclass(slots=True)
@@ -38,16 +38,16 @@ class Usage:
     pending: int = 0
 
 
-def usage(database: Engines) -> Usage:
+def usage(states: Iterable[LoopState]) -> Usage:
     """How the connections are used now; may be called from any thread."""
     total = Usage()
-    for here in list(database._loops.values()):  # noqa: SLF001 (this package's own)
-        total.pending += here.waiting
-        pool = here.pool
+    for state in states:
+        total.pending += state.waiting
+        pool = state.pool
         if not isinstance(pool, QueuePool):
             total.most = None
             continue
-        kept_idle = len(here.kept_idle)
+        kept_idle = len(state.kept_idle)
         total.used += max(0, pool.checkedout() - kept_idle)
         total.idle += pool.checkedin() + kept_idle
         if total.most is not None:

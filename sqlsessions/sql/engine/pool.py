@@ -1,98 +1,196 @@
-"""The drivers' own connections, out of the pool and back into it, with little ado."""
+"""The checkout of a connection from the pool, and when one is dropped instead of given back."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from .engines import LoopState
-from .retry import DROPPED
+from ..dialects import ErrorKind
+from .engines import Engines, LoopState
 
-if TYPE_CHECKING:
-    from .database import Database
+UNUSABLE = frozenset({ErrorKind.REFUSED, ErrorKind.LOST})
+"""After these a connection is of no more use."""
 
 
-class DriverConnection(AbstractAsyncContextManager[Any]):
-    """See `Database.driver_connection`; a class, since every operation goes through here."""
+class Checkout(AbstractAsyncContextManager[Any]):
+    """A connection out of the pool, for one statement, transaction or batch.
 
-    __slots__ = ("_database", "_here", "_locked", "_pin", "_pooled", "_watch", "_writes")
+    It waits for the write lock where the database takes one writer at a time, cuts off a server that
+    does not answer, and behind a pooler opens the one transaction that holds the server connection. A class
+    and not a generator, since every operation goes through here.
 
-    def __init__(self, database: Database, here: LoopState, *, writes: bool) -> None:
-        self._database = database
-        self._here = here
+    The context is SQLAlchemy's `AsyncConnection` in autocommit, or the driver's own connection. One of
+    our own engine's stays with its event loop afterwards, ready for the next batch, unless others wait.
+
+    Args:
+        engines: Where connections come from.
+        timeout: Seconds after which a server that does not answer is cut off; None waits for ever.
+        writes: Whether something is to be written.
+        sqlalchemy: Whether it is to be SQLAlchemy's connection.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_engines",
+        "_in_transaction",
+        "_locked",
+        "_pooled",
+        "_raw",
+        "_sqlalchemy",
+        "_state",
+        "_timeout",
+        "_watchdog",
+        "_writes",
+    )
+
+    def __init__(self, engines: Engines, timeout: float | None, *, writes: bool, sqlalchemy: bool) -> None:
+        self._engines = engines
+        self._timeout = timeout
         self._writes = writes
+        self._sqlalchemy = sqlalchemy
+        self._raw: Any = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._in_transaction = False
 
     async def __aenter__(self) -> Any:
-        here, database = self._here, self._database
-        self._locked = database.needs_write_lock(here, writes=self._writes)
+        state = self._state = self._engines.state()
+        self._locked = state.one_connection or (self._writes and self._engines.dialect.serial)
         if self._locked:
-            await here.writing.acquire()
-        here.out += 1
-        here.idle.clear()
+            await state.write_lock.acquire()
+        state.checked_out += 1
+        state.idle.clear()
         try:
-            pooled = here.kept_idle.pop() if here.kept_idle else await _from_pool(here)
-            while database.dialect.closed(pooled.driver_connection):  # since it was last used
-                await greenlet_spawn(pooled.invalidate)
-                await greenlet_spawn(pooled.close)
-                pooled = await _from_pool(here)
+            if self._sqlalchemy:
+                self._connection = await _connection(state)
+                self._raw = (await self._connection.get_raw_connection()).driver_connection
+            else:
+                self._pooled = await self._driver_connection(state)
+                self._raw = self._pooled.driver_connection
         except BaseException:
             self._release()
             raise
-        self._pooled = pooled
-        self._watch = database.start_watchdog(pooled.driver_connection)
-        self._pin = None
-        if here.pooler is not False:
-            self._pin = database.pooler_transaction(here, pooled.driver_connection)
-            try:
-                await self._pin.__aenter__()
-            except BaseException as error:
-                await self._give_back(error)
-                raise
-        return pooled.driver_connection
+        try:
+            self._start_watchdog()
+            if self._sqlalchemy and not self._engines.owned:
+                await self._connection.execution_options(isolation_level="AUTOCOMMIT")
+                await self._engines.dialect.prepare(self._connection)
+            if state.pooler is not False:
+                await self._begin_pooler_transaction(state)
+        except BaseException as error:
+            await self._give_back(error, drop=self._in_transaction)  # which may be open or not
+            raise
+        return self._connection if self._sqlalchemy else self._raw
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pin is not None:
-            try:
-                await self._pin.__aexit__(kind, error, traceback)
-            except BaseException as failed:
-                await self._give_back(failed)
-                raise
+        try:
+            if self._in_transaction:
+                await self._end_pooler_transaction(error)
+            if self._sqlalchemy and not self._engines.owned and error is None:
+                await self._connection.commit()
+        except BaseException as failure:
+            await self._give_back(failure)
+            raise
         await self._give_back(error)
 
-    async def _give_back(self, error: BaseException | None) -> None:
-        here, database, pooled = self._here, self._database, self._pooled
-        if self._watch is not None:
-            self._watch.cancel()
-        try:
-            if error is None and database.may_keep_idle and here.may_keep_idle():
-                here.kept_idle.append(pooled)
-                return
-            if error is not None:
-                cut_off = not isinstance(error, Exception) and not database.dialect.serial
-                if cut_off or database.dialect.fault(error) in DROPPED:
-                    await greenlet_spawn(pooled.invalidate)
+    async def _driver_connection(self, state: LoopState) -> PoolProxiedConnection:
+        pooled = state.kept_idle.pop() if state.kept_idle else await _pooled(state)
+        while self._engines.dialect.closed(pooled.driver_connection):  # since it was last used
+            await greenlet_spawn(pooled.invalidate)
             await greenlet_spawn(pooled.close)
+            pooled = await _pooled(state)
+        return pooled
+
+    def _start_watchdog(self) -> None:
+        """Cut the connection off once it has been busy for too long: the server may be gone silently.
+
+        The statement under way then ends as with any other lost connection.
+        """
+        if self._timeout is not None and self._engines.dialect.remote:
+            self._watchdog = self._state.loop.call_later(self._timeout, self._engines.dialect.cut, self._raw)
+
+    async def _begin_pooler_transaction(self, state: LoopState) -> None:
+        """Begin the one transaction of a checkout behind a pooler; there is none without a pooler."""
+        if state.pooler is None:
+            state.pooler = await self._engines.dialect.behind_pooler(self._raw)
+        if state.pooler:
+            self._in_transaction = True
+            await self._raw.execute(self._engines.dialect.begin[0])
+
+    async def _end_pooler_transaction(self, error: BaseException | None) -> None:
+        if error is None:
+            try:
+                await self._raw.execute("COMMIT")
+            except BaseException:
+                await self._roll_back()
+                raise
+        else:
+            await self._roll_back()
+
+    async def _roll_back(self) -> None:
+        if not self._raw.is_closed():
+            await self._raw.execute("ROLLBACK")
+
+    def _must_drop(self, error: BaseException | None) -> bool:
+        """Whether a connection is dropped and not given back: it is unusable, or was left in mid-statement.
+
+        A driver with a thread of its own finishes the statement, and the next one waits for that.
+        """
+        if error is None:
+            return False
+        if not isinstance(error, Exception):
+            return not self._engines.dialect.serial
+        return self._engines.dialect.error_kind(error) in UNUSABLE
+
+    async def _give_back(self, error: BaseException | None, *, drop: bool = False) -> None:
+        state = self._state
+        drop = drop or self._must_drop(error)
+        try:
+            if self._sqlalchemy:
+                try:
+                    if drop and not self._connection.invalidated:
+                        await self._connection.invalidate()
+                finally:
+                    await self._connection.close()  # which may speak with the server, too
+            elif error is None and self._engines.owned and state.may_keep_idle():
+                state.kept_idle.append(self._pooled)
+            else:
+                if drop:
+                    await greenlet_spawn(self._pooled.invalidate)
+                await greenlet_spawn(self._pooled.close)
         finally:
+            if self._watchdog is not None:
+                self._watchdog.cancel()
             self._release()
 
     def _release(self) -> None:
-        here = self._here
-        here.out -= 1
-        if not here.out:
-            here.idle.set()
+        state = self._state
+        state.checked_out -= 1
+        if not state.checked_out:
+            state.idle.set()
         if self._locked:
-            here.writing.release()
+            state.write_lock.release()
 
 
-async def _from_pool(here: LoopState) -> PoolProxiedConnection:
-    here.waiting += 1  # whoever is done meanwhile gives its connection back
+async def _connection(state: LoopState) -> AsyncConnection:
+    state.waiting += 1
     try:
-        return await here.engine.raw_connection()
+        await state.release_idle()
+        return await state.engine.connect()
     finally:
-        here.waiting -= 1
+        state.waiting -= 1
+
+
+async def _pooled(state: LoopState) -> PoolProxiedConnection:
+    state.waiting += 1
+    try:
+        return await state.engine.raw_connection()
+    finally:
+        state.waiting -= 1

@@ -1,72 +1,117 @@
-"""What a database error means, and how long something is tried."""
+"""The attempt loop: what is tried again, for how long, and what a database error means in the end."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from typing import NoReturn
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ...errors import SchemaOutOfDate, StorageUnavailable
+from ...errors import SchemaOutOfDate, SessionError, StorageUnavailable
 from ..dialects import Dialect, ErrorKind
+
+T = TypeVar("T")
 
 FIRST_PAUSE = 0.02  # seconds; doubles up to the longest, half of it random
 LONGEST_PAUSE = 0.5  # seconds
 
 REPEATABLE = frozenset({ErrorKind.RETRY, ErrorKind.REFUSED, ErrorKind.LOST})
-DROPPED = frozenset({ErrorKind.REFUSED, ErrorKind.LOST})
-"""After these a connection is of no more use."""
-
-UNKNOWN = "the connection was lost, and whether the operation took effect is unknown"
 
 
-class Backoff:
-    """How long to wait before something is tried again.
+class Attempts:
+    """Attempts at one piece of work, until one succeeds, cannot be repeated, or there is no time left.
 
     Args:
-        seconds: For how long after the first attempt began others may begin.
+        dialect: Tells what an error means.
+        retry_for: Seconds after the beginning of the first attempt in which others may begin.
+        on_retry: Called with the kind of the error before work is tried again.
+
+    Attributes:
+        connected: Whether the running attempt has its connection, so that it may take effect. The work
+            sets it.
+        in_doubt: Whether the reply to an attempt was lost, so that it may have taken effect, or yet will. The
+            work must find out before it tries again.
+        failure: The kind of the last error.
     """
 
-    __slots__ = ("_deadline", "_longest")
+    __slots__ = ("_dialect", "_on_retry", "_retry_for", "connected", "failure", "in_doubt")
 
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-        self._longest = FIRST_PAUSE
+    def __init__(self, dialect: Dialect, retry_for: float, on_retry: Callable[[ErrorKind], None]) -> None:
+        self._dialect = dialect
+        self._retry_for = retry_for
+        self._on_retry = on_retry
+        self.connected = False
+        self.in_doubt = False
+        self.failure = ErrorKind.OTHER
 
-    def pause(self, fault: ErrorKind) -> float | None:
-        """Seconds to wait after a failed attempt; None if it was the last."""
-        left = self._deadline - time.monotonic()
-        if fault not in REPEATABLE or left <= 0:
-            return None
-        longest, self._longest = self._longest, min(2 * self._longest, LONGEST_PAUSE)
-        return min(left, longest * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work.
+
+        Args:
+            work: One attempt.
+
+        Raises:
+            SessionError: As the work raised it, which is never repeated.
+            Exception: The database error of the last attempt, untranslated.
+        """
+        deadline = time.monotonic() + self._retry_for
+        longest = FIRST_PAUSE
+        while True:
+            self.connected = False
+            try:
+                return await work()
+            except SessionError:
+                raise
+            except Exception as error:
+                self.failure = self._dialect.error_kind(error)
+                if self.connected and self.failure is ErrorKind.LOST:
+                    self.in_doubt = True
+                left = deadline - time.monotonic()
+                if self.failure not in REPEATABLE or left <= 0:
+                    raise
+            self._on_retry(self.failure)
+            await asyncio.sleep(min(left, longest * random.uniform(0.5, 1.0)))  # noqa: S311 (spreads retries)
+            longest = min(2 * longest, LONGEST_PAUSE)
 
 
-def raise_translated(dialect: Dialect, error: Exception) -> NoReturn:
-    """Raise what a database error means to a caller of ours; any other error as it is."""
-    raise translated(dialect, error)
+def raise_translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) -> NoReturn:
+    """Raise what `translated` gives, with the driver's error as its cause."""
+    raise translated(dialect, error, in_doubt=in_doubt)
 
 
-def translated(dialect: Dialect, error: Exception) -> Exception:
-    """What a database error means to a caller of ours; any other error as it is."""
+def translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) -> Exception:
+    """What a database error means to a caller of ours; any other error as it is.
+
+    Args:
+        dialect: Of the database.
+        error: The error.
+        in_doubt: Whether the operation may have taken effect.
+    """
     if isinstance(error, StatementError):
         error.hide_parameters = True  # they are session data
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
-    if dialect.fault(error) is ErrorKind.SCHEMA:
-        meaning: Exception = SchemaOutOfDate(
+    if not (isinstance(error, (SQLAlchemyError, OSError, TimeoutError)) or dialect.raised(error)):
+        return error
+    meaning: Exception
+    if in_doubt:
+        meaning = StorageUnavailable(
+            "the connection was lost, and whether the operation took effect is unknown"
+        )
+    elif dialect.error_kind(error) is ErrorKind.SCHEMA:
+        meaning = SchemaOutOfDate(
             "this database does not have the tables of this version of sqlsessions: run `sqlsessions upgrade`"
         )
     elif isinstance(error, PoolTimeout):
         meaning = StorageUnavailable(
             "no connection became free in time: the pool is exhausted, raise pool_size"
         )
-    elif isinstance(error, (SQLAlchemyError, OSError, TimeoutError)) or dialect.raised(error):
+    else:
         meaning = StorageUnavailable(
             f"the database cannot be reached or refused the operation ({type(cause).__name__})"
         )
-    else:
-        return error
     meaning.__cause__ = cause
     return meaning

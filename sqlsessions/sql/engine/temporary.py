@@ -1,4 +1,4 @@
-"""Visits: engines for those who come to look or to mend, and leave a database's settings alone."""
+"""Temporary engines, for commands and migrations: they leave the database's settings alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPORARY = Settings(
     retry_for=2.0,
     operation_timeout=None,
 )
-"""Not so patient with a database that is away, since somebody waits; but counting may take its time."""
+"""A person waits: give up soon on a database that is away, but let counting take its time."""
 
 
 @asynccontextmanager

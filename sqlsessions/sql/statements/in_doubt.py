@@ -1,15 +1,16 @@
-"""Whether something whose answer was lost took effect.
+"""Resolves in-doubt operations: did it commit although the reply was lost?
 
-A write is known by its version: it is there, or a higher one is, or a trace tells that the session ended;
-else it never took effect, and doing it now is doing it once. That rests on two rules. A row's version only
-grows, but for a large write that began before a small one and came later, which leaves a trace of the
-version that it replaced. And whatever ends a session or moves it leaves a trace of the version that it ended,
-under a version of its own, by which it is known itself.
+A write is known by its version. It took effect if the row has that version or a higher one, or if a tombstone
+says that the session ended with one; else it did not, and doing it now is doing it once. That rests on two
+rules. A row's version only grows, but for a large write that began before a small one and committed after
+it, which leaves a tombstone of the version that it replaced. And whatever ends or moves a session leaves a
+tombstone of the version that it ended, under a version of its own, by which it is known itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..._versions import first_version, version_time
 from ...errors import StorageUnavailable
 from ...records import Record
-from ..engine.retry import UNKNOWN
 from ..models import TOMBSTONE, chunks, sessions
 from .single import RECORD
 
@@ -27,37 +27,74 @@ SKEW = 60 * 1_000_000
 c, k = sessions.c, chunks.c
 
 
-async def written(
-    connection: AsyncConnection, digest: bytes, version: int, before: Collection[int] = ()
-) -> Record | None:
-    """What a write left, if it took effect and nobody has written since; None if it did not.
+@dataclass(slots=True)
+class Seen:
+    """What there is of a session.
+
+    Attributes:
+        record: The session; None if there is none.
+        tombstones: By their own versions, those that ended.
+    """
+
+    record: Record | None = None
+    tombstones: dict[int, int] = field(default_factory=dict)
+
+    def written(self, version: int, before: Collection[int] = ()) -> Record | None:
+        """What a write left, if it took effect and is the latest; None if it did not take effect.
+
+        Args:
+            version: What was written.
+            before: Versions that the session is known to have had before the write.
+
+        Raises:
+            StorageUnavailable: If it took effect, or may have, and was replaced or ended since.
+        """
+        if self.record is not None:
+            if self.record.version == version:
+                return self.record
+            if self.record.version in before:
+                return None
+        known = [*self.tombstones.values(), *([self.record.version] if self.record else [])]
+        if any(other >= version for other in known):
+            raise StorageUnavailable(
+                "the connection was lost, and what became of the operation is unknown: the session was "
+                "written or ended since"
+            )
+        return None
+
+    def has_ended(self, version: int) -> bool:
+        """Whether what ends or moves a session took effect, by the version of its tombstone."""
+        return version in self.tombstones
+
+
+async def look(connection: AsyncConnection, versions: Mapping[bytes, int]) -> dict[bytes, Seen]:
+    """Look for the outcomes of operations, all at once.
 
     Args:
         connection: To the database.
-        digest: The session.
-        version: What was written.
-        before: Versions that the session is known to have had before the write.
-
-    Raises:
-        StorageUnavailable: If it took effect, or may have, and is there no more.
+        versions: What each session was written or ended with.
     """
-    row = (await connection.execute(select(*RECORD).where(c.id == digest))).first()
-    record = None if row is None else Record(*row)
-    if record is not None and record.version == version:
-        return record
-    if record is not None and record.version in before:
-        return None
-    since = first_version(max(0, version_time(version) - SKEW))
-    traces = await connection.execute(
-        select(k.data).where(k.id == digest, k.seq == TOMBSTONE, k.version >= since)
+    found = {digest: Seen() for digest in versions}
+    rows = await connection.execute(select(c.id, *RECORD).where(c.id.in_(versions)))
+    for digest, *values in rows:
+        found[digest].record = Record(*values)
+    since = first_version(max(0, version_time(min(versions.values())) - SKEW))
+    tombstones = await connection.execute(
+        select(k.id, k.version, k.data).where(k.version >= since, k.id.in_(versions), k.seq == TOMBSTONE)
     )
-    gone = [int.from_bytes(trace, "big") for trace in traces.scalars()]
-    if any(known >= version for known in [*gone, *([record.version] if record else [])]):
-        raise StorageUnavailable(UNKNOWN)
-    return None
+    for digest, version, ended in tombstones:
+        found[digest].tombstones[version] = int.from_bytes(ended, "big")
+    return found
+
+
+async def written(
+    connection: AsyncConnection, digest: bytes, version: int, before: Collection[int] = ()
+) -> Record | None:
+    """See `Seen.written`, of one session."""
+    return (await look(connection, {digest: version}))[digest].written(version, before)
 
 
 async def ended(connection: AsyncConnection, digest: bytes, version: int) -> bool:
-    """Whether what ends or moves a session took effect, by the version of its trace."""
-    trace = select(k.seq).where(k.version == version, k.id == digest, k.seq == TOMBSTONE)
-    return (await connection.execute(trace)).first() is not None
+    """See `Seen.has_ended`, of one session."""
+    tombstone = select(k.seq).where(k.version == version, k.id == digest, k.seq == TOMBSTONE)
+    return (await connection.execute(tombstone)).first() is not None
