@@ -40,7 +40,7 @@ class Replica:
     def __init__(self, database: Database, primary: Database) -> None:
         self._database = database
         self._primary = primary
-        self._batches = BatchExecutor(database, driver_for(database))
+        self._executor = BatchExecutor(database, driver_for(database))
         self._pins: dict[bytes, int] = {}
         self._changes = 0
         self._overflown = 0
@@ -62,7 +62,7 @@ class Replica:
         if self._away or self._overflown or digest in self._pins:
             return None
         try:
-            return await self._batches.read(digest, data=True)
+            return await self._executor.read(digest, data=True)
         except (SessionError, OSError):
             self._away = True
             self._start_watching()

@@ -1,4 +1,4 @@
-"""What the storage does to the database, by digest: one call, one statement or one transaction."""
+"""The operations on sessions in the database, by digest: each is one statement or one transaction."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ c = sessions.c
 
 
 class SessionRepository:
-    """SessionRepository on sessions.
+    """Sessions in the database.
 
     Args:
         database: Where they are.
-        driver: Carries out what is small.
+        driver: Carries out operations on small sessions.
         clock: Gives the time.
         defaults: The storage's settings for new sessions.
-        events: Told of ids that no live session has.
+        events: Logs ids that no live session has.
         replica: Where sessions are read, if there is one.
     """
 
@@ -64,12 +64,12 @@ class SessionRepository:
         self._defaults = defaults
         self._events = events
         self._versions = Versions.of(clock)
-        self._batches = BatchExecutor(database, driver)
+        self._executor = BatchExecutor(database, driver)
 
     @property
     def queued(self) -> tuple[int, int]:
         """How many reads and how many changes wait for their batch."""
-        return self._batches.queued
+        return self._executor.queued
 
     def now(self) -> int:
         """The time."""
@@ -84,7 +84,7 @@ class SessionRepository:
 
         Raises:
             SessionNotFound: If there is none.
-            SessionCorrupt: If its data has not the size that it should have.
+            SessionCorrupt: If its data does not match its recorded size.
         """
         row = None
         if self._replica is not None:
@@ -92,17 +92,19 @@ class SessionRepository:
             if row is not None and row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now():
                 row = None  # it may have been extended since
         if row is None:
-            row = await self._batches.read(digest, data=True)
+            row = await self._executor.read(digest, data=True)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
             self._events.unknown(digest)
             raise SessionNotFound("no live session has this id")
         if row[DATA] is not None and len(row[DATA]) != row[SIZE]:
-            raise SessionCorrupt("a session's data has not the size that it should have; it cannot be read")
+            raise SessionCorrupt(
+                "a session's stored data does not match its recorded size; it cannot be read"
+            )
         return row
 
     async def record(self, digest: bytes) -> Record | None:
         """A live session without its data."""
-        row = await self._batches.read(digest, data=False)
+        row = await self._executor.read(digest, data=False)
         if row is None or not (record := record_of(row)).live(self.now()):
             self._events.unknown(digest)
             return None
@@ -144,7 +146,7 @@ class SessionRepository:
             version=version,
             size=size,
             data=data,
-            trace=self.next_version(),
+            tombstone=self.next_version(),
             staged=staged,
             before=before,
         )
@@ -159,7 +161,7 @@ class SessionRepository:
         return await self._transaction(work, resolve, [digest])
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
-        """Write what a touch changed; False if the session changed since it was looked at."""
+        """Write what a touch changed; False if the session changed since it was read."""
         touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
         return bool(await self._change(touch))
 
@@ -245,7 +247,7 @@ class SessionRepository:
 
     async def _change(self, change: Operation) -> Any:
         try:
-            return await self._batches.change(change)
+            return await self._executor.change(change)
         finally:
             if self._replica is not None:
                 self._replica.pin([change.digest])

@@ -30,7 +30,7 @@ class Limits:
 
     Attributes:
         inline: The most that is kept in the session's own row.
-        chunk: A chunk of what is larger.
+        chunk: A chunk of a larger session.
         size: The most that a session may have; None is any size.
     """
 

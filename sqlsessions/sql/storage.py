@@ -32,7 +32,7 @@ from .staging import Incoming, Limits, Staging, copy
 R = TypeVar("R")
 
 TOUCH_ATTEMPTS = 5
-LONGEST_RETRY = 30.0  # seconds; after a minute nobody can tell any more what a lost operation did
+LONGEST_RETRY = 30.0  # seconds; after a minute its tombstone may be gone, and an outcome cannot be resolved
 
 
 class SqlSessionStorage(ManagedSessionStorage):
@@ -150,7 +150,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         if read_url is not None:
             if not self._database.dialect.replicas:
                 raise InvalidArgument(
-                    "read_url needs a PostgreSQL database: of others it is not known what they lag"
+                    "read_url needs a PostgreSQL database: other databases do not report replication lag"
                 )
             hurried = replace(settings, retry_for=0.0)  # the primary is there
             self._replica = Replica(Database(read_url, hurried, engine_options or {}), self._database)
@@ -319,8 +319,8 @@ class SqlSessionStorage(ManagedSessionStorage):
         return sum([step.sessions async for step in steps])
 
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
-        told = self._events.expired if self._events.wants_expired else None
-        return Purge(self._database, self._repository.now, batch_size, max_batches, told)
+        on_expired = self._events.expired if self._events.wants_expired else None
+        return Purge(self._database, self._repository.now, batch_size, max_batches, on_expired)
 
     async def count_expired(self) -> int:
         """How many expired sessions a purge has before it, as far as can be counted now."""

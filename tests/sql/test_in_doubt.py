@@ -103,7 +103,7 @@ async def test_a_bug_while_resolving_reaches_the_callers(
             raise RuntimeError("a bug")
 
         with monkeypatch.context() as patched:
-            patched.setattr(storage._repository._batches._driver, "write", cut)
+            patched.setattr(storage._repository._executor._driver, "write", cut)
             patched.setattr(in_doubt, "look", broken)
             with pytest.raises(RuntimeError, match="a bug"):
                 await storage.write_bytes("id", b"new")

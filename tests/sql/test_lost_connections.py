@@ -253,7 +253,7 @@ async def test_a_lost_batch_is_resolved_by_one_look(sql_url: str, monkeypatch: p
     async with SqlSessionStorage(sql_url, pool_size=3) as storage:
         for number in range(40):
             await storage.write_bytes(f"id {number}", INLINE)
-        driver: Any = storage._repository._batches._driver
+        driver: Any = storage._repository._executor._driver
         write, lost = driver.write, []
 
         async def written_but_lost(connection: Any, changes: Any) -> Any:

@@ -200,7 +200,7 @@ class _Batch:
     def _one_may_be_bad(self) -> bool:
         """Whether each operation is better tried alone, so that a bad one spoils no other.
 
-        What keeps a serial database from one of them keeps it from all: each would wait in turn.
+        A serial database refuses all of them for the same reason: each would wait for it again.
         """
         failure = self._attempts.failure
         return (

@@ -1,4 +1,4 @@
-"""SessionRepository on single sessions, as they are queued and sent in batches."""
+"""Operations on single sessions, as they are queued and sent in batches."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Write(Operation):
 
 
 class Touch(Operation):
-    """Writes an expiry; gives whether it did: not if the session changed since it was looked at.
+    """Writes an expiry; gives whether it did: not if the session changed since it was read.
 
     Attributes:
         values: The id, version and expiry that were seen, the new idle timeout and expiry.
@@ -92,10 +92,10 @@ class Touch(Operation):
 
 
 class Delete(Operation):
-    """Ends a live session that is not chunked, leaving a trace of it; gives whether it did.
+    """Ends a live session that is not chunked, leaving a tombstone; gives whether it did.
 
     Attributes:
-        version: Of the trace.
+        version: Of the tombstone.
         now: The time.
     """
 
@@ -110,7 +110,7 @@ class Delete(Operation):
 def grouped(changes: Iterable[Operation]) -> list[tuple[Any, list[Any]]]:
     """Changes that one statement can make together, by what that statement is; each by id.
 
-    The statement is told by the class, and for a write by the options that are given and whether it
+    The statement is determined by the class, and for a write by the options that are given and whether it
     is conditional on a version (True), on there being no session (False), or not at all (None).
     """
     groups: dict[Any, list[Any]] = {}

@@ -28,7 +28,7 @@ def migration_lock(connection: Connection) -> Iterator[None]:
     """Hold the lock of the one process that migrates this database, in a transaction.
 
     If the connection is in no transaction, one is begun for the block and committed after it. Else
-    the block joins it, and committing it stays with who began it.
+    the block joins it, and committing it stays with the caller.
 
     Raises:
         StorageUnavailable: If another process held the lock for too long.

@@ -20,7 +20,7 @@ HOUR = 3_600_000_000
 
 
 class ErrorKind(Enum):
-    """What a database error means for the one who meets it."""
+    """What a database error means for the operation that met it."""
 
     SCHEMA = auto()  # a table or column is missing
     RETRY = auto()  # the transaction was rolled back and may succeed next time
@@ -111,7 +111,7 @@ class Dialect(ABC):
         return column == subject
 
     def cut(self, connection: Any) -> None:
-        """End a driver's connection to a server, so that whoever waits for an answer gets an error."""
+        """End a driver's connection to a server, so that the statement under way fails."""
 
     async def behind_pooler(self, connection: Any) -> bool:
         """Whether a driver's connection must only be used within transactions, for a pooler's sake."""
@@ -133,7 +133,7 @@ class Dialect(ABC):
 
         Args:
             connection: In a transaction.
-            joined: Whether somebody else began that transaction.
+            joined: Whether the caller began that transaction.
 
         Raises:
             StorageUnavailable: If another process held the lock for too long.

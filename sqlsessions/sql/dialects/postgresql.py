@@ -1,7 +1,7 @@
 """PostgreSQL, through asyncpg or psycopg.
 
 A pooler such as PgBouncer may hand each transaction to another server connection. Statements that a driver
-prepared are then on another server connection than the next transaction. psycopg is told not to prepare.
+prepared are then on another server connection than the next transaction. psycopg is configured not to prepare.
 asyncpg always prepares, by one message, and executes by another: its statements have no names, so that they
 leave nothing behind, and are only sent within a transaction, which holds the server connection in between.
 """

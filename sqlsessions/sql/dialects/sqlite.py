@@ -123,7 +123,7 @@ def shared_memory(name: str) -> tuple[URL, sqlite3.Connection]:
 
 
 def database_file(url: URL) -> Path | None:
-    """The file of a database; None if it is no file of this host, or not to be told from the URL."""
+    """The file of a database; None if it is no file of this host, or the URL does not say."""
     name = url.database
     if url.get_backend_name() != "sqlite" or in_memory(url) or name is None or "vfs" in url.query:
         return None

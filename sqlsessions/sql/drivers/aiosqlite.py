@@ -120,14 +120,14 @@ def _one(read: Read, raw: sqlite3.Connection) -> Row | None:
 def _end(ending: Any, raw: sqlite3.Connection) -> bool:
     gone = raw.execute(_DELETE, (ending.digest, ending.now)).fetchone()
     if gone is not None:
-        trace = {
+        tombstone = {
             "version": ending.version,
             "id": ending.digest,
             "seq": TOMBSTONE,
             "data": gone[0].to_bytes(8, "big"),
         }
         sql, order = _WRITE_CHUNK
-        values = list(trace.values())
+        values = list(tombstone.values())
         raw.execute(sql, [values[place] for place in order])
     return gone is not None
 

@@ -159,11 +159,13 @@ def _delete() -> str:
     gone = (
         delete(sessions)
         .where(c.id == ending.c.id, INLINE, live_at(ending.c.now))
-        .returning(c.id, c.version, ending.c.version.label("trace"))
+        .returning(c.id, c.version, ending.c.version.label("tombstone"))
         .cte("gone")
     )
-    trace = select(gone.c.trace, gone.c.id, literal_column(str(TOMBSTONE)), func.int8send(gone.c.version))
-    statement = insert(chunks).from_select(["version", "id", "seq", "data"], trace).returning(chunks.c.id)
+    tombstone = select(
+        gone.c.tombstone, gone.c.id, literal_column(str(TOMBSTONE)), func.int8send(gone.c.version)
+    )
+    statement = insert(chunks).from_select(["version", "id", "seq", "data"], tombstone).returning(chunks.c.id)
     return _sql(statement, ["id", "version", "now"])
 
 

@@ -134,7 +134,7 @@ class Engines:
         return self._states.get(loop) or self._add(loop)
 
     def known_state(self) -> LoopState | None:
-        """The same, if work may begin in it without further ado; else see `enter`."""
+        """The same, if the event loop was entered already and the storage is open; else see `enter`."""
         return None if self.closed else self._states.get(asyncio.get_running_loop())
 
     def states(self) -> list[LoopState]:

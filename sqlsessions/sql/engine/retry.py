@@ -26,7 +26,7 @@ class Attempts:
     """Attempts at one piece of work, until one succeeds, cannot be repeated, or there is no time left.
 
     Args:
-        dialect: Tells what an error means.
+        dialect: Classifies errors.
         retry_for: Seconds after the beginning of the first attempt in which others may begin.
         on_retry: Called with the kind of the error before work is tried again.
 

@@ -52,7 +52,7 @@ async def release(connection: AsyncConnection, version: int, digest: bytes) -> N
 
 
 async def leave_tombstones(connection: AsyncConnection, version: int, ended: list[tuple[bytes, int]]) -> None:
-    """Leave traces of sessions, each an id and a version, that are there no more; see `TOMBSTONE`."""
+    """Leave tombstones of sessions, each an id and a version, that ended or moved; see `TOMBSTONE`."""
     if ended:
         rows = [
             {"version": version, "id": digest, "seq": TOMBSTONE, "data": gone.to_bytes(8, "big")}

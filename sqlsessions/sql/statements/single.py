@@ -60,7 +60,7 @@ TOUCH = (
     )
     .values(ttl=parameter("ttl"), expires_at=parameter("expires_at"))
 )
-"""Applies a touch, unless the session was written or touched since it was looked at."""
+"""Applies a touch, unless the session was written or touched since it was read."""
 
 
 READ_CHUNKS = (

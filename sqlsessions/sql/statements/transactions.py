@@ -1,4 +1,4 @@
-"""What takes more than one statement: writing where chunks are involved, ending, rotating."""
+"""Operations of more than one statement: writing where chunks are involved, ending, rotating."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def replace(
     version: int,
     size: int,
     data: bytes | None,
-    trace: int,
+    tombstone: int,
     staged: int = 0,
     before: list[int] | None = None,
 ) -> Record:
@@ -77,7 +77,7 @@ async def replace(
         version: The new version; a small session gets a higher one if the old one's is higher.
         size: Bytes of the new data.
         data: The new data; None if it is staged.
-        trace: A version for the trace that a large write may leave, whose own may be old by now.
+        tombstone: A version for the tombstone that a large write may leave, whose own may be old by now.
         staged: How many chunks were staged.
         before: Gets the version that is replaced.
 
@@ -98,8 +98,8 @@ async def replace(
     if old is not None and old.record.version > version:
         if data is not None:
             version = old.record.version + 1
-        else:  # the chunks have this one: tell whoever wrote the old one and looks for something higher
-            await chunks.leave_tombstones(connection, trace, [(digest, old.record.version)])
+        else:  # the chunks have this one; the writer of the old one may be looking for its outcome
+            await chunks.leave_tombstones(connection, tombstone, [(digest, old.record.version)])
     record = written(live, options, now, version, size, defaults)
     values = {column.name: parameter(column.name) for column in c}
     if old is None:
@@ -114,7 +114,7 @@ async def replace(
 
 
 async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int, version: int) -> None:
-    """Delete locked sessions that live, leaving traces under a version of the end's own."""
+    """Delete locked sessions that live, leaving tombstones under a version of the end's own."""
     await remove(connection, rows, now)
     await chunks.leave_tombstones(
         connection, version, [(stored.id, stored.record.version) for stored in rows]
@@ -148,7 +148,7 @@ async def move(
         new_digest: The new one.
         now: The time.
         copied: The version whose chunks the new id already has.
-        version: Of the move's own, for its trace at the old id.
+        version: Of the move's own, for its tombstone at the old id.
 
     Returns:
         The record; or the session as it is, if its chunks must be copied first.
