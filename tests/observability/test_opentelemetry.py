@@ -20,6 +20,7 @@ from sqlsessions import (
     InvalidArgument,
     InvalidArgumentType,
     ManagedSessionStorage,
+    Purged,
     SessionConflict,
     SessionNotFound,
     SqlSessionStorage,
@@ -118,6 +119,41 @@ async def test_each_operation_makes_a_span_and_a_duration(
     shown = f"{[span.to_json() for span in spans]} {telemetry.points()}"
     assert "ann" not in shown.replace("channel", "")
     assert "12345" not in shown
+
+
+async def test_a_round_of_purging_is_one_span(
+    create: Create, telemetry: Telemetry, clock: ManualClock
+) -> None:
+    """Whether it comes to its end or is broken off, and whatever lies between."""
+    sql = isinstance(storage := create(), SqlSessionStorage)
+    async with telemetry.over(CacheStorage(storage)) as observed:
+        for number in range(3):
+            await observed.write(f"id {number}", provider_of(b"x" * 500), ttl=5)
+        clock.advance(100)
+        telemetry.spans()
+        assert await observed.purging().once() == Purged(3, 3 * (5 + 1) if sql else 0)
+        [span] = telemetry.spans()
+        assert span.attributes["db.operation.name"] == "purge"
+        assert span.status.status_code == StatusCode.UNSET
+        totals = telemetry.totals()
+        names = ("sessions", "chunks", "rounds")
+        wanted = [3, 18 if sql else 0, 1]
+        assert [totals[f"sqlsessions.purge.{name}"] for name in names] == wanted
+
+        await observed.write_bytes("another", b"data", ttl=5)
+        clock.advance(100)
+        telemetry.spans()
+
+        def fail(_done: Purged) -> None:
+            raise ValueError("of the callback")
+
+        with pytest.raises(ValueError, match="callback"):
+            await observed.purging(progress=fail).once()
+        [span] = telemetry.spans()
+        assert span.attributes["error.type"] == "ValueError"
+        totals = telemetry.totals()
+        wanted = [4, wanted[1], 2]
+        assert [totals[f"sqlsessions.purge.{name}"] for name in names] == wanted
 
 
 async def test_a_miss_is_no_error_and_a_conflict_is_one(create: Create, telemetry: Telemetry) -> None:
