@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..archive.transfer import Exported, Imported, export_sessions, import_sessions
+from ..archive import Exported, Imported, export_sessions, import_sessions
 from ..sql.diagnosis.humanize import size
 from .common import Failed, Url, run, storage_at
 
