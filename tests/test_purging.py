@@ -304,7 +304,7 @@ async def test_the_command_purges_once(storage: SqlSessionStorage, sql_url: str)
     process = await sqlsessions("purge", "--url", sql_url)
     output, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
-    assert b"deleted 2 expired sessions and 4 pieces" in output
+    assert b"deleted 2 expired sessions and 4 chunks" in output
     assert await rows(sql_url) == [(1,)]
 
 
