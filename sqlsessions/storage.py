@@ -126,7 +126,7 @@ class ManagedSessionStorage(SessionStorage):
             ttl: The session's idle timeout from now on.
             max_age: The session's absolute timeout; for a live session it still counts from the
                 session's creation.
-            subject: Whose session it is, 1 to 255 characters without NUL; None makes it nobody's.
+            subject: Whose session it is, 1 to 255 characters without NUL; None is no subject.
             if_match: None writes in any case; 0 only if no live session has this id; a version
                 only if the live session has just that one.
 

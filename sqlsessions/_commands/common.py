@@ -63,15 +63,10 @@ def run(work: Coroutine[Any, Any, T], url: str) -> T:
     try:
         return asyncio.run(work)
     except SessionError as error:
-        fail(error, url)
+        wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
+        stop(one_line(error, url), USAGE if wrong_usage else FAILURE)
     except Failed as failed:
         stop(str(failed), failed.code)
-
-
-def fail(error: SessionError, url: str) -> NoReturn:
-    """Print an error on one line, and exit."""
-    wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
-    stop(one_line(error, url), USAGE if wrong_usage else FAILURE)
 
 
 def stop(message: str, code: int = FAILURE) -> NoReturn:

@@ -80,7 +80,7 @@ class CacheStorage(DelegatingStorage):
 
     @property
     def statistics(self) -> CacheStatistics:
-        """Hits, misses, evictions, and what is held now."""
+        """Counters so far, and the present contents."""
         return self._entries.statistics()
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:

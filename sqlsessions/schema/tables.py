@@ -38,7 +38,7 @@ _running = Lock()
 async def upgrade(url_or_engine: str | URL | AsyncEngine, revision: str = HEAD) -> None:
     """Bring the tables up to date; does nothing if they are.
 
-    Processes that upgrade at once wait for one another. On PostgreSQL and SQLite an upgrade is one
+    Processes that upgrade concurrently wait for each other. On PostgreSQL and SQLite an upgrade is one
     transaction; on MySQL, an interrupted one is finished by running it again. Tables that were created
     in another way, such as by `create_tables`, are taken over as they are.
 

@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import (
     CacheStorage,
@@ -259,6 +261,19 @@ async def test_retries_and_codes_of_failures_are_shown(
             await observed.info("id")
     [span] = telemetry.spans()
     assert span.attributes["db.response.status_code"] == span.attributes["error.type"] == "42501"
+
+
+async def test_a_callers_engine_is_described_like_its_url(telemetry: Telemetry) -> None:
+    engine = create_async_engine("postgresql+asyncpg://user:secret@db.example:6432/app", poolclass=NullPool)
+    async with telemetry.over(SqlSessionStorage(engine, retry_for=0)) as observed:
+        with pytest.raises(StorageUnavailable):
+            await observed.info("id")
+    [span] = telemetry.spans()
+    shown = {name: span.attributes[name] for name in ("db.system.name", "db.namespace", "server.address")}
+    assert shown == {"db.system.name": "postgresql", "db.namespace": "app", "server.address": "db.example"}
+    assert span.attributes["server.port"] == 6432
+    assert "secret" not in span.to_json()
+    await engine.dispose()
 
 
 async def test_starlettes_middleware_takes_an_instrumented_storage(

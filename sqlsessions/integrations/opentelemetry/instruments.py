@@ -20,7 +20,7 @@ SCOPE = "sqlsessions"
 SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]  # the convention's own boundaries
 SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
-Figure = tuple[int, dict[str, Any]]
+Measurement = tuple[int, dict[str, Any]]
 
 
 class Instruments:
@@ -123,16 +123,16 @@ class Instruments:
             level(f"sqlsessions.cache.{name}", [self._callback(_cache(name))], unit, f"{name.title()} held.")
 
     def _callback(
-        self, figures: Callable[[Source], Iterable[Figure]]
+        self, measure: Callable[[Source], Iterable[Measurement]]
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        """Add up the figures of storages with the same attributes: two of one database share a pool's name."""
+        """Add up the measurements of storages with the same attributes: two of one database share a pool's name."""
 
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
             with self._lock:
                 sources = list(self._sources)
             sums: Sums[tuple[tuple[str, Any], ...]] = Sums()
             for source in sources:
-                for value, attributes in figures(source):
+                for value, attributes in measure(source):
                     sums[tuple(attributes.items())] += value
             return [Observation(value, dict(attributes)) for attributes, value in sums.items()]
 
@@ -176,7 +176,7 @@ def instruments_of(provider: MeterProvider) -> Instruments:
     return _known[provider]
 
 
-def _connections(source: Source) -> Iterable[Figure]:
+def _connections(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
         used = usage(source.sql.database)
         pool = {"db.client.connection.pool.name": source.pool}
@@ -184,26 +184,26 @@ def _connections(source: Source) -> Iterable[Figure]:
         yield used.idle, pool | {"db.client.connection.state": "idle"}
 
 
-def _most(source: Source) -> Iterable[Figure]:
+def _most(source: Source) -> Iterable[Measurement]:
     if source.sql is not None and (most := usage(source.sql.database).most) is not None:
         yield most, {"db.client.connection.pool.name": source.pool}
 
 
-def _pending(source: Source) -> Iterable[Figure]:
+def _pending(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
         yield usage(source.sql.database).pending, {"db.client.connection.pool.name": source.pool}
 
 
-def _queued(source: Source) -> Iterable[Figure]:
+def _queued(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
         reads, writes = source.sql.repository.queued
         yield reads, source.of("read")
         yield writes, source.of("write")
 
 
-def _cache(name: str) -> Callable[[Source], Iterable[Figure]]:
-    def figures(source: Source) -> Iterable[Figure]:
+def _cache(name: str) -> Callable[[Source], Iterable[Measurement]]:
+    def measure(source: Source) -> Iterable[Measurement]:
         if source.cache is not None:
             yield getattr(source.cache.statistics, name), source.common
 
-    return figures
+    return measure
