@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cache.storage import CacheStatistics, CacheStorage
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
+from .delegating import DelegatingStorage
 from .errors import (
     ArchiveDamaged,
     ChannelClosed,
@@ -39,6 +40,7 @@ __all__ = [
     "CacheStorage",
     "ChannelClosed",
     "Consumer",
+    "DelegatingStorage",
     "InvalidArgument",
     "InvalidArgumentType",
     "InvalidSessionId",

@@ -18,7 +18,7 @@ _SECOND = 1_000_000
 
 
 def digest(id: str) -> bytes:
-    """SHA-256 of a session id: what a storage keeps instead of it.
+    """SHA-256 of a session id, which a storage keeps in its place.
 
     Raises:
         InvalidSessionId: If the id is empty, longer than 4,096 bytes, or cannot be encoded.
@@ -30,7 +30,9 @@ def digest(id: str) -> bytes:
         encoded = id.encode()
     except UnicodeEncodeError:
         encoded = None
-    if encoded is None:  # raised out here, since the codec's error, which would be its context, quotes the id
+    if (
+        encoded is None
+    ):  # raised outside the handler, since the codec's error quotes the id and would be its context
         raise InvalidSessionId("a session id must be encodable as UTF-8; this one is not")
     if not 0 < len(encoded) <= MAX_ID_BYTES:
         raise InvalidSessionId(
@@ -40,7 +42,11 @@ def digest(id: str) -> bytes:
 
 
 def key_digest(key: str) -> bytes | None:
-    """The digest that a `SessionInfo.key` stands for; None if it can be nobody's key."""
+    """The digest of a `SessionInfo.key`; None if it is not of that form.
+
+    Raises:
+        InvalidArgumentType: If the key is not a string.
+    """
     if not isinstance(key, str):
         raise InvalidArgumentType(f"key must be a str, not {type(key).__name__}")
     try:
@@ -51,7 +57,7 @@ def key_digest(key: str) -> bytes | None:
 
 
 def checked_subject(subject: str) -> str:
-    """The subject, if it is one.
+    """Check a subject.
 
     Raises:
         InvalidArgumentType: If it is not a string.
@@ -67,7 +73,7 @@ def checked_subject(subject: str) -> str:
 
 
 def duration(name: str, value: float | timedelta | None) -> int | None:
-    """A ttl or max_age in microseconds.
+    """Check a ttl or max_age; returns microseconds.
 
     Raises:
         InvalidArgumentType: If it is neither a number, a timedelta nor None.
@@ -88,14 +94,14 @@ def duration(name: str, value: float | timedelta | None) -> int | None:
 
 
 def required_duration(name: str, value: float | timedelta) -> int:
-    """A duration that cannot be endless, in microseconds."""
+    """Check a duration that cannot be endless; returns microseconds."""
     if (span := duration(name, value)) is None:
         raise InvalidArgument(f"{name} must be a number of seconds or a timedelta, not None")
     return span
 
 
 def positive(name: str, value: int, most: int | None = None) -> int:
-    """A whole number of at least 1.
+    """Check a whole number of at least 1.
 
     Raises:
         InvalidArgumentType: If it is not a whole number.
@@ -113,7 +119,7 @@ def positive(name: str, value: int, most: int | None = None) -> int:
 
 
 def seconds(name: str, value: float, most: float = math.inf) -> float:
-    """A time to wait, in seconds.
+    """Check a time to wait, in seconds.
 
     Raises:
         InvalidArgumentType: If it is not a number.

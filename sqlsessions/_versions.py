@@ -1,4 +1,4 @@
-"""Versions of sessions: what tells one write from every other.
+"""Versions of sessions: each write has its own.
 
 Times here are integer microseconds since 1970 UTC.
 """
@@ -16,7 +16,7 @@ _MAX_VERSION = (1 << 63) - 1
 
 
 class Versions:
-    """Makes versions: milliseconds in the high bits, random low bits, always increasing."""
+    """Generates versions: milliseconds in the high bits, random low bits, always increasing."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -24,14 +24,14 @@ class Versions:
 
     @classmethod
     def of(cls, clock: Clock) -> Versions:
-        """The versions that all storages of this process with this clock share."""
+        """The generator that all storages of this process with this clock share."""
         try:
             return _versions.setdefault(clock, cls())
         except TypeError:  # not every callable can be a weak key
             return cls()
 
     def next(self, now: int) -> int:
-        """A version for a write at this time."""
+        """The version of a write at this time."""
         first = now // 1000 << _RANDOM_BITS
         with self._lock:
             if self._last < first:  # from the lower half, so that thousands fit into a millisecond
@@ -45,10 +45,10 @@ _versions: WeakKeyDictionary[Clock, Versions] = WeakKeyDictionary()
 
 
 def version_time(version: int) -> int:
-    """When a version was made, to the millisecond."""
+    """The time at which a version was generated, to the millisecond."""
     return (version >> _RANDOM_BITS) * 1000
 
 
 def first_version(time: int) -> int:
-    """The smallest version that could have been made at a time."""
+    """The smallest version that can be generated at a time."""
     return min(time // 1000 << _RANDOM_BITS, _MAX_VERSION)

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; what the ``sqlsessions`` script calls."""
+    """Run the command line; the entry point of the ``sqlsessions`` script."""
     try:
         from ._commands import app  # noqa: PLC0415 (typer is optional)
     except ModuleNotFoundError as error:

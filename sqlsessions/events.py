@@ -1,4 +1,4 @@
-"""What becomes of sessions, told to hooks and to the security log.
+"""The life cycle of sessions, reported to hooks and to the security log.
 
 The security log is the logger ``sqlsessions.security``, at level INFO. OWASP asks for the life cycle of
 sessions to be logged, and for session ids to be logged as salted hashes only (Session Management Cheat
@@ -30,13 +30,13 @@ security = logging.getLogger("sqlsessions.security")
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
-    """Something that became of a session, and is committed.
+    """A change in the life cycle of a session, committed.
 
     Attributes:
         kind: ``created``, ``rotated``, ``invalidated`` or ``expired``.
         key: The `SessionInfo.key` of the session; of a rotated one the new key.
         info: The session as created or rotated; None for one that is gone.
-        previous_key: The key that a rotated session had before; else None.
+        previous_key: The key of a rotated session before the rotation; else None.
     """
 
     kind: Kind
@@ -46,22 +46,22 @@ class SessionEvent:
 
 
 Hook = Callable[[SessionEvent], Awaitable[None] | None]
-"""Is told of an event; a function or an async function."""
+"""Called with an event; a function or an async function."""
 
 
 class Events:
-    """Tells hooks and the security log what became of sessions.
+    """Reports the life cycle of sessions to hooks and to the security log.
 
     Hooks run one after the other in the task of the caller, after the commit and before its call
-    returns. What one raises is logged, without its message, which may quote what is confidential.
+    returns. What one raises is logged without its message, which may quote confidential data.
 
     Args:
-        on_created: Told of every session that begins.
-        on_rotated: Told of every change of a session's id.
-        on_invalidated: Told of every live session that is ended.
-        on_expired: Told of every expired session that a purge deletes.
-        salt: Of the hashes in the security log, at least 16 bytes; None makes a random one, so that only
-            the lines of this storage can be told to be about one session.
+        on_created: Called for every new session.
+        on_rotated: Called for every change of a session's id.
+        on_invalidated: Called for every live session that is ended.
+        on_expired: Called for every expired session that a purge deletes.
+        salt: Salt of the hashes in the security log, at least 16 bytes; None makes a random one, so that
+            hashes can be compared within the log of this storage only.
 
     Attributes:
         observer: Called with the kind and the number of events, if not None.
@@ -98,27 +98,27 @@ class Events:
 
     @property
     def wants_expired(self) -> bool:
-        """Whether anybody would notice `expired`: if not, a purge need not fetch what it deletes."""
+        """Whether `expired` has an effect: if not, a purge need not fetch the sessions that it deletes."""
         return self._hooks["expired"] is not None or security.isEnabledFor(logging.INFO)
 
     async def created(self, info: SessionInfo) -> None:
-        """A session began."""
+        """Report a new session."""
         if security.isEnabledFor(logging.INFO):
             self._log("created", bytes.fromhex(info.key), subject=info.subject)
-        await self._tell("created", [SessionEvent("created", info.key, info)])
+        await self._notify("created", [SessionEvent("created", info.key, info)])
 
     async def rotated(self, info: SessionInfo, previous: bytes) -> None:
-        """A session got a new id."""
+        """Report a session that got a new id."""
         if security.isEnabledFor(logging.INFO):
             self._log("rotated", bytes.fromhex(info.key), previous=previous, subject=info.subject)
-        await self._tell("rotated", [SessionEvent("rotated", info.key, info, previous.hex())])
+        await self._notify("rotated", [SessionEvent("rotated", info.key, info, previous.hex())])
 
     async def invalidated(self, digests: Sequence[bytes]) -> None:
-        """Live sessions were ended."""
-        await self._gone("invalidated", digests)
+        """Report live sessions that were ended."""
+        await self._ended("invalidated", digests)
 
     async def revoked(self, subject: str, digests: Sequence[bytes]) -> None:
-        """A subject's sessions were ended, perhaps none."""
+        """Report a revocation, and the live sessions that it ended."""
         if security.isEnabledFor(logging.INFO):
             hashed, count = self._subject(subject), len(digests)
             security.info(
@@ -127,27 +127,27 @@ class Events:
                 count,
                 extra={"session_event": "revoked", "subject_hash": hashed, "session_count": count},
             )
-        await self._gone("invalidated", digests)
+        await self._ended("invalidated", digests)
 
     async def expired(self, digests: Sequence[bytes]) -> None:
-        """Expired sessions were deleted."""
-        await self._gone("expired", digests)
+        """Report expired sessions that were deleted."""
+        await self._ended("expired", digests)
 
     def unknown(self, digest: bytes) -> None:
-        """An id was presented that no live session has: expired, ended, or never given out."""
+        """Log an id that no live session has: expired, ended, or never issued."""
         if security.isEnabledFor(logging.INFO):
             self._log("unknown", digest)
 
-    async def _gone(self, kind: Kind, digests: Sequence[bytes]) -> None:
+    async def _ended(self, kind: Kind, digests: Sequence[bytes]) -> None:
         if not digests:
             return
         if security.isEnabledFor(logging.INFO):
             for digest in digests:
                 self._log(kind, digest)
         if self._hooks[kind] is not None or self.observer is not None:
-            await self._tell(kind, [SessionEvent(kind, digest.hex()) for digest in digests])
+            await self._notify(kind, [SessionEvent(kind, digest.hex()) for digest in digests])
 
-    async def _tell(self, kind: Kind, events: Sequence[SessionEvent]) -> None:
+    async def _notify(self, kind: Kind, events: Sequence[SessionEvent]) -> None:
         if self.observer is not None:
             self.observer(kind, len(events))
         if (hook := self._hooks[kind]) is None:
@@ -157,7 +157,7 @@ class Events:
                 waiting = hook(event)
                 if inspect.isawaitable(waiting):
                     await waiting
-            except Exception as error:  # noqa: BLE001 (what was done is done, whatever a hook makes of it)
+            except Exception as error:  # noqa: BLE001 (the operation has succeeded, whatever a hook does)
                 frames = "".join(traceback.format_tb(error.__traceback__))
                 logger.error("the hook on_%s failed: %s\n%s", kind, type(error).__qualname__, frames)  # noqa: TRY400 (without its message)
 
@@ -183,6 +183,11 @@ class Events:
 
     def _hash(self, value: bytes) -> str:
         return hmac.digest(self._salt, value, "sha256").hex()[:HASH_DIGITS]
+
+
+def events_of(storage: object) -> Events | None:
+    """The events of a storage that keeps sessions itself, for telemetry; None for any other."""
+    return getattr(storage, "_events", None)
 
 
 _MESSAGES = {

@@ -101,7 +101,7 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
         digest = records.digest(id)
-        if (found := self._presented(digest)) is None:
+        if (found := self._found(digest)) is None:
             raise SessionNotFound("no live session has this id")
         record, data = found
         return await consume(consumer, data, record.info(digest))
@@ -113,13 +113,13 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def info(self, id: str) -> SessionInfo | None:
         digest = records.digest(id)
-        found = self._presented(digest)
+        found = self._found(digest)
         return found and found[0].info(digest)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
-        if (found := self._presented(digest)) is None:
+        if (found := self._found(digest)) is None:
             return None
         record, data = found
         record = record.touched(self._now(), idle)
@@ -128,7 +128,7 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
-        if (found := self._presented(digest)) is None:
+        if (found := self._found(digest)) is None:
             raise SessionNotFound("no live session has this id")
         if self._live(new_digest):
             raise SessionConflict("a live session already has the new id")
@@ -178,7 +178,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         found = self._sessions.get(digest)
         return found if found and found[0].live(self._now()) else None
 
-    def _presented(self, digest: bytes) -> tuple[Record, bytes] | None:
+    def _found(self, digest: bytes) -> tuple[Record, bytes] | None:
         if (found := self._live(digest)) is None:
             self._events.unknown(digest)
         return found
@@ -201,7 +201,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         return self._max_bytes is None or self._bytes_with(digest, data) <= self._max_bytes
 
     def _end(self, digest: bytes) -> bool:
-        """Delete a session if it lives: an expired one is the purge's to delete, and to tell of."""
+        """Delete a session if it lives: an expired one is left to the purge, which reports it."""
         live = self._live(digest) is not None
         if live:
             self._delete(digest)

@@ -1,4 +1,4 @@
-"""The purge as a service: again and again, one process at a time, giving way to whoever works."""
+"""The background purge: repeated, one process at a time, with pauses that leave the database to others."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
 
+from ._validation import MAX_BATCH, positive, required_duration
 from .errors import SessionError
 
-__all__ = ["UNCONTESTED", "PurgeStatistics", "Purged", "Purging", "Turn"]
+__all__ = ["PurgeLease", "PurgeStatistics", "Purged", "Purging"]
 
 logger = logging.getLogger("sqlsessions")
 
 SHARE = 0.5
 """The most of its time that a purge spends in the database; it pauses for the rest."""
 LONGEST_PAUSE = 1.0  # seconds, after a batch
-JITTER = 0.1  # of the time between two rounds, either way, so that services do not march in step
+JITTER = 0.1  # of the time between two rounds, either way, so that services do not purge in lockstep
 FIRST_BACKOFF = 1.0  # seconds; doubles with every failure in a row
 
 
@@ -58,63 +66,74 @@ class PurgeStatistics:
     purged: Purged = Purged()
 
 
-class Purgeable(Protocol):
-    """What a purge needs of a storage; every `ManagedSessionStorage` has it."""
+class PurgeLease(Protocol):
+    """The exclusive right to purge, valid for as long as it is renewed."""
 
-    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]: ...
-
-    def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]: ...
-
-
-class Turn(Protocol):
-    """The right to be the one that purges."""
-
-    async def keep(self) -> bool:
-        """Say that the purge goes on; False if another process has taken over."""
+    async def renew(self) -> bool:
+        """Extend the lease; False if another process has acquired it."""
 
 
-class _Uncontested:
-    """The turn where there is nobody to share it with."""
+class _LocalLease:
+    """The lease of a storage that no other process can purge."""
 
-    async def keep(self) -> bool:
+    async def renew(self) -> bool:
         return True
 
 
-UNCONTESTED: Turn = _Uncontested()
+def _local_lease() -> AbstractAsyncContextManager[PurgeLease]:
+    return nullcontext(_LocalLease())
+
+
+@contextmanager
+def _unobserved() -> Iterator[Callable[[Purged], None]]:
+    yield lambda _deleted: None
 
 
 class Purging:
-    """Purges a storage every so often, for as long as the service runs.
+    """Purges a storage at intervals, for as long as the service runs.
 
     Made by `ManagedSessionStorage.purging`. ``async with`` purges in the background; `run` in the
     caller's task, until it is cancelled; `once` a single time.
 
-    Of several processes that do so, one at a time purges; the others skip that round. It pauses
-    between batches, so that half of the time belongs to others. An error ends a round, never the
-    purging: it is logged, and the next round comes sooner, after 1 second, then 2, 4 and so on up to
-    ``every``. What was deleted is logged too, on the logger ``sqlsessions``.
+    Of several processes, one at a time purges; the others skip that round. It pauses between steps, for as long as the step took. An error ends a round, never the purging: it is logged,
+    and the next round comes sooner, after 1 second, then 2, 4 and so on up to ``every``. What was
+    deleted is logged too, on the logger ``sqlsessions``.
 
     Args:
-        storage: The storage.
-        every: Seconds from the end of a round to the next, give or take 10 %.
-        batch_size: Sessions looked at in one batch.
-        progress: Called after each batch with what this round has deleted so far.
+        batches: Begins a purge with a batch size, and yields after each step what it deleted.
+        lease: Acquires the exclusive right to purge for the length of a round; the lease is None if another
+            process holds it. Unless set, the storage is taken to belong to this process.
+        every: Time from the end of a round to the next, give or take 10 %. 300 seconds unless set.
+        batch_size: Sessions looked at in one batch, 1 to 10,000.
+        progress: Called after each step with what this round has deleted so far.
+
+    Attributes:
+        statistics: What was done so far.
+        observer: Entered for the length of each round that purges, and called with what each step
+            deleted; for telemetry.
+
+    Raises:
+        InvalidArgument: If an argument is out of its range.
+        InvalidArgumentType: If an argument is of the wrong type.
     """
 
     def __init__(
         self,
-        storage: Purgeable,
+        batches: Callable[[int], AsyncGenerator[Purged]],
         *,
-        every: float,
-        batch_size: int,
+        lease: Callable[[], AbstractAsyncContextManager[PurgeLease | None]] = _local_lease,
+        every: float | timedelta = 300.0,
+        batch_size: int = 1000,
         progress: Callable[[Purged], None] | None = None,
     ) -> None:
-        self._storage = storage
-        self._every = every
-        self._batch_size = batch_size
+        self._batches = batches
+        self._lease = lease
+        self._every = required_duration("every", every) / 1_000_000
+        self._batch_size = positive("batch_size", batch_size, MAX_BATCH)
         self._progress = progress
         self._task: asyncio.Task[NoReturn] | None = None
         self.statistics = PurgeStatistics()
+        self.observer: Callable[[], AbstractContextManager[Callable[[Purged], None]]] = _unobserved
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.run(), name="sqlsessions purge")
@@ -129,13 +148,13 @@ class Purging:
             self._task = None
 
     async def run(self) -> NoReturn:
-        """Purge now and every so often, until cancelled. A batch under way is finished first."""
+        """Purge now and at each interval, until cancelled. A batch under way is finished first."""
         failures = 0
         while True:
             try:
                 await self.once()
                 failures, pause = 0, self._every
-            except Exception as error:  # noqa: BLE001 (whatever it was, the next round may go well)
+            except Exception as error:  # noqa: BLE001 (the next round may succeed)
                 pause = min(self._every, FIRST_BACKOFF * 2**failures)
                 failures = min(failures + 1, 30)
                 # Only our own messages are known to hold no data.
@@ -147,28 +166,30 @@ class Purging:
         """Purge once.
 
         Returns:
-            What was deleted; None if another process is at it.
+            What was deleted; None if another process is purging.
 
         Raises:
             StorageUnavailable: If the storage cannot answer.
         """
         purged, started = Purged(), time.monotonic()
         try:
-            async with self._storage._purge_lease() as turn:  # noqa: SLF001 (not for anybody else)
-                if turn is None:
+            async with self._lease() as lease:
+                if lease is None:
                     self._count(skipped=1)
                     return None
-                batches = self._storage._purge_batches(self._batch_size)  # noqa: SLF001
-                began = time.monotonic()
-                async for deleted in batches:
-                    purged += deleted
-                    if self._progress:
-                        self._progress(purged)
-                    if not await turn.keep():
-                        break
-                    taken = time.monotonic() - began
-                    await asyncio.sleep(min(taken * (1 - SHARE) / SHARE, LONGEST_PAUSE))
-                    began = time.monotonic()
+                with self.observer() as observe:
+                    async with aclosing(self._batches(self._batch_size)) as batches:
+                        began = time.monotonic()
+                        async for deleted in batches:
+                            purged += deleted
+                            observe(deleted)
+                            if self._progress:
+                                self._progress(purged)
+                            if not await lease.renew():
+                                break
+                            taken = time.monotonic() - began
+                            await asyncio.sleep(min(taken * (1 - SHARE) / SHARE, LONGEST_PAUSE))
+                            began = time.monotonic()
         except Exception:
             self._count(failures=1, purged=purged)
             raise

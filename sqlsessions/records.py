@@ -1,4 +1,4 @@
-"""What storages that keep records share: checked arguments and expiry.
+"""Records of sessions: their lifetime, and the effect of writes and touches on them.
 
 Times here are integer microseconds since 1970 UTC, or None for never.
 """
@@ -78,7 +78,7 @@ class Options:
         subject: str | Keep | None,
         if_match: int | None,
     ) -> Options:
-        """Check the arguments; the ones that every write has are free."""
+        """Check the arguments; the defaults cost nothing."""
         if ttl is DEFAULT and max_age is DEFAULT and subject is KEEP and if_match is None:
             return PLAIN
         if if_match is not None and (not isinstance(if_match, int) or isinstance(if_match, bool)):
@@ -110,12 +110,12 @@ class Lifetime:
 
 
 def earliest(*times: int | None) -> int | None:
-    """The first of some times, of which None is never."""
+    """The earliest of some times; None is never."""
     return min((time for time in times if time is not None), default=None)
 
 
 def later(time: int, span: int | None) -> int | None:
-    """A time that is a span later; None if the span is endless."""
+    """The time after a span; None if the span is endless."""
     return None if span is None else time + span
 
 
@@ -142,7 +142,7 @@ class Record:
         return self.expires_at is None or self.expires_at > now
 
     def touched(self, now: int, ttl: int | Default | None) -> Record:
-        """The record after a touch: itself if there is nothing worth writing."""
+        """The record after a touch: itself if the change is too small to be written."""
         idle = self.ttl if ttl is DEFAULT else ttl
         expires_at = earliest(later(now, idle), self.ends_at)
         if self.expires_at is None or (expires_at is not None and expires_at < self.expires_at):
@@ -152,7 +152,7 @@ class Record:
         return replace(self, ttl=idle, expires_at=expires_at)
 
     def info(self, digest: bytes) -> SessionInfo:
-        """What callers see of it."""
+        """The session's info for callers."""
         return SessionInfo(
             key=digest.hex(),
             version=self.version,
@@ -171,11 +171,11 @@ def written(
 
     Args:
         old: The live record that is replaced; None for a new session.
-        options: What the call asked for.
-        now: When it is written.
-        version: Its new version.
-        size: Bytes of its data.
-        defaults: The storage's own settings, for a new session.
+        options: The options of the call.
+        now: The time of the write.
+        version: The new version.
+        size: Size of the data, in bytes.
+        defaults: The storage's settings for new sessions.
     """
     created_at = old.created_at if old else now
     if options.ttl is DEFAULT:
@@ -195,7 +195,7 @@ def written(
         size=size,
         subject=subject,
         created_at=created_at,
-        # Later than created_at in any case, so that the two are the same only in a session never rewritten.
+        # Always later than created_at, so that the two are equal only in a session that was never rewritten.
         updated_at=max(now, created_at + 1) if old else now,
         expires_at=earliest(later(now, ttl), ends_at),
         ttl=ttl,

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
-from ._validation import MAX_BATCH, positive, required_duration
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
 from .errors import InvalidArgumentType, SessionError, SessionNotFound
 from .info import SessionInfo, Snapshot
-from .purging import UNCONTESTED, Purged, Purging, Turn
+from .purging import Purged, Purging
 
 R = TypeVar("R")
 Bytes = bytes | bytearray | memoryview
@@ -128,7 +126,7 @@ class ManagedSessionStorage(SessionStorage):
             ttl: The session's idle timeout from now on.
             max_age: The session's absolute timeout; for a live session it still counts from the
                 session's creation.
-            subject: Whose session it is, 1 to 255 characters without NUL; None makes it nobody's.
+            subject: Whose session it is, 1 to 255 characters without NUL; None is no subject.
             if_match: None writes in any case; 0 only if no live session has this id; a version
                 only if the live session has just that one.
 
@@ -248,11 +246,11 @@ class ManagedSessionStorage(SessionStorage):
         batch_size: int = 1000,
         progress: Callable[[Purged], None] | None = None,
     ) -> Purging:
-        """Purge every so often, in the background of a service.
+        """Purge at intervals, in the background of a service.
 
         ``async with storage.purging(every=300):`` purges while the block runs; ``await
         storage.purging(every=300).run()`` is the same as a plain coroutine. Of several processes, one
-        at a time purges. Errors are logged and end nothing.
+        at a time purges. Errors are logged, and the purging goes on.
 
         Args:
             every: Time between two purges. 300 seconds unless set.
@@ -263,23 +261,14 @@ class ManagedSessionStorage(SessionStorage):
             InvalidArgument: If an argument is out of its range.
             InvalidArgumentType: If an argument is of the wrong type.
         """
-        return Purging(
-            self,
-            every=required_duration("every", every) / 1_000_000,
-            batch_size=positive("batch_size", batch_size, MAX_BATCH),
-            progress=progress,
-        )
 
-    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
-        """The right to purge while others do not; None if another process has it."""
-        return nullcontext(UNCONTESTED)
+        async def batches(size: int) -> AsyncGenerator[Purged]:
+            yield Purged(await self.purge(batch_size=size))
 
-    async def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
-        """A purge, in steps between which others may work."""
-        yield Purged(await self.purge(batch_size=batch_size))
+        return Purging(batches, every=every, batch_size=batch_size, progress=progress)
 
     async def aclose(self) -> None:
-        """Let go of what the storage opened. It cannot be used afterwards."""
+        """Close what the storage opened. It cannot be used afterwards."""
         return None
 
     async def __aenter__(self) -> Self:

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from sqlsessions import (
     InvalidArgumentType,
     ManagedSessionStorage,
     Purged,
+    Purging,
     SessionStorageMemory,
     SqlSessionStorage,
     StorageUnavailable,
 )
-from sqlsessions.sql import purge_lease as turns
+from sqlsessions.sql import purge_lease as leases
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, provider_of
 
@@ -114,31 +116,60 @@ async def test_what_ended_is_forgotten_after_a_minute(
 @each_database
 async def test_one_at_a_time(storage: SqlSessionStorage, clock: ManualClock, sql_url: str) -> None:
     await fill(storage, clock)
-    async with SqlSessionStorage(sql_url, clock=clock) as other, other._purge_lease() as turn:
-        assert turn is not None
-        taken = asyncio.create_task(storage.purging().once())
-        while not taken.done():  # the other is alive, and says so
-            turn._changed = 0.0  # type: ignore[attr-defined]
-            assert await turn.keep()
+    purging = storage.purging()
+    async with (
+        SqlSessionStorage(sql_url, clock=clock) as other,
+        leases.purge_lease(other._database) as lease,
+    ):
+        assert lease is not None
+        skipped = asyncio.create_task(purging.once())
+        while not skipped.done():  # the other process is alive and renews its lease
+            lease._renewed_at = 0.0
+            assert await lease.renew()
             await asyncio.sleep(0.01)
-        assert await taken is None
+        assert await skipped is None
+    assert purging.statistics.skipped == 1
     assert await storage.purging().once() != Purged()
 
 
 @each_database
-async def test_the_turn_of_the_dead_passes_on(
+async def test_the_lease_of_a_dead_process_passes_on(
     storage: SqlSessionStorage, clock: ManualClock, sql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "DEAD_AFTER", 0.2)
-    monkeypatch.setattr(turns, "POLL", 0.01)
+    monkeypatch.setattr(leases, "DEAD_AFTER", 0.2)
+    monkeypatch.setattr(leases, "POLL", 0.01)
     await fill(storage, clock)
-    dead = turns.PurgeLease(storage._database)
-    assert await dead.take()
+    dead = leases.DatabaseLease(storage._database)
+    assert await dead.acquire()
     purged = await storage.purging().once()
     assert purged is not None
     assert purged.sessions == 6
-    dead._changed = 0.0
-    assert not await dead.keep()
+    dead._renewed_at = 0.0
+    assert not await dead.renew()
+
+
+async def test_a_round_that_loses_its_lease_ends_at_once(clock: ManualClock) -> None:
+    ended = False
+
+    async def batches(size: int) -> AsyncGenerator[Purged]:
+        nonlocal ended
+        try:
+            while True:
+                yield Purged(size)
+        finally:
+            ended = True
+
+    class Lease:
+        renewals = 0
+
+        async def renew(self) -> bool:
+            self.renewals += 1
+            return self.renewals < 3
+
+    purging = Purging(batches, lease=lambda: nullcontext(Lease()), batch_size=2)
+    assert await purging.once() == Purged(6)
+    assert ended
+    assert purging.statistics.rounds == 1
 
 
 @each_database
@@ -273,7 +304,7 @@ async def test_the_command_purges_once(storage: SqlSessionStorage, sql_url: str)
     process = await sqlsessions("purge", "--url", sql_url)
     output, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
-    assert b"deleted 2 expired sessions and 4 pieces" in output
+    assert b"deleted 2 expired sessions and 4 chunks" in output
     assert await rows(sql_url) == [(1,)]
 
 

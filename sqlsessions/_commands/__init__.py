@@ -1,4 +1,4 @@
-"""The commands of ``sqlsessions``: thin calls into the library, errors as one sentence."""
+"""The commands of ``sqlsessions``: thin calls into the library, with errors on one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "Moving": [archive.export, archive.import_],
     "Upkeep": [purge.purge, reports.stats, reports.doctor],
 }
-"""By their panel of ``sqlsessions --help``, in the order in which it shows them."""
+"""By their panel of ``sqlsessions --help``, in its order."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,17 +45,17 @@ def describe(
 ) -> None:
     """Server-side sessions in a SQL database.
 
-    Every command takes the database from `--url` or from the variable `SQLSESSIONS_URL`, and prints no
-    password, ever. `sqlsessions COMMAND --help` tells more about each.
+    Every command takes the database from `--url` or from the variable `SQLSESSIONS_URL`, and never
+    prints a password. `sqlsessions COMMAND --help` describes each command.
 
-    What is asked for goes to standard output, everything else to standard error. What goes wrong is
-    one line, and the exit code tells:
+    Results go to standard output, everything else to standard error. An error is one line, with an
+    exit code:
 
     | Exit code | |
     |---|---|
     | 0 | done |
-    | 1 | it failed, something is wrong with the database, or you said no |
-    | 2 | wrong usage: an unknown option, a URL that is none |
+    | 1 | it failed, the database has a problem, or you answered no |
+    | 2 | wrong usage: an unknown option, an invalid URL |
     | 130 | interrupted with Ctrl-C |
     """
 

@@ -1,4 +1,4 @@
-"""What commands share: the option that names the database, errors as one sentence, words and figures."""
+"""Shared by the commands: common options, errors on one line, the database, output."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 class Failed(Exception):
-    """A command cannot do what it was asked to; the message says why.
+    """A command failed, for a reason that no `SessionError` reports.
 
     Args:
-        message: One sentence.
+        message: The reason, on one line.
         code: The exit code.
     """
 
@@ -59,33 +59,28 @@ class Failed(Exception):
 
 
 def run(work: Coroutine[Any, Any, T], url: str) -> T:
-    """Run what a command does; an error of ours ends the command with one line."""
+    """Run a command's work; a `SessionError` ends the command with one line."""
     try:
         return asyncio.run(work)
     except SessionError as error:
-        fail(error, url)
+        wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
+        stop(one_line(error, url), USAGE if wrong_usage else FAILURE)
     except Failed as failed:
         stop(str(failed), failed.code)
 
 
-def fail(error: SessionError, url: str) -> NoReturn:
-    """Say what went wrong in one line, and exit."""
-    wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
-    stop(sentence(error, url), USAGE if wrong_usage else FAILURE)
-
-
 def stop(message: str, code: int = FAILURE) -> NoReturn:
-    """Say one line, and exit."""
+    """Print a line to standard error, and exit."""
     typer.echo(f"sqlsessions: {message}", err=True)
     raise typer.Exit(code)
 
 
-def sentence(error: SessionError, url: str) -> str:
-    """What went wrong, in one line."""
+def one_line(error: SessionError, url: str) -> str:
+    """An error on one line, without the URL's password."""
     message, cause = str(error), error.__cause__
     if cause is None or not isinstance(error, StorageUnavailable):
         return message
-    # The driver's own words say what to mend; should they quote the password, hide it.
+    # The driver's message says what to fix. It may quote the password.
     detail = " ".join(str(cause).split())
     password = async_url(url).password
     if password:
@@ -96,7 +91,7 @@ def sentence(error: SessionError, url: str) -> str:
 
 @asynccontextmanager
 async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
-    """A storage for a command, which leaves the settings of the database alone."""
+    """A storage for a command; it changes no settings of the database."""
     async with (
         temporary_engine(url) as engine,
         SqlSessionStorage(
@@ -108,7 +103,7 @@ async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
 
 @asynccontextmanager
 async def database_at(url: str) -> AsyncIterator[Database]:
-    """A database to ask."""
+    """A database for a command that only queries it."""
     async with temporary_engine(url) as engine:
         database = Database(engine, TEMPORARY, {})
         try:
@@ -118,7 +113,7 @@ async def database_at(url: str) -> AsyncIterator[Database]:
 
 
 def show_all(*parts: RenderableType) -> None:
-    """Print tables and text: as wide as the terminal, without colours where there is none."""
+    """Print tables and text, as wide as the terminal; without colours if there is no terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         for part in parts:
@@ -127,36 +122,36 @@ def show_all(*parts: RenderableType) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line; end quietly if nobody reads on."""
+    """Print a line; exit silently if the pipe is closed."""
     with output():
         typer.echo(text)
 
 
 @contextmanager
 def output() -> Iterator[None]:
-    """Whatever prints meanwhile ends the command quietly if nobody reads on."""
+    """Exit silently if the pipe is closed while the block prints."""
     try:
         yield
     except BrokenPipeError as error:
-        # Python would complain when it flushes what is left.
+        # Otherwise Python reports the error again when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILURE) from error
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless the answer was given; end the command if it is no, or nobody can be asked."""
+    """Ask for confirmation, unless ``yes``; exit if the answer is no, or if there is no terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
-        stop("nobody is there to be asked: give --yes", USAGE)
+        stop("cannot ask for confirmation without a terminal: give --yes", USAGE)
     typer.confirm(question, abort=True, err=True)
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON, with times as ISO 8601 in UTC."""
+    """Format as JSON, with times as ISO 8601 in UTC."""
     return json.dumps(value, indent=indent, ensure_ascii=False, default=datetime.isoformat)
 
 
 def printable(text: str) -> str:
-    """Text that cannot steer a terminal."""
+    """Escape the characters that could control a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

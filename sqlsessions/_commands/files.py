@@ -1,4 +1,4 @@
-"""Files that commands write: private, and there whole or not at all."""
+"""Files written by commands: private, and complete or absent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .common import Failed
 
 @contextmanager
 def new_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
-    """A file to write to, which only its owner can read; it gets its name once it is complete.
+    """Open a file for writing, which only its owner can read and which appears once it is complete.
 
     Args:
-        path: Where.
-        replace: Whether it may replace a file.
+        path: The file.
+        replace: Whether to replace an existing file.
 
     Raises:
-        Failed: If it cannot be written, or there is one that may not be replaced.
+        Failed: If it cannot be written, or exists and is not to be replaced.
     """
     if not replace and path.exists():
         raise Failed(f"there is a file {str(path)!r} already: give --force to replace it")

@@ -1,4 +1,4 @@
-"""Commands that look at the whole: statistics, and what is wrong with the database."""
+"""Commands that report on the database: statistics, and problems."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..sql.diagnosis.doctor import Finding, Plan, State
 from ..sql.diagnosis.humanize import away, share, size
 from ..sql.diagnosis.statistics import SizeClass, Statistics, statistics
 from ..sql.engine.urls import async_url
-from .common import FAILURE, Json, Url, as_json, database_at, printable, run, say, sentence, show_all
+from .common import FAILURE, Json, Url, as_json, database_at, one_line, printable, run, say, show_all
 
 BAR = 24
 STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 
 
 def stats(url: Url, json: Json = False) -> None:
-    """Count the sessions: live and expired, their size and age, and whose they are.
+    """Count the sessions: live and expired, by size, age and subject.
 
     The database counts, in one pass over its tables, and no session data is read. With millions of
     sessions it may take a minute.
@@ -60,25 +60,25 @@ def doctor(
         int, typer.Option(min=1, metavar="N", help="The pool_size that your storages are given.")
     ] = 5,
     processes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many processes of your services have a storage.")
+        int, typer.Option(min=1, metavar="N", help="How many processes have a storage.")
     ] = 1,
     thorough: Annotated[
         bool,
-        typer.Option("--thorough", help="Also read every page of a SQLite file, to see whether it is sound."),
+        typer.Option("--thorough", help="Also check the integrity of every page of a SQLite file."),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with the database, or costs durability or speed. Changes nothing.
+    """Find problems of the database, and settings that cost durability or speed. Changes nothing.
 
-    Looks at the connection, the tables, the settings that decide whether a committed session survives a
+    Checks the connection, the tables, the settings that decide whether a committed session survives a
     crash, the clock against this host's, the connections that your services may open against the
-    server's limit, expired sessions and chunks that no purge has deleted, and on PostgreSQL at
-    autovacuum and the share of HOT updates.
+    server's limit, expired sessions and chunks that no purge has deleted, and on PostgreSQL autovacuum
+    and the share of HOT updates.
 
-    Each finding is **ok**, a **note** (it works, but look at it) or a **problem** (data may be lost, or
-    work may fail). `--json` prints a list of objects with `check`, `state`, `seen` and `advice`.
+    Each finding is **ok**, a **note** (worth a look, but all works) or a **problem** (data may be lost,
+    or operations may fail). `--json` prints a list of objects with `check`, `state`, `seen` and `advice`.
 
-    Exit codes: **0** no problem, though perhaps notes, **1** at least one problem, **2** wrong usage.
+    Exit codes: **0** no problems, **1** at least one problem, **2** wrong usage.
     """
 
     async def examined() -> list[Finding]:
@@ -95,13 +95,13 @@ def doctor(
 
 
 async def _examine(url: str, plan: Plan) -> AsyncIterator[Finding]:
-    """Everything, as far as it can be looked at."""
-    looking_at = "connection"
+    """All findings, up to the first check that cannot be made."""
+    check = "connection"
     try:
         async with database_at(url) as database:
             async for finding in diagnosis.of_database(database, plan):
                 yield finding
-                looking_at = "database"
+                check = "database"
             try:
                 await schema.check(url)
             except SchemaOutOfDate as error:
@@ -115,11 +115,11 @@ async def _examine(url: str, plan: Plan) -> AsyncIterator[Finding]:
     except InvalidArgument:
         raise
     except SessionError as error:
-        yield _failed(looking_at, error, url)
+        yield _failed(check, error, url)
 
 
 def _failed(check: str, error: SessionError, url: str) -> Finding:
-    return Finding(check, State.PROBLEM, sentence(error, url))
+    return Finding(check, State.PROBLEM, one_line(error, url))
 
 
 def _findings(found: list[Finding]) -> Table:
@@ -146,7 +146,7 @@ def _summary(found: list[Finding]) -> Text:
 
 
 def _table(*columns: str) -> Table:
-    """A table whose first column is of words, the others of figures."""
+    """A table with a column of text, and columns of numbers aligned to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", show_header=bool(any(columns)))
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))

@@ -29,14 +29,14 @@ def list_(
     subject: Annotated[
         str | None, typer.Option(metavar="SUBJECT", show_default=False, help="Only this subject's sessions.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many at most; 0 lists all.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="List at most so many; 0 lists all.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """List live sessions: key, subject, size, times.
 
-    A key names a session without being its id: nobody can log in with it. `show` and `revoke --key`
-    take it. One subject's sessions come the newest first. The list is read page by page, however
-    long it is.
+    A key identifies a session, but is not its id: it cannot be used to log in. `show` and `revoke --key`
+    take it. One subject's sessions are listed newest first. The list is read page by page, however long
+    it is.
 
     A line of `--json` has `key`, `subject`, `size` in bytes, `version`, `created_at`, `updated_at` and
     `expires_at`; times are ISO 8601 in UTC, or null for never.
@@ -52,7 +52,7 @@ def list_(
                     typer.echo(f"These are the first {limit:,}; --limit 0 lists all.", err=True)
                     break
                 if json:
-                    say(as_json(_facts(info)))
+                    say(as_json(_as_dict(info)))
                 else:
                     if number == 0:
                         say(f"KEY\n  {_cells(*(name for _, name in COLUMNS))}")
@@ -71,7 +71,7 @@ def show(
         typer.Argument(
             metavar="KEY_OR_ID",
             show_default=False,
-            help="A key, as `list` shows it, or a session id. Better leave an id out: it is then asked "
+            help="A key, as `list` shows it, or a session id. An id is better left out: it is then asked "
             "for, or read from standard input, and stays out of the shell's history.",
         ),
     ] = None,
@@ -83,19 +83,19 @@ def show(
             "-o",
             metavar="FILE",
             show_default=False,
-            help="Write the data to a file, which only you can read. It appears whole or not at all.",
+            help="Write the data to a file, which only you can read. It appears once it is complete.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Let --output replace a file.")] = False,
 ) -> None:
-    """Show a session: what is known about it, or its data.
+    """Show a session: its info, or its data.
 
-    Without `--raw` or `--output` the data stays where it is. With one of them it is streamed, so that
-    a session of any size takes little memory.
+    Without `--raw` or `--output` the data is not read. With one of them it is streamed, so that a
+    session of any size takes little memory.
 
-    What looks like a key, 64 hexadecimal digits, is taken for one; `-` or nothing reads an id.
+    An argument of 64 hexadecimal digits is a key, any other an id; `-` or none reads an id.
 
-        sqlsessions show 5f2c...               what is known about a listed session
+        sqlsessions show 5f2c...               the info of a listed session
         sqlsessions show                       asks for an id, without showing it
         sqlsessions show - --raw < id | jq     the data of a session of JSON
 
@@ -105,7 +105,7 @@ def show(
         raise typer.BadParameter("not together with --output", param_hint="--raw")
     if force and not output:
         raise typer.BadParameter("only with --output", param_hint="--force")
-    id = _asked() if key_or_id in (None, "-") else str(key_or_id)
+    id = _read_id() if key_or_id in (None, "-") else str(key_or_id)
     given = key_or_id == id
 
     async def shown() -> SessionInfo | None:
@@ -146,13 +146,13 @@ def revoke(
 ) -> None:
     """End sessions at once: all of a subject, or one by its key.
 
-    On a terminal, `--subject` asks first. It is no error if there is nothing to end. Services with a
-    cache may serve an ended session until their entry has been idle for a minute.
+    On a terminal, `--subject` asks for confirmation. If no session is found, that is no error. Services
+    with a cache may serve an ended session until their entry has been idle for a minute.
 
         sqlsessions revoke --subject alice
         sqlsessions revoke --key 5f2c...
 
-    Exit codes: **0** they are ended, **1** it failed or you said no, **2** wrong usage.
+    Exit codes: **0** ended, **1** it failed or you answered no, **2** wrong usage.
     """
     if (subject is None) == (key is None):
         raise typer.BadParameter("exactly one of them is needed", param_hint="--subject / --key")
@@ -182,16 +182,16 @@ def _number(number: int) -> str:
     return f"{number:,} session{'' if number == 1 else 's'}"
 
 
-def _asked() -> str:
-    """A session id, from whoever is at the terminal or from standard input."""
+def _read_id() -> str:
+    """Read a session id, from a prompt on a terminal or from standard input."""
     if sys.stdin.isatty():
-        asked: str = typer.prompt("Session id", hide_input=True, err=True)
-        return asked
+        id: str = typer.prompt("Session id", hide_input=True, err=True)
+        return id
     line = sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r")
     return line.decode(errors="surrogateescape")
 
 
-def _facts(info: SessionInfo) -> dict[str, Any]:
+def _as_dict(info: SessionInfo) -> dict[str, Any]:
     times = (info.created_at, info.updated_at, info.expires_at)
     created, updated, expires = (None if time is None else time.isoformat() for time in times)
     return {
@@ -214,7 +214,7 @@ def _cells(*texts: str) -> str:
 
 
 def _lines(info: SessionInfo) -> list[str]:
-    """A session in two lines; a long subject has lines of its own, so that it stays whole."""
+    """A session on two lines; a long subject has a line of its own."""
     subject = "" if info.subject is None else printable(info.subject)
     times = (away(info.created_at), away(info.updated_at), away(info.expires_at))
     width = -COLUMNS[0][0]

@@ -1,4 +1,4 @@
-"""Commands for the tables: make them, take them back, check them, show their SQL."""
+"""Commands for the tables: create, upgrade, downgrade and check them, show their SQL."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .common import Url, Yes, confirm, run
 
 
 def upgrade(url: Url) -> None:
-    """Make the tables, or bring them up to date.
+    """Create the tables, or bring them up to date.
 
-    Run it whenever you deploy a new version of sqlsessions, before the service starts. It is safe to
-    run from several hosts at once, and again after it was cut off.
+    Run it when you deploy a new version of sqlsessions, before the service starts. It is safe to run
+    on several hosts at once, and again after an interruption.
 
     Exit codes: **0** the tables are up to date, **1** it failed, **2** wrong usage.
     """
@@ -33,7 +33,7 @@ def downgrade(
         typer.Argument(
             metavar="REVISION",
             show_default=False,
-            help="Down to which; `base` drops the tables and all sessions.",
+            help="The revision to go to; `base` drops the tables and all sessions.",
         ),
     ],
     yes: Yes = False,
@@ -41,11 +41,11 @@ def downgrade(
     """Take the tables back to an earlier revision, which may lose sessions.
 
     For a rollback of sqlsessions to an older version: downgrade first, with the newer version still
-    installed. Asks before it does anything.
+    installed. Asks for confirmation.
 
         sqlsessions downgrade sqlsessions_0001
 
-    Exit codes: **0** done, **1** it failed or you said no, **2** wrong usage.
+    Exit codes: **0** done, **1** it failed or you answered no, **2** wrong usage.
     """
 
     async def downgraded() -> str | None:
@@ -53,7 +53,7 @@ def downgrade(
         return await schema.current(url)
 
     confirm(
-        "Take the tables back? What newer revisions keep of sessions is lost; base drops all of them.",
+        "Downgrade the tables? Columns of newer revisions are lost; base drops the tables and all sessions.",
         yes=yes,
     )
     typer.echo(f"the tables are at revision {run(downgraded(), url) or 'none'}")
@@ -68,9 +68,9 @@ def current(url: Url) -> None:
 
 
 def check(url: Url) -> None:
-    """Make sure that the tables fit this version of sqlsessions. Changes nothing.
+    """Verify that the tables fit this version of sqlsessions. Changes nothing.
 
-    Good as a step of a deployment, or before a service starts.
+    Useful as a step of a deployment, or before a service starts.
 
     Exit codes: **0** they fit, **1** they are missing, out of date, or could not be checked, **2** wrong
     usage.
@@ -80,7 +80,7 @@ def check(url: Url) -> None:
 
 
 def sql(url: Url) -> None:
-    """Print the SQL that makes the tables in an empty database. Does not connect to it.
+    """Print the SQL that creates the tables in an empty database, without connecting to it.
 
     For an administrator to read and run. Of the URL, only the kind of database counts.
 

@@ -1,4 +1,4 @@
-"""The files that archives are written to and read from: private, locked while written, whole once named."""
+"""The files of archives: private, locked while written, and renamed to their final name once whole."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ STANDARD = Path("-")
 """Standard output or input."""
 
 
-def opened(stack: ExitStack, path: Path, *, resume: bool, force: bool) -> Writer:
-    """A writer of an archive, which gets its name at the end of the stack; see `export_sessions`."""
+def open_writer(stack: ExitStack, path: Path, *, resume: bool, force: bool) -> Writer:
+    """Open an archive for writing; see `export_sessions`.
+
+    Args:
+        stack: Renames the file to its final name at its end, unless an error is raised.
+        path: The file; ``-`` is standard output.
+        resume: Go on with a partial file.
+        force: Replace the file, and a partial one.
+    """
     if path == STANDARD:
         return Writer(sys.stdout.buffer)
     partial_path = path.with_name(f"{path.name}.partial")
@@ -29,23 +36,23 @@ def opened(stack: ExitStack, path: Path, *, resume: bool, force: bool) -> Writer
         raise InvalidArgument(
             f"there is a file {str(path)!r} already: name another, or give --force to replace it"
         )
-    file = stack.enter_context(_becoming(partial_path, path, anew=not (resume or force)))
-    begun = file.read(len(MAGIC)) if resume else b""
+    file = stack.enter_context(_partial_file(partial_path, path, anew=not (resume or force)))
+    magic = file.read(len(MAGIC)) if resume else b""
     file.seek(0)
-    if MAGIC.startswith(begun) and begun != MAGIC:  # killed before the first line was written
+    if MAGIC.startswith(magic) and magic != MAGIC:  # new, or killed before its first line was written
         file.truncate()
         return Writer(file)
-    reader = _last_whole(file)
+    reader = _read_whole_part(file)
     file.seek(reader.position.offset)
     file.truncate()
-    return Writer(file, reader.goes_on)
+    return Writer(file, reader.resume_from)
 
 
 @contextmanager
-def _becoming(partial_path: Path, path: Path, *, anew: bool) -> Iterator[BinaryIO]:
-    """A file that gets its name once it is complete, and stays under the partial one if it is not.
+def _partial_file(partial_path: Path, path: Path, *, anew: bool) -> Iterator[BinaryIO]:
+    """A file that is renamed to its final name at the end, and stays under the partial one after an error.
 
-    It is nobody else's: not one that others can read, a link to elsewhere, or one that is being written.
+    Only its owner can read it. A symbolic link is refused, and so is a file that another export writes.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_EXCL if anew else 0)
     try:
@@ -56,7 +63,7 @@ def _becoming(partial_path: Path, path: Path, *, anew: bool) -> Iterator[BinaryI
             "to begin anew"
         ) from error
     with os.fdopen(descriptor, "r+b", buffering=PIECE) as file:
-        if not _alone(descriptor, partial_path):
+        if not _lock(descriptor, partial_path):
             raise InvalidArgument(f"another export is writing {str(partial_path)!r}: wait until it has ended")
         if hasattr(os, "fchmod"):  # not on Windows
             os.fchmod(descriptor, 0o600)
@@ -72,8 +79,8 @@ def _becoming(partial_path: Path, path: Path, *, anew: bool) -> Iterator[BinaryI
             os.close(folder)
 
 
-def _alone(descriptor: int, partial_path: Path) -> bool:
-    """Lock a partial file, unless another process has it or has given it its name meanwhile."""
+def _lock(descriptor: int, partial_path: Path) -> bool:
+    """Lock a partial file; False if another process has locked or renamed it."""
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +92,7 @@ def _alone(descriptor: int, partial_path: Path) -> bool:
         return False
 
 
-def _last_whole(file: BinaryIO) -> Reader:
+def _read_whole_part(file: BinaryIO) -> Reader:
     """Read a partial archive as far as it is whole."""
     reader = Reader(file)
     try:
@@ -96,8 +103,8 @@ def _last_whole(file: BinaryIO) -> Reader:
     return reader
 
 
-def source(stack: ExitStack, path: Path) -> BinaryIO:
-    """An archive to be read more than once."""
+def open_archive(stack: ExitStack, path: Path) -> BinaryIO:
+    """Open an archive for reading, more than once: standard input is copied to a temporary file."""
     if path != STANDARD:
         return stack.enter_context(path.open("rb", buffering=PIECE))
     spooled = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115

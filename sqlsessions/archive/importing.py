@@ -1,170 +1,256 @@
-"""Sessions that come from another database, with all that is known about them."""
+"""Import: writes the sessions of an archive to a database, exactly as they were in another."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from enum import Enum, auto
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import BinaryIO
 
-from sqlalchemy import insert, update
+from sqlalchemy import Insert, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import SessionChanged
+from ..errors import ArchiveDamaged, SessionChanged
 from ..records import Record
 from ..sql.batching.driver import Chunk
 from ..sql.engine.database import IDEMPOTENT
+from ..sql.internals import Internals, internals_of
 from ..sql.models import sessions
 from ..sql.statements import chunks, transactions
 from ..sql.statements.single import parameter, parameters, row
 from ..sql.statements.transactions import Stored
+from ..sql.storage import SqlSessionStorage
+from .files import open_archive
+from .format import Entry, Reader
 
-if TYPE_CHECKING:
-    from ..sql.storage import SqlSessionStorage
+PAGE = 250  # sessions
+PAGE_BYTES = 4 * 1024 * 1024
 
 c = sessions.c
 
 
-class ImportOutcome(Enum):
-    """What becomes of a session that arrives."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The outcome of an import.
 
-    WRITTEN = auto()
-    PRESENT = auto()
-    NEWER = auto()
-    EXPIRED = auto()
-
-
-class Importer:
-    """Writes sessions as they were elsewhere.
-
-    Args:
-        storage: Where to.
+    Attributes:
+        sessions: Written to the database.
+        bytes: Of their data together.
+        present: Were in the database already, as after an earlier import.
+        newer: Were in the database in a newer version, which stays.
+        expired: Had expired since the export.
+        total: How many sessions the archive holds.
+        digest: The digest of the archive, as in `Exported`.
     """
 
-    def __init__(self, storage: SqlSessionStorage) -> None:
-        self._database = storage._database  # noqa: SLF001 (of one house)
-        self._staging = storage._staging  # noqa: SLF001
-        self._limits = storage._limits  # noqa: SLF001
-        self._repository = storage._repository  # noqa: SLF001
+    sessions: int = 0
+    bytes: int = 0
+    present: int = 0
+    newer: int = 0
+    expired: int = 0
+    total: int = 0
+    digest: str = ""
 
-    async def write(
-        self, page: Sequence[tuple[bytes, Record, bytes | None]]
-    ) -> list[tuple[ImportOutcome, list[int]]]:
-        """Write small sessions in one transaction; those without data are left out.
+    @property
+    def done(self) -> int:
+        """How many sessions of the archive were dealt with."""
+        return self.sessions + self.present + self.newer + self.expired
 
-        Returns:
-            What became of them, with their sizes.
-        """
-        small = [(digest, record, data) for digest, record, data in page if data is not None]
-        if not small:
-            return []
-        work = partial(
-            _write, small=small, now=self._repository.now(), version=self._repository.next_version()
+    def plus(self, outcome: ImportOutcome, record: Record) -> Imported:
+        """The counts with one more session."""
+        size = record.size if outcome is ImportOutcome.WRITTEN else 0
+        return replace(self, bytes=self.bytes + size, **{outcome: getattr(self, outcome) + 1})
+
+
+class ImportOutcome(StrEnum):
+    """The outcome for one session: the count of `Imported` that it adds to."""
+
+    WRITTEN = "sessions"
+    PRESENT = "present"
+    NEWER = "newer"
+    EXPIRED = "expired"
+
+
+async def import_sessions(
+    storage: SqlSessionStorage,
+    path: str | Path,
+    *,
+    digest: str | None = None,
+    progress: Callable[[Imported], None] | None = None,
+) -> Imported:
+    """Write the sessions of an archive to a database.
+
+    The archive is read to its end before anything is written. Of a session that the database has already,
+    the newer version stays, or of the same version the later expiry; one that ended since the export comes
+    back. An interrupted import is finished by importing again.
+
+    Args:
+        storage: The storage that gets the sessions.
+        path: The file; ``-`` is standard input, which is copied to a temporary file first.
+        digest: The archive's digest, as its export returned it; None accepts any.
+        progress: Called after each page with what is done so far.
+
+    Raises:
+        ArchiveDamaged: If the file is no archive, cut short, damaged, or has another digest.
+        OSError: If the file cannot be read.
+    """
+    internals = internals_of(storage)
+    with ExitStack() as stack:
+        file = await asyncio.to_thread(open_archive, stack, Path(path))
+        done = await asyncio.to_thread(_verified, file, digest)
+        file.seek(0)
+        reader = Reader(file)
+        while page := await asyncio.to_thread(_page, reader, internals.limits.at_once):
+            small = [entry for entry in page if entry.data is not None]
+            outcomes = await _write_small(internals, small) if small else []
+            for entry, outcome in zip(small, outcomes, strict=True):
+                done = done.plus(outcome, entry.record)
+            if (last := page[-1]).data is None:
+                outcome = await _write_large(internals, last, _pieces(reader))
+                done = done.plus(outcome, last.record)
+                await asyncio.to_thread(reader.skip)
+            if progress:
+                progress(done)
+    return done
+
+
+def _verified(file: BinaryIO, digest: str | None) -> Imported:
+    """Read an archive to its end; the totals of an import that is to begin."""
+    reader = Reader(file)
+    while reader.next() is not None:
+        reader.skip()
+    assert reader.digest is not None
+    if digest is not None and digest.strip().lower() != reader.digest:
+        raise ArchiveDamaged(
+            "the archive has another digest than was given: it is not the one that was exported"
         )
-        fates = await self._database.transaction(work, resolve=IDEMPOTENT)
-        return [
-            (
-                outcome,
-                [record.size for (_, record, _), fate in zip(small, fates, strict=True) if fate is outcome],
-            )
-            for outcome in ImportOutcome
-        ]
+    return Imported(total=reader.position.sessions, digest=reader.digest)
 
-    async def write_large(self, digest: bytes, record: Record, pieces: AsyncIterator[bytes]) -> ImportOutcome:
-        """Write a session in chunks, unless there is no need to, when the pieces are left alone."""
-        look = partial(_met, digest=digest, record=record, now=self._repository.now())
-        if (fate := await self._database.transaction(look, resolve=IDEMPOTENT)) is not ImportOutcome.WRITTEN:
-            return fate
-        reserve = partial(chunks.reserve, version=record.version, digest=digest, now=self._repository.now())
-        await self._database.transaction(reserve, resolve=IDEMPOTENT)
-        buffer, seq = bytearray(), 0
-        async for piece in pieces:
-            buffer += piece
-            while len(buffer) >= self._limits.chunk:
-                await self._stage(record.version, digest, seq, bytes(buffer[: self._limits.chunk]))
-                del buffer[: self._limits.chunk]
-                seq += 1
-        if buffer:
-            await self._stage(record.version, digest, seq, bytes(buffer))
+
+def _page(reader: Reader, at_once: int) -> list[Entry]:
+    """The next sessions; the last may be a large one, whose data is still to be read."""
+    page: list[Entry] = []
+    size = 0
+    while len(page) < PAGE and size < PAGE_BYTES and (found := reader.next()) is not None:
+        digest, record = found
+        if record.size > at_once:
+            page.append(Entry(digest, record, None))
+            break
+        page.append(Entry(digest, record, reader.read(record.size) if record.size else b""))
+        size += record.size
+    return page
+
+
+async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(reader.read):
+        yield piece
+
+
+async def _write_small(internals: Internals, small: list[Entry]) -> list[ImportOutcome]:
+    """Write small sessions in one transaction."""
+    repository = internals.repository
+    work = partial(_merge, small=small, now=repository.now(), version=repository.next_version())
+    return await internals.database.transaction(work, resolve=IDEMPOTENT)
+
+
+async def _write_large(internals: Internals, entry: Entry, pieces: AsyncIterator[bytes]) -> ImportOutcome:
+    """Write a session in chunks; the pieces are not read if it need not be written."""
+    digest, record, _ = entry
+    database, repository, size = internals.database, internals.repository, internals.limits.chunk
+    look = partial(_outcome_now, entry=entry, now=repository.now())
+    outcome = await database.transaction(look, resolve=IDEMPOTENT)
+    if outcome is not ImportOutcome.WRITTEN:
+        return outcome
+    reserve = partial(chunks.reserve, version=record.version, digest=digest, now=repository.now())
+    await database.transaction(reserve, resolve=IDEMPOTENT)
+    buffer, seq = bytearray(), 0
+    async for piece in pieces:
+        buffer += piece
+        while len(buffer) >= size:
+            await internals.staging.stage(Chunk(record.version, digest, seq, bytes(buffer[:size])))
+            del buffer[:size]
             seq += 1
-        work = partial(
-            _point, digest=digest, record=record, staged=seq,
-            now=self._repository.now(), version=self._repository.next_version(),
-        )  # fmt: skip
-        return await self._database.transaction(work, resolve=IDEMPOTENT)
+    if buffer:
+        await internals.staging.stage(Chunk(record.version, digest, seq, bytes(buffer)))
+        seq += 1
+    work = partial(
+        _point_at_chunks, entry=entry, staged=seq, now=repository.now(), version=repository.next_version()
+    )
+    return await database.transaction(work, resolve=IDEMPOTENT)
 
-    async def _stage(self, version: int, digest: bytes, seq: int, data: bytes) -> None:
-        await self._staging.stage(Chunk(version, digest, seq, data))
 
-
-def _fate_of(record: Record, old: Stored | None, now: int) -> ImportOutcome:
+def _outcome_over(record: Record, old: Stored | None, now: int) -> ImportOutcome:
+    """The outcome for a session, given the one that the database has."""
     if not record.live(now):
         return ImportOutcome.EXPIRED
     if old is None:
         return ImportOutcome.WRITTEN
     if old.record.version == record.version:
         return ImportOutcome.PRESENT
-    return (
-        ImportOutcome.NEWER
-        if old.record.live(now) and old.record.version > record.version
-        else ImportOutcome.WRITTEN
-    )
+    if old.record.live(now) and old.record.version > record.version:
+        return ImportOutcome.NEWER
+    return ImportOutcome.WRITTEN
 
 
-async def _met(connection: AsyncConnection, digest: bytes, record: Record, now: int) -> ImportOutcome:
-    old = next(iter(await transactions.locked(connection, c.id == digest)), None)
-    return await _met_by(connection, record, old, now)
+async def _outcome_now(connection: AsyncConnection, entry: Entry, now: int) -> ImportOutcome:
+    old = next(iter(await transactions.locked(connection, c.id == entry.digest)), None)
+    return await _outcome_extending(connection, entry.record, old, now)
 
 
-async def _met_by(connection: AsyncConnection, record: Record, old: Stored | None, now: int) -> ImportOutcome:
-    """What becomes of a session; one that is there gets the later expiry, as if touched here."""
-    fate = _fate_of(record, old, now)
-    if fate is ImportOutcome.PRESENT and old is not None and _later(record.expires_at, old.record.expires_at):
-        longer = update(sessions).where(c.id == old.id)
-        await connection.execute(longer.values(ttl=record.ttl, expires_at=record.expires_at))
-    return fate
+async def _outcome_extending(
+    connection: AsyncConnection, record: Record, old: Stored | None, now: int
+) -> ImportOutcome:
+    """The outcome for a session; the database's own of the same version gets the later expiry."""
+    outcome = _outcome_over(record, old, now)
+    if outcome is ImportOutcome.PRESENT and old and _later(record.expires_at, old.record.expires_at):
+        extend = update(sessions).where(c.id == old.id)
+        await connection.execute(extend.values(ttl=record.ttl, expires_at=record.expires_at))
+    return outcome
 
 
 def _later(time: int | None, other: int | None) -> bool:
     return other is not None and (time is None or time > other)
 
 
-async def _write(
-    connection: AsyncConnection, small: list[tuple[bytes, Record, bytes]], now: int, version: int
+async def _merge(
+    connection: AsyncConnection, small: list[Entry], now: int, version: int
 ) -> list[ImportOutcome]:
-    found = await transactions.locked(connection, c.id.in_([digest for digest, _, _ in small]))
-    there = {stored.id: stored for stored in found}
-    fates = [await _met_by(connection, record, there.get(digest), now) for digest, record, _ in small]
-    new = []
-    for (digest, record, data), fate in zip(small, fates, strict=True):
-        if fate is not ImportOutcome.WRITTEN:
-            continue
-        if old := there.get(digest):
-            await _replace(connection, old, row(digest, record, data), now, version)
-        else:
-            new.append(parameters(row(digest, record, data)))
+    found = await transactions.locked(connection, c.id.in_([entry.digest for entry in small]))
+    stored = {each.id: each for each in found}
+    outcomes, new = [], []
+    for entry in small:
+        old = stored.get(entry.digest)
+        outcome = await _outcome_extending(connection, entry.record, old, now)
+        outcomes.append(outcome)
+        if outcome is ImportOutcome.WRITTEN and old is not None:
+            await _replace(connection, old, row(*entry), now, version)
+        elif outcome is ImportOutcome.WRITTEN:
+            new.append(parameters(row(*entry)))
     if new:
-        await connection.execute(
-            insert(sessions).values({each.name: parameter(each.name) for each in c}), new
-        )
-    return fates
+        await connection.execute(_insert(), new)
+    return outcomes
 
 
-async def _point(
-    connection: AsyncConnection, digest: bytes, record: Record, staged: int, now: int, version: int
+async def _point_at_chunks(
+    connection: AsyncConnection, entry: Entry, staged: int, now: int, version: int
 ) -> ImportOutcome:
+    """Write the row of a session whose chunks are staged."""
+    digest, record, _ = entry
     old = next(iter(await transactions.locked(connection, c.id == digest)), None)
-    if (fate := _fate_of(record, old, now)) is not ImportOutcome.WRITTEN:
-        return fate
+    if (outcome := _outcome_over(record, old, now)) is not ImportOutcome.WRITTEN:
+        return outcome
     if await chunks.count(connection, record.version, digest) != staged:
-        raise SessionChanged("the import took so long that its staged data was purged: import IDEMPOTENT")
+        raise SessionChanged("the import took so long that its staged data was purged: import again")
     await chunks.release(connection, record.version, digest)
     if old is not None:
-        await _replace(connection, old, row(digest, record, None), now, version)
+        await _replace(connection, old, row(*entry), now, version)
     else:
-        values = {each.name: parameter(each.name) for each in c}
-        await connection.execute(insert(sessions).values(values), parameters(row(digest, record, None)))
-    return fate
+        await connection.execute(_insert(), parameters(row(*entry)))
+    return outcome
 
 
 async def _replace(
@@ -175,3 +261,7 @@ async def _replace(
     await chunks.leave_tombstones(connection, version, [(old.id, old.record.version)])
     values = {each.name: parameter(each.name) for each in c}
     await connection.execute(update(sessions).where(c.id == parameter("id")).values(values), parameters(new))
+
+
+def _insert() -> Insert:
+    return insert(sessions).values({each.name: parameter(each.name) for each in c})

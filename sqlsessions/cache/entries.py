@@ -1,4 +1,4 @@
-"""What a `CacheStorage` holds: its entries, and who is loading or changing which of them."""
+"""The entries of a `CacheStorage`, and the loads and mutations of them that are under way."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..records import Clock
 
 @dataclass(frozen=True, slots=True)
 class CacheStatistics:
-    """What a cache did and holds.
+    """Counters of a cache and its present contents.
 
     Attributes:
         hits: Reads answered from the cache.
         misses: Reads that went to the storage beneath.
         evictions: Entries dropped to keep within the bounds.
         entries: Entries held now.
-        bytes: Their data.
+        bytes: Size of their data.
     """
 
     hits: int
@@ -43,13 +43,13 @@ class Entry:
         self.refresh(info)
 
     def refresh(self, info: SessionInfo | None) -> None:
-        """Show other info."""
+        """Replace the info."""
         self.info = info
         expires_at = info.expires_at if info else None
         self.expires_at = None if expires_at is None else records.from_datetime(expires_at)
 
     def extend(self, info: SessionInfo) -> None:
-        """Take over a touch, unless a later one was faster."""
+        """Apply the result of a touch, unless the expiry is already later."""
         old, new = self.expires_at, info.expires_at
         if old is not None and (new is None or records.from_datetime(new) > old):
             self.refresh(info)
@@ -58,8 +58,8 @@ class Entry:
 class Flight:
     """A load or a mutation of one session that is under way.
 
-    What it brings back is stale if another mutation of that session was under way meanwhile: which
-    of the two took effect last is then unknown.
+    Its result is stale if another mutation of that session was under way meanwhile: which of the two
+    took effect last is then unknown.
     """
 
     __slots__ = ("mutates", "stale")
@@ -84,7 +84,7 @@ class Entries:
         self._lock = RLock()
 
     def statistics(self) -> CacheStatistics:
-        """Counts so far, and what is held now."""
+        """Counters so far, and the present contents."""
         with self._lock:
             return CacheStatistics(self._hits, self._misses, self._evictions, len(self._entries), self._bytes)
 
@@ -113,7 +113,7 @@ class Entries:
             return entry
 
     def begin(self, digest: bytes, *, mutates: bool) -> Flight:
-        """Say that a load or a mutation starts; a mutation drops the entry."""
+        """Register a load or a mutation that starts; a mutation drops the entry."""
         with self._lock:
             flights = self._flights.setdefault(digest, set())
             flight = Flight(mutates=mutates, stale=self._sweeps > 0 or any(f.mutates for f in flights))
@@ -125,7 +125,7 @@ class Entries:
             return flight
 
     def keep(self, digest: bytes, flight: Flight, data: bytes, info: SessionInfo | None) -> None:
-        """Keep what a flight brought back, unless that is stale."""
+        """Store the result of a flight, unless it is stale."""
         with self._lock:
             if flight.stale or len(data) > self._max_bytes:
                 return
@@ -142,7 +142,7 @@ class Entries:
                 self._drop(oldest[0])
 
     def end(self, digest: bytes, flight: Flight) -> None:
-        """Say that a flight is over."""
+        """Unregister a flight that has ended."""
         with self._lock:
             flights = self._flights[digest]
             flights.discard(flight)
@@ -150,7 +150,7 @@ class Entries:
                 del self._flights[digest]
 
     def refresh(self, digest: bytes, info: SessionInfo | None) -> None:
-        """Take over what a touch found out; what others bring back may be of before it."""
+        """Apply the result of a touch; the flights under way may have read the session before it."""
         with self._lock:
             for flight in self._flights.get(digest, ()):
                 flight.stale = True
@@ -164,7 +164,7 @@ class Entries:
 
     @contextmanager
     def sweeping(self, subject: str, keys: Collection[str]) -> Iterator[None]:
-        """Drop a subject's sessions, and those of some keys; keep nothing loaded meanwhile."""
+        """Drop a subject's sessions, and those of some keys; what is loaded meanwhile is not stored."""
         with self._lock:
             self._sweeps += 1
             for flights in self._flights.values():

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar, Unpack
 
 from .. import records
+from .._tasks import finish
 from ..channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider, consume, provide
-from ..errors import InvalidArgumentType, SessionNotFound, UnsupportedOperation
+from ..delegating import DelegatingStorage, WriteOptions
+from ..errors import SessionNotFound
 from ..info import SessionInfo, Snapshot
-from ..purging import Purged, Turn
 from ..records import Clock
-from ..storage import (
-    DEFAULT,
-    KEEP,
-    Bytes,
-    Default,
-    Duration,
-    Keep,
-    ManagedSessionStorage,
-    SessionStorage,
-    providing,
-)
+from ..storage import DEFAULT, Bytes, Default, Duration, SessionStorage, providing
 from .entries import CacheStatistics, Entries, Entry, Flight
 
 __all__ = ["CacheStatistics", "CacheStorage"]
@@ -32,14 +21,12 @@ __all__ = ["CacheStatistics", "CacheStorage"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-CANCEL_GRACE = 10.0  # seconds that a cancelled caller waits for its change to end
-
 
 class _Unchanged(Exception):
-    """Breaks off a write whose data is what the cache already holds."""
+    """Breaks off a write of the data that the cache already holds."""
 
 
-class CacheStorage(ManagedSessionStorage):
+class CacheStorage(DelegatingStorage):
     """A cache over any storage, bounded by bytes, the least recently used session going first.
 
     What goes through this cache is never served stale: a load that was under way when its session
@@ -74,11 +61,10 @@ class CacheStorage(ManagedSessionStorage):
         max_entries: int = 65_536,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(delegate, SessionStorage):
-            raise InvalidArgumentType(f"delegate must be a SessionStorage, not {type(delegate).__name__}")
+        super().__init__(delegate)
+        if clock is not None:
+            self.clock = clock
         most = records.positive("max_bytes", max_bytes)
-        self.clock: Clock = getattr(delegate, "clock", time.time) if clock is None else clock
-        self._delegate = delegate
         self._entry_limit = min(
             most,
             1024 * 1024 if max_entry_bytes is None else records.positive("max_entry_bytes", max_entry_bytes),
@@ -94,7 +80,7 @@ class CacheStorage(ManagedSessionStorage):
 
     @property
     def statistics(self) -> CacheStatistics:
-        """Hits, misses, evictions, and what is held now."""
+        """Counters so far, and the present contents."""
         return self._entries.statistics()
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
@@ -124,18 +110,9 @@ class CacheStorage(ManagedSessionStorage):
         entry = self._entries.hit(records.digest(id))
         return entry.info if entry else await delegate.info(id)
 
-    async def write(
-        self,
-        id: str,
-        provider: Provider,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
+    async def write(self, id: str, provider: Provider, **options: Unpack[WriteOptions]) -> SessionInfo:
         digest = records.digest(id)
-        options = self._options(ttl=ttl, max_age=max_age, subject=subject, if_match=if_match)
+        given = self._given(options)
         flight: Flight | None = None
         copy: bytearray | None = bytearray()
         cached: Entry | None = None
@@ -154,16 +131,16 @@ class CacheStorage(ManagedSessionStorage):
             await provide(provider, sink)
             cached = self._entries.peek(digest)
             flight = self._entries.begin(digest, mutates=True)  # the delegate may commit from here on
-            if copy is not None and _repeats(cached, copy, options):
+            if copy is not None and _repeats(cached, copy, given):
                 raise _Unchanged
 
         async def run() -> SessionInfo:
             try:
                 try:
-                    info: SessionInfo = await self._delegate.write(id, tee, **options)
+                    info: SessionInfo = await self._delegate.write(id, tee, **given)
                 except _Unchanged:
                     assert cached is not None
-                    info = await self._touch_or_write(id, cached, options)
+                    info = await self._touch_or_write(id, cached, given)
                 if flight and copy is not None:
                     # A plain storage may return anything.
                     known = info if isinstance(info, SessionInfo) else None
@@ -173,36 +150,25 @@ class CacheStorage(ManagedSessionStorage):
                 if flight:
                     self._entries.end(digest, flight)
 
-        return await self._run(run(), lambda: flight is not None)
+        # Before the provider has ended, nothing has reached the delegate's session.
+        return await finish(self._track(run()), may_abandon=lambda: flight is None)
 
-    async def write_bytes(
-        self,
-        id: str,
-        data: Bytes,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
-        return await self.write(
-            id, providing(data), ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
-        )
+    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
+        return await self.write(id, providing(data), **options)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
-        info = await self._managed("touch").touch(id, ttl=ttl)
+        info = await super().touch(id, ttl=ttl)
         self._entries.refresh(digest, info)
         return info
 
     async def invalidate(self, id: str) -> None:
-        await self._mutate([records.digest(id)], self._delegate.invalidate(id))
+        await self._mutate([records.digest(id)], super().invalidate(id))
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        return await self._mutate(
-            [digest] if digest else [], self._managed("invalidate_key").invalidate_key(key)
-        )
+        delegate = self._managed("invalidate_key")
+        return await self._mutate([digest] if digest else [], delegate.invalidate_key(key))
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digests = [records.digest(id), records.digest(new_id)]
@@ -210,65 +176,35 @@ class CacheStorage(ManagedSessionStorage):
 
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         delegate = self._managed("revoke")
-        # The cache may hold a session under a subject that another process changed since.
+        # The cache may hold a session under a subject that another process has changed since.
         listed = [info.key async for info in delegate.sessions(records.checked_subject(subject))]
 
         async def run() -> int:
             with self._entries.sweeping(subject, listed):
                 return await delegate.revoke(subject, keep=keep)
 
-        return await self._run(run(), lambda: True)
-
-    def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        return self._managed("sessions").sessions(subject)
-
-    async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
-        return await self._managed("purge").purge(batch_size=batch_size, max_batches=max_batches)
-
-    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
-        return self._managed("purging")._purge_lease()  # noqa: SLF001 (the same method)
-
-    def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
-        return self._managed("purging")._purge_batches(batch_size)  # noqa: SLF001
+        return await finish(self._track(run()))
 
     async def aclose(self) -> None:
         """Drop every entry and close the delegate."""
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(t for t in self._tasks if t.get_loop() is loop), return_exceptions=True)
         self._entries.clear()
-        if isinstance(self._delegate, ManagedSessionStorage):
-            await self._delegate.aclose()
-
-    def _managed(self, operation: str) -> ManagedSessionStorage:
-        if isinstance(self._delegate, ManagedSessionStorage):
-            return self._delegate
-        raise UnsupportedOperation(
-            f"{operation} needs a ManagedSessionStorage beneath the cache, "
-            f"and {type(self._delegate).__name__} is a plain SessionStorage"
-        )
-
-    def _options(self, **options: Any) -> dict[str, Any]:
-        """The options that differ from the defaults: a plain storage takes none."""
-        given = {
-            name: value
-            for name, value in options.items()
-            if value is not DEFAULT and value is not KEEP and (name, value) != ("if_match", None)
-        }
-        if given:
-            self._managed(f"write with {', '.join(given)}")
-        return given
+        await super().aclose()
 
     async def _find(self, digest: bytes, id: str) -> Entry | None:
         return self._entries.hit(digest) or await self._load(digest, id)
 
     async def _load(self, digest: bytes, id: str) -> Entry | None:
-        """Load the session, together with whoever else misses it now; None if it is too large."""
+        """Load the session; concurrent misses share one load. None if it is too large to keep."""
         shared = self._loads.get(digest)
         if shared is None or shared[1].stale or shared[0].get_loop() is not asyncio.get_running_loop():
             flight = self._entries.begin(digest, mutates=False)
             shared = self._track(self._fetch(digest, id, flight)), flight
             self._loads[digest] = shared
-        return await _outcome(shared[0])
+        # The load is shared: a cancelled caller leaves it to the others.
+        await asyncio.wait({shared[0]})
+        return shared[0].result()
 
     async def _fetch(self, digest: bytes, id: str, flight: Flight) -> Entry | None:
         async def whole(channel: ByteReadChannel) -> Entry | None:
@@ -307,23 +243,8 @@ class CacheStorage(ManagedSessionStorage):
                 for digest, flight in flights:
                     self._entries.end(digest, flight)
 
-        return await self._run(run(), lambda: True)
-
-    async def _run(self, work: Coroutine[Any, Any, T], committing: Callable[[], bool]) -> T:
-        """Run a mutation in a task of its own, which a caller's cancellation ends only before its commit.
-
-        Later, a cancelled caller waits for the mutation's end, so that nothing of it takes effect after
-        the call; and if that takes too long, its flight stays open: else a load could slip in between
-        and be kept.
-        """
-        task = self._track(work)
-        try:
-            return await _outcome(task)
-        except asyncio.CancelledError:
-            if not committing():
-                task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_GRACE)
-            raise
+        # If a cancelled caller gives up waiting, the flight stays open, so that no load keeps what it read.
+        return await finish(self._track(run()))
 
     def _track(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
@@ -334,16 +255,7 @@ class CacheStorage(ManagedSessionStorage):
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits gets it; nobody need
-
-
-async def _outcome(task: asyncio.Task[T]) -> T:
-    """The result of a task that our caller's cancellation leaves alone.
-
-    Newer Pythons have `asyncio.shield` report the error of a task whose waiter was cancelled.
-    """
-    await asyncio.wait({task})
-    return task.result()
+            task.exception()  # marks it as retrieved, for a task whose callers were all cancelled
 
 
 def _repeats(cached: Entry | None, data: bytearray, options: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Our Alembic revisions, and whether a database has what they make; over a synchronous connection."""
+"""The Alembic revisions of sqlsessions, and checks of a database against them; on a synchronous connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import InvalidArgument, SchemaOutOfDate
 from ..sql.dialects import migration_lock
 from ..sql.models import VERSION_TABLE, metadata
 
-# Columns that every revision has, and hardly a table of the same name that is not ours.
+# Columns that every revision has, and that another application's table of this name hardly has.
 FINGERPRINTS = {
     "sessions": {"id", "version", "data", "expires_bucket"},
     "session_chunks": {"id", "version", "seq", "data"},
@@ -27,13 +27,13 @@ FINGERPRINTS = {
 def run_command(
     name: str, revision: str, attributes: dict[str, Any], output: io.StringIO | None = None, **options: Any
 ) -> None:
-    """Run an Alembic command through our ``env.py``.
+    """Run an Alembic command through the ``env.py`` of sqlsessions.
 
     Args:
-        name: Of the command, in `alembic.command`.
-        revision: Its argument.
-        attributes: Tell ``env.py`` which connection or URL.
-        output: Where it writes SQL.
+        name: Name of the command in `alembic.command`.
+        revision: The revision to go to.
+        attributes: The connection or URL, for ``env.py``.
+        output: Receives the SQL.
         options: More arguments of the command.
 
     Raises:
@@ -46,7 +46,7 @@ def run_command(
 
 
 def create_and_stamp(connection: Connection) -> None:
-    """Create the tables as the models declare them, marked as of the latest revision."""
+    """Create the tables as the models declare them, and mark them with the latest revision."""
     with migration_lock(connection):
         refuse_obstacles(connection)
         if current_revision(connection) is None:
@@ -56,15 +56,15 @@ def create_and_stamp(connection: Connection) -> None:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision that the database is at; None if it was never upgraded."""
+    """The revision of the database; None if it was never upgraded."""
     return next(iter(_context(connection).get_current_heads()), None)
 
 
 def refuse_obstacles(connection: Connection) -> None:
-    """Refuse a database that an upgrade cannot help.
+    """Refuse a database that cannot be upgraded.
 
     Raises:
-        SchemaOutOfDate: If the tables are of a newer version, or somebody else's.
+        SchemaOutOfDate: If the tables are of a newer version, or of another application.
     """
     revision = current_revision(connection)
     if revision is not None and revision not in _revisions():
@@ -82,7 +82,7 @@ def refuse_obstacles(connection: Connection) -> None:
 
 
 def refuse_shortfalls(connection: Connection) -> None:
-    """Refuse a database that an upgrade would change.
+    """Refuse a database that has to be upgraded.
 
     Raises:
         SchemaOutOfDate: If the tables are missing, incomplete or behind.

@@ -30,7 +30,7 @@ _SETTINGS = Settings(
     busy_timeout=60.0,
     autocommit=False,
 )
-# Alembic keeps the migration that runs in module globals: one at a time in a process, whatever the
+# Alembic keeps the running migration in module globals, so a process runs one at a time, over all
 # threads, event loops and databases.
 _running = Lock()
 
@@ -38,16 +38,16 @@ _running = Lock()
 async def upgrade(url_or_engine: str | URL | AsyncEngine, revision: str = HEAD) -> None:
     """Bring the tables up to date; does nothing if they are.
 
-    Processes that upgrade at once wait for one another. On PostgreSQL and SQLite an upgrade is one
-    transaction; on MySQL, one that was cut off is finished by running it again. Tables of ours that
-    were made in another way are taken over as they are.
+    Processes that upgrade concurrently wait for each other. On PostgreSQL and SQLite an upgrade is one
+    transaction; on MySQL, an interrupted one is finished by running it again. Tables that were created
+    in another way, such as by `create_tables`, are taken over as they are.
 
     Args:
         url_or_engine: The database.
-        revision: Up to which revision; the latest unless given.
+        revision: The revision to go to; the latest unless given.
 
     Raises:
-        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or of another application.
     """
     await _migrate(url_or_engine, "upgrade", revision)
 
@@ -57,16 +57,16 @@ async def downgrade(url_or_engine: str | URL | AsyncEngine, revision: str) -> No
 
     Args:
         url_or_engine: The database.
-        revision: Down to which revision; ``sqlsessions@base`` drops the tables and all sessions.
+        revision: The revision to go to; ``sqlsessions@base`` drops the tables and all sessions.
 
     Raises:
-        SchemaOutOfDate: If the tables are of a newer sqlsessions, or somebody else's.
+        SchemaOutOfDate: If the tables are of a newer sqlsessions, or of another application.
     """
     await _migrate(url_or_engine, "downgrade", revision)
 
 
 async def current(url_or_engine: str | URL | AsyncEngine) -> str | None:
-    """The revision that the database is at; None if `upgrade` never ran on it."""
+    """The revision of the database; None if `upgrade` never ran on it."""
     from .revisions import current_revision
 
     if not isinstance(url_or_engine, AsyncEngine) and missing_file(async_url(url_or_engine)):
@@ -76,14 +76,13 @@ async def current(url_or_engine: str | URL | AsyncEngine) -> str | None:
 
 
 async def check(url_or_engine: str | URL | AsyncEngine) -> None:
-    """Make sure that the tables fit this version of sqlsessions. Changes nothing.
+    """Verify that the tables fit this version of sqlsessions. Changes nothing.
 
-    Tables without a revision of ours, made by an application that owns them, fit if nothing is
-    missing from them.
+    Tables without a revision, created by an application that owns them, fit if they are complete.
 
     Raises:
-        SchemaOutOfDate: If the tables are missing, behind, of a newer sqlsessions, or somebody
-            else's; the message says which, and which command to run.
+        SchemaOutOfDate: If the tables are missing, behind, of a newer sqlsessions, or of another
+            application; the message says which, and which command to run.
     """
     from .revisions import refuse_obstacles, refuse_shortfalls
 
@@ -96,10 +95,10 @@ async def create_tables(url_or_engine: str | URL | AsyncEngine) -> None:
     """Create the tables as this version declares them, without running migrations.
 
     For tests and new databases. They are marked as up to date, so that a later `upgrade` begins from
-    here. Does nothing if they are there and up to date.
+    here. Does nothing if they exist and are up to date.
 
     Raises:
-        SchemaOutOfDate: If there are tables that do not fit.
+        SchemaOutOfDate: If tables exist that do not fit.
     """
     from .revisions import create_and_stamp
 
@@ -108,10 +107,10 @@ async def create_tables(url_or_engine: str | URL | AsyncEngine) -> None:
 
 
 async def script(url: str | URL) -> str:
-    """The SQL that makes the tables in an empty database, without connecting to it.
+    """The SQL that creates the tables in an empty database, without connecting to it.
 
     Args:
-        url: Of the kind of database.
+        url: The database; only its kind counts.
     """
     from .revisions import run_command
 
@@ -122,13 +121,13 @@ async def script(url: str | URL) -> str:
 
 
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
-    """Keep an application's autogenerate from dropping our tables, which its metadata does not have.
+    """Keep an application's autogenerate from dropping the tables of sqlsessions.
 
-    For ``context.configure(include_name=...)`` in the application's own ``env.py``. Not for one whose
-    ``target_metadata`` has ours in it.
+    For ``context.configure(include_name=...)`` in the application's own ``env.py``, unless its
+    ``target_metadata`` includes these tables.
 
     Returns:
-        False for our tables and our version table in the default schema, True for all else.
+        False for these tables and their version table in the default schema, True for all else.
     """
     theirs = name not in metadata.tables and name != VERSION_TABLE
     return type_ != "table" or parent_names.get("schema_name") is not None or theirs
@@ -138,18 +137,18 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
 async def connected(
     url_or_engine: str | URL | AsyncEngine, *, make: bool = False
 ) -> AsyncIterator[AsyncConnection]:
-    """A connection for schema work; database errors come out of the block as ours.
+    """A connection for schema work; database errors are translated.
 
     Args:
         url_or_engine: The database.
-        make: Whether a SQLite file that is not there may be made.
+        make: Whether a missing SQLite file may be created.
     """
     if isinstance(url_or_engine, AsyncEngine):
         dialect = DIALECTS[async_url(url_or_engine.url).get_backend_name()]
         try:
             async with url_or_engine.connect() as connection:
                 yield connection
-        except Exception as error:  # noqa: BLE001 (raised again, as ours if it is the database's)
+        except Exception as error:  # noqa: BLE001 (raised again, translated if it is the database's)
             raise_translated(dialect, error)
     else:
         async with (

@@ -1,8 +1,8 @@
-"""The purge: deletes expired sessions, and what no session needs any more, a little at a time."""
+"""The purge: deletes expired sessions, orphaned chunks and old tombstones, in short statements."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ STAGING_GRACE = 24 * HOUR
 """Microseconds that a write may take from its first chunk to its commit."""
 
 ROWS_PER_STATEMENT = 100
-"""So few that whoever reads or writes meanwhile hardly notices."""
+"""So few that concurrent reads and writes are hardly delayed."""
 
 CHUNKS_PER_DELETE = 100
 
@@ -36,11 +36,11 @@ class Purge:
     """A purge of a database.
 
     Args:
-        database: Which.
+        database: The database.
         clock: Gives the time in microseconds.
         batch_size: Sessions looked at in one batch.
-        max_batches: How many batches; None goes on until done.
-        on_expired: Awaited with the ids of sessions that were deleted, if anybody wants to know.
+        max_batches: Stop after this many batches; None goes on until done.
+        on_expired: Awaited with the digests of the sessions that were deleted. None spares fetching them.
     """
 
     database: Database
@@ -49,8 +49,8 @@ class Purge:
     max_batches: int | None = None
     on_expired: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
 
-    async def steps(self) -> AsyncIterator[Purged]:
-        """Delete a little at a time, in the order of the index, and say each time how much."""
+    async def steps(self) -> AsyncGenerator[Purged]:
+        """Delete in short statements, in the order of the index; yields after each what it deleted."""
         looked_at = 0
         most = None if self.max_batches is None else self.max_batches * self.batch_size
         bucket: int | None = None
@@ -63,20 +63,20 @@ class Purge:
                 after, deleted = await self._range(bucket, after, size)
                 looked_at += size
                 yield Purged(sessions=deleted)
-        left_over = None if self.max_batches is None else self.max_batches - looked_at // self.batch_size
-        async for step in self._orphans(left_over):
+        batches = None if self.max_batches is None else self.max_batches - looked_at // self.batch_size
+        async for step in self._orphans(batches):
             yield step
-        async for step in self._endings():
+        async for step in self._tombstones():
             yield step
 
     async def _run(self, work: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         return await self.database.run(partial(work, **arguments))
 
     async def _range(self, bucket: int, after: bytes, size: int) -> tuple[bytes | None, int]:
-        """Delete what has expired among some sessions of a bucket, without fetching them if that will do.
+        """Delete the expired ones among some sessions of a bucket, without fetching them if possible.
 
         Returns:
-            The last of them, None if it was the bucket's last; and how many were deleted.
+            The id of the last of these sessions, None at the end of the bucket; and how many were deleted.
         """
         here = and_(s.expires_bucket == bucket, s.id > after)
         end: bytes | None = await self._run(_nth, where=here, number=size)
@@ -92,7 +92,7 @@ class Purge:
         return end, deleted
 
     async def _others(self, here: ColumnElement[bool]) -> int:
-        """Delete what has chunks or is to be told of; move up what lives longer than its bucket says."""
+        """Delete the expired ones that have chunks or a hook; correct the bucket of those that live longer."""
         hour = self.database.dialect.hour(s.expires_at)
         due = or_(s.expires_at.is_(None), s.expires_at <= self.clock(), hour > s.expires_bucket)
         others = await self._run(_ids, where=and_(here, due))
@@ -105,7 +105,7 @@ class Purge:
         return len(expired)
 
     async def _orphans(self, max_batches: int | None) -> AsyncIterator[Purged]:
-        """Delete sets of chunks that no session points at, once they are old enough."""
+        """Delete sets of chunks that no session points at, once their grace period is over."""
         after: tuple[int, bytes] | None = None
         batches = 0
         while max_batches is None or batches < max_batches:
@@ -125,7 +125,7 @@ class Purge:
             batches += 1
 
     async def _set(self, version: int, digest: bytes) -> AsyncIterator[Purged]:
-        """Delete a set from its end, so that one cut short is still found by its first chunk."""
+        """Delete a set from its end: if interrupted, its first chunk still identifies it."""
         pointed_at = exists().where(s.id == digest, s.version == version)
         one_set = and_(k.version == version, k.id == digest, not_(pointed_at))
         first = await self._run(_last, where=one_set) - CHUNKS_PER_DELETE + 1
@@ -136,8 +136,8 @@ class Purge:
                 return
             first -= CHUNKS_PER_DELETE
 
-    async def _endings(self) -> AsyncIterator[Purged]:
-        """Delete the traces of ended sessions, once nobody can be in doubt about them any more."""
+    async def _tombstones(self) -> AsyncIterator[Purged]:
+        """Delete tombstones, once no operation can be in doubt about their sessions any more."""
         old = and_(k.seq == TOMBSTONE, k.version < first_version(self.clock() - SUPERSEDED_GRACE + 1000))
         after = 0
         while True:
@@ -154,7 +154,7 @@ class Purge:
 
 
 async def count_expired(database: Database, now: int) -> int:
-    """How many expired sessions a purge has before it."""
+    """Count the expired sessions that are not purged yet."""
     expired = select(func.count()).where(s.expires_bucket <= now // HOUR, s.expires_at <= now)
 
     async def count(connection: AsyncConnection) -> int:
@@ -164,7 +164,7 @@ async def count_expired(database: Database, now: int) -> int:
 
 
 async def _next_bucket(connection: AsyncConnection, after: int | None, last: int) -> int | None:
-    """The first bucket after another that may hold sessions that have expired."""
+    """The first bucket after another that may hold expired sessions."""
     wanted = select(func.min(s.expires_bucket)).where(s.expires_bucket <= last)
     if after is not None:
         wanted = wanted.where(s.expires_bucket > after)
@@ -202,7 +202,7 @@ async def _last(connection: AsyncConnection, where: ColumnElement[bool]) -> int:
 async def _purge_rows(
     connection: AsyncConnection, hour: ColumnElement[int | None], ids: list[bytes], clock: Callable[[], int]
 ) -> list[bytes]:
-    """Delete those of some sessions that have expired, and give them; move up the buckets of the others."""
+    """Delete the expired ones of some sessions and return them; correct the buckets of the others."""
     now = clock()
     rows = await transactions.locked(connection, s.id.in_(ids), skip=True)
     expired = [row for row in rows if not row.record.live(now)]
@@ -228,7 +228,7 @@ async def _orphans(
     wanted = (
         select(k.version, k.id, marks.c.data)
         .select_from(joined)
-        # A rotation that died before it had copied anything leaves a mark alone.
+        # A rotation that was interrupted before it had copied anything leaves a mark without chunks.
         .where(or_(k.seq == 0, and_(k.seq == SUPERSEDED, no_first)), s.id.is_(None))
         .order_by(k.version, k.id)
         .limit(limit)

@@ -1,8 +1,8 @@
-"""Whose turn it is to purge: a row that the one who purges keeps changing.
+"""The purge lease: a row in the database that its holder keeps changing.
 
 A row and not an advisory lock, since it needs no connection of its own for the length of a purge,
 survives a pooler that hands transactions to any connection, and works on clusters that have no such
-locks. No clock takes part: who finds the row watches whether it changes, and takes it over if not.
+locks. No clock decides: a process that finds the row watches whether it changes, and takes it over if not.
 """
 
 from __future__ import annotations
@@ -19,96 +19,96 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..errors import SessionError
 from .engine.database import Database
-from .models import chunks
+from .models import PURGE_LEASE, chunks
 
 HEARTBEAT = 2.0  # seconds
 DEAD_AFTER = 10.0  # seconds without a heartbeat
 POLL = 0.5  # seconds
 
 # In the table of chunks, where no session can have it: versions are positive.
-_ROW = {"version": 0, "id": bytes(32), "seq": -3}
-_OURS = and_(*(chunks.c[name] == value for name, value in _ROW.items()))
+_KEY = {"version": 0, "id": bytes(32), "seq": PURGE_LEASE}
+_ROW = and_(*(chunks.c[name] == value for name, value in _KEY.items()))
 
 
-class PurgeLease:
-    """The right to purge, as long as `keep` is called now and then and says so.
+class DatabaseLease:
+    """The right to purge a database, held between `acquire` and `release` for as long as `renew` says so.
 
     Args:
-        database: Where the row is.
+        database: The database that holds the row.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._value: bytes | None = None
-        self._changed = 0.0
+        self._token: bytes | None = None
+        self._renewed_at = 0.0
 
-    async def take(self) -> bool:
-        """Take the turn; False if a process that is alive has it."""
-        if await self._change(None, _new()):
+    async def acquire(self) -> bool:
+        """Acquire the lease; False if a process that is alive holds it."""
+        if await self._change(None, _new_token()):
             return True
-        seen, since = await self._database.run(_look), time.monotonic()
+        seen, since = await self._database.run(_holder), time.monotonic()
         while time.monotonic() - since < DEAD_AFTER:
             await asyncio.sleep(POLL)
-            current = await self._database.run(_look)
+            current = await self._database.run(_holder)
             if current is None:
-                return await self._change(None, _new())
+                return await self._change(None, _new_token())
             if current != seen:
                 return False
-        return await self._change(seen, _new())
+        return await self._change(seen, _new_token())
 
-    async def keep(self) -> bool:
-        """Say that we are alive; False if another process has taken over."""
-        if time.monotonic() - self._changed < HEARTBEAT:
+    async def renew(self) -> bool:
+        """Change the row, at most every 2 seconds; False if another process has acquired the lease."""
+        if time.monotonic() - self._renewed_at < HEARTBEAT:
             return True
-        return await self._change(self._value, _new())
+        return await self._change(self._token, _new_token())
 
-    async def give_back(self) -> None:
-        """Let others purge. If that fails, they notice by themselves."""
+    async def release(self) -> None:
+        """Delete the row. If that fails, the lease passes on as from a dead process."""
         with suppress(SessionError):
-            await self._change(self._value, None)
+            await self._change(self._token, None)
 
     async def _change(self, old: bytes | None, new: bytes | None) -> bool:
-        work, resolve = partial(_swap, old=old, new=new), partial(_settle, new=new)
+        work, resolve = partial(_swap, old=old, new=new), partial(_resolve, new=new)
         if done := await self._database.transaction(work, resolve=resolve):
-            self._value, self._changed = new, time.monotonic()
+            self._token, self._renewed_at = new, time.monotonic()
         return done
 
 
 @asynccontextmanager
-async def purge_lease(database: Database) -> AsyncIterator[PurgeLease | None]:
-    """The turn to purge; None if another process has it."""
-    turn = PurgeLease(database)
-    if not await turn.take():
+async def purge_lease(database: Database) -> AsyncIterator[DatabaseLease | None]:
+    """Hold the purge lease; None if another process holds it."""
+    lease = DatabaseLease(database)
+    if not await lease.acquire():
         yield None
         return
     try:
-        yield turn
+        yield lease
     finally:
-        await turn.give_back()
+        await lease.release()
 
 
-def _new() -> bytes:
+def _new_token() -> bytes:
     return secrets.token_bytes(16)
 
 
-async def _look(connection: AsyncConnection) -> bytes | None:
-    value: bytes | None = (await connection.execute(select(chunks.c.data).where(_OURS))).scalar()
-    return value
+async def _holder(connection: AsyncConnection) -> bytes | None:
+    token: bytes | None = (await connection.execute(select(chunks.c.data).where(_ROW))).scalar()
+    return token
 
 
-async def _settle(connection: AsyncConnection, new: bytes | None) -> bool | None:
-    return await _look(connection) == new or None
+async def _resolve(connection: AsyncConnection, new: bytes | None) -> bool | None:
+    return await _holder(connection) == new or None
 
 
 async def _swap(connection: AsyncConnection, old: bytes | None, new: bytes | None) -> bool:
-    """Change the row from one value to another, None being no row; whether it had the first."""
-    found = (await connection.execute(select(chunks.c.data).where(_OURS).with_for_update())).scalar()
+    """Change the row from one token to another, None being no row; False if it had not the first."""
+    found = (await connection.execute(select(chunks.c.data).where(_ROW).with_for_update())).scalar()
     if found != old:
         return False
     if new is None:
-        await connection.execute(delete(chunks).where(_OURS))
+        await connection.execute(delete(chunks).where(_ROW))
     elif old is None:
-        await connection.execute(insert(chunks).values(**_ROW, data=new))
+        await connection.execute(insert(chunks).values(**_KEY, data=new))
     else:
-        await connection.execute(update(chunks).where(_OURS).values(data=new))
+        await connection.execute(update(chunks).where(_ROW).values(data=new))
     return True

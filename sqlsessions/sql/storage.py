@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
@@ -16,7 +16,7 @@ from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
 from ..events import Events, Hook
 from ..info import SessionInfo, Snapshot
-from ..purging import Purged, Turn
+from ..purging import Purged, Purging
 from ..records import Clock, Lifetime, Options, Record
 from ..storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage
 from .batching.operations import Row
@@ -318,19 +318,28 @@ class SqlSessionStorage(ManagedSessionStorage):
         steps = self._purge(batch_size, max_batches).steps()
         return sum([step.sessions async for step in steps])
 
+    def purging(
+        self,
+        *,
+        every: Duration = 300.0,
+        batch_size: int = 1000,
+        progress: Callable[[Purged], None] | None = None,
+    ) -> Purging:
+        return Purging(
+            lambda size: self._purge(size).steps(),
+            lease=partial(purge_lease, self._database),
+            every=every,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
         on_expired = self._events.expired if self._events.wants_expired else None
         return Purge(self._database, self._repository.now, batch_size, max_batches, on_expired)
 
     async def count_expired(self) -> int:
-        """How many expired sessions a purge has before it, as far as can be counted now."""
+        """Count the expired sessions that are not purged yet."""
         return await count_expired(self._database, self._repository.now())
-
-    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
-        return purge_lease(self._database)
-
-    def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
-        return self._purge(batch_size).steps()
 
     async def aclose(self) -> None:
         """Finish what is under way and close the connections; the caller's engine stays open."""

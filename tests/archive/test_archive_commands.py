@@ -51,7 +51,7 @@ def test_there_and_back(urls: list[str], tmp_path: Path) -> None:
     again = run("import", file, "--url", urls[1])
     assert again.stdout.splitlines()[:2] == [
         "imported 0 sessions, 0 bytes of data",
-        "4 were there already",
+        "4 were in the database already",
     ]
     assert run("export", str(tmp_path / "b"), "--url", urls[1]).stdout == exported.stdout
 

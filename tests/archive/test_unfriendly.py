@@ -16,7 +16,6 @@ import pytest
 from sqlsessions import ArchiveDamaged, InvalidArgument, SqlSessionStorage
 from sqlsessions.archive import Exported, export_sessions, import_sessions
 from sqlsessions.archive.format import MAGIC
-from sqlsessions.archive.importing import Importer
 from sqlsessions.testing import ManualClock
 
 from ..sql.support import TINY, chunk_rows, each_database
@@ -75,13 +74,13 @@ async def test_a_purge_leaves_alone_what_an_import_stages(
         await export_sessions(one, tmp_path / "a")
     clock.advance(40 * DAY)
     async with SqlSessionStorage(sql_url, clock=clock, **TINY) as other:
-        stage = Importer._stage
+        stage = other._staging.stage
 
-        async def purging(importer: Importer, *arguments: Any) -> None:
-            await stage(importer, *arguments)
+        async def purging(chunk: Any) -> None:
+            await stage(chunk)
             await other.purge()
 
-        monkeypatch.setattr(Importer, "_stage", purging)
+        monkeypatch.setattr(other._staging, "stage", purging)
         assert (await import_sessions(other, tmp_path / "a")).sessions == 1
         await other.purge()
         assert await other.read_bytes("large") == LARGE
@@ -89,12 +88,12 @@ async def test_a_purge_leaves_alone_what_an_import_stages(
         # What an import that was killed has staged goes in time.
         await other.invalidate("large")
 
-        async def failing(importer: Importer, version: int, digest: bytes, seq: int, data: bytes) -> None:
-            if seq == 3:
+        async def failing(chunk: Any) -> None:
+            if chunk.seq == 3:
                 raise RuntimeError
-            await stage(importer, version, digest, seq, data)
+            await stage(chunk)
 
-        monkeypatch.setattr(Importer, "_stage", failing)
+        monkeypatch.setattr(other._staging, "stage", failing)
         with pytest.raises(RuntimeError):
             await import_sessions(other, tmp_path / "a")
         clock.advance(2 * DAY)

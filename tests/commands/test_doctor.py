@@ -86,7 +86,7 @@ def test_nothing_purges(sql_url: str) -> None:
     assert found["expired sessions"]["seen"].startswith("1 not purged, 14 % of all, 50 bytes")
     assert found["orphaned chunks"]["seen"] == "3 chunks, 2.9 KiB"
     shown = run("doctor", "--url", sql_url).stdout
-    assert "Nothing seems to purge" in shown
+    assert "No purge seems to run" in shown
     assert "note" in shown.splitlines()[-1]
 
 

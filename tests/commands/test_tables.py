@@ -132,7 +132,7 @@ def test_downgrade(database_url: str) -> None:
     assert run("upgrade", *url).exit_code == 0
     refused = run("downgrade", "base", *url)
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert refused.stderr == "sqlsessions: nobody is there to be asked: give --yes\n"
+    assert refused.stderr == "sqlsessions: cannot ask for confirmation without a terminal: give --yes\n"
     assert run("check", *url).exit_code == 0
     done = run("downgrade", "base", "--yes", *url)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "the tables are at revision none\n", "")

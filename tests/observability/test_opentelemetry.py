@@ -14,12 +14,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import (
     CacheStorage,
     InvalidArgument,
     InvalidArgumentType,
     ManagedSessionStorage,
+    Purged,
     SessionConflict,
     SessionNotFound,
     SqlSessionStorage,
@@ -118,6 +121,41 @@ async def test_each_operation_makes_a_span_and_a_duration(
     shown = f"{[span.to_json() for span in spans]} {telemetry.points()}"
     assert "ann" not in shown.replace("channel", "")
     assert "12345" not in shown
+
+
+async def test_a_round_of_purging_is_one_span(
+    create: Create, telemetry: Telemetry, clock: ManualClock
+) -> None:
+    """Whether it comes to its end or is broken off, and whatever lies between."""
+    sql = isinstance(storage := create(), SqlSessionStorage)
+    async with telemetry.over(CacheStorage(storage)) as observed:
+        for number in range(3):
+            await observed.write(f"id {number}", provider_of(b"x" * 500), ttl=5)
+        clock.advance(100)
+        telemetry.spans()
+        assert await observed.purging().once() == Purged(3, 3 * (5 + 1) if sql else 0)
+        [span] = telemetry.spans()
+        assert span.attributes["db.operation.name"] == "purge"
+        assert span.status.status_code == StatusCode.UNSET
+        totals = telemetry.totals()
+        names = ("sessions", "chunks", "rounds")
+        wanted = [3, 18 if sql else 0, 1]
+        assert [totals[f"sqlsessions.purge.{name}"] for name in names] == wanted
+
+        await observed.write_bytes("another", b"data", ttl=5)
+        clock.advance(100)
+        telemetry.spans()
+
+        def fail(_done: Purged) -> None:
+            raise ValueError("of the callback")
+
+        with pytest.raises(ValueError, match="callback"):
+            await observed.purging(progress=fail).once()
+        [span] = telemetry.spans()
+        assert span.attributes["error.type"] == "ValueError"
+        totals = telemetry.totals()
+        wanted = [4, wanted[1], 2]
+        assert [totals[f"sqlsessions.purge.{name}"] for name in names] == wanted
 
 
 async def test_a_miss_is_no_error_and_a_conflict_is_one(create: Create, telemetry: Telemetry) -> None:
@@ -223,6 +261,19 @@ async def test_retries_and_codes_of_failures_are_shown(
             await observed.info("id")
     [span] = telemetry.spans()
     assert span.attributes["db.response.status_code"] == span.attributes["error.type"] == "42501"
+
+
+async def test_a_callers_engine_is_described_like_its_url(telemetry: Telemetry) -> None:
+    engine = create_async_engine("postgresql+asyncpg://user:secret@db.example:6432/app", poolclass=NullPool)
+    async with telemetry.over(SqlSessionStorage(engine, retry_for=0)) as observed:
+        with pytest.raises(StorageUnavailable):
+            await observed.info("id")
+    [span] = telemetry.spans()
+    shown = {name: span.attributes[name] for name in ("db.system.name", "db.namespace", "server.address")}
+    assert shown == {"db.system.name": "postgresql", "db.namespace": "app", "server.address": "db.example"}
+    assert span.attributes["server.port"] == 6432
+    assert "secret" not in span.to_json()
+    await engine.dispose()
 
 
 async def test_starlettes_middleware_takes_an_instrumented_storage(

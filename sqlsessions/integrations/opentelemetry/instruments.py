@@ -1,4 +1,4 @@
-"""The instruments of OpenTelemetry: one set for each provider of meters, whatever storages use it."""
+"""The metrics: one set of instruments for each meter provider, shared by the storages that use it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
+from ...events import Kind
 from ...purging import Purged
-from .source import Source
+from .source import Attributes, Source
 
 SCOPE = "sqlsessions"
-SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]  # as the convention has them
+SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]  # the convention's own boundaries
 SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
-Figure = tuple[int, dict[str, Any]]
+Measurement = tuple[int, dict[str, Any]]
 
 
 class Instruments:
-    """What is measured.
+    """The instruments of a meter provider.
 
     Args:
-        meter: Makes the instruments.
+        meter: Creates the instruments.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -41,13 +42,11 @@ class Instruments:
         self.batches = meter.create_histogram(
             "sqlsessions.batch.size",
             "{operation}",
-            "SessionRepository on sessions that went to the database together.",
+            "Operations that went to the database together.",
             explicit_bucket_boundaries_advisory=SIZES,
         )
         self.lookups = count("sqlsessions.lookups", "{lookup}", "Session ids that were looked up.")
-        self.conflicts = count(
-            "sqlsessions.conflicts", "{conflict}", "SessionRepository refused by a conflict."
-        )
+        self.conflicts = count("sqlsessions.conflicts", "{conflict}", "Operations refused by a conflict.")
         self.retries = count("sqlsessions.retries", "{retry}", "Attempts that followed a failed one.")
         self.changes = {
             kind: count(f"sqlsessions.sessions.{kind}", "{session}", f"Sessions {kind}.")
@@ -60,21 +59,29 @@ class Instruments:
         self._rounds = count("sqlsessions.purge.rounds", "{round}", "Calls of purge.")
         self._observe(meter)
 
-    def purged(self, purged: Purged, attributes: dict[str, Any]) -> None:
-        """A purge has come to its end."""
+    def purged(self, purged: Purged, attributes: Attributes) -> None:
+        """Count a purge that has ended."""
         self._purged.add(purged.sessions, attributes)
         self._chunks.add(purged.chunks, attributes)
         self._rounds.add(1, attributes)
 
-    def watch(self, source: Source) -> None:
-        """Include a storage in what is observed."""
+    def attach(self, source: Source) -> None:
+        """Measure a storage."""
         with self._lock:
             self._sources.add(source)
+        if source.events is not None:
+            source.events.observer = _EventCounter(self, source)
+        if source.sql is not None:
+            source.sql.database.observer = _DatabaseObserver(self, source)
 
-    def forget(self, source: Source) -> None:
-        """Leave it out again."""
+    def detach(self, source: Source) -> None:
+        """Stop measuring a storage."""
         with self._lock:
             self._sources.discard(source)
+        if source.events is not None:
+            source.events.observer = None
+        if source.sql is not None:
+            source.sql.database.observer = None
 
     def _observe(self, meter: Meter) -> None:
         total = meter.create_observable_counter
@@ -90,19 +97,19 @@ class Instruments:
             "db.client.connection.max",
             [self._callback(_most)],
             "{connection}",
-            "Connections that there may be.",
+            "Most connections allowed.",
         )
         level(
             "db.client.connection.pending_requests",
             [self._callback(_pending)],
             "{request}",
-            "SessionRepository that wait for a connection.",
+            "Operations that wait for a connection.",
         )
         gauge(
             "sqlsessions.queue.depth",
             [self._callback(_queued)],
             "{operation}",
-            "SessionRepository that wait for a batch.",
+            "Operations that wait for a batch.",
         )
         for name, unit in (("hits", "{hit}"), ("misses", "{miss}"), ("evictions", "{entry}")):
             total(
@@ -115,60 +122,87 @@ class Instruments:
             level(f"sqlsessions.cache.{name}", [self._callback(_cache(name))], unit, f"{name.title()} held.")
 
     def _callback(
-        self, figures: Callable[[Source], Iterable[Figure]]
+        self, measure: Callable[[Source], Iterable[Measurement]]
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        """Adds up what storages with the same attributes show: two of one database share a pool's name."""
+        """Add up the measurements of storages with the same attributes: two of one database share a pool's name."""
 
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
             with self._lock:
                 sources = list(self._sources)
             sums: Sums[tuple[tuple[str, Any], ...]] = Sums()
             for source in sources:
-                for value, attributes in figures(source):
+                for value, attributes in measure(source):
                     sums[tuple(attributes.items())] += value
             return [Observation(value, dict(attributes)) for attributes, value in sums.items()]
 
         return observe
 
 
+class _EventCounter:
+    """The observer of `Events`: counts sessions that are created, rotated and invalidated."""
+
+    def __init__(self, instruments: Instruments, source: Source) -> None:
+        self._instruments = instruments
+        self._attributes = source.common
+
+    def __call__(self, kind: Kind, count: int) -> None:
+        if kind != "expired":  # counted by the purge
+            self._instruments.changes[kind].add(count, self._attributes)
+
+
+class _DatabaseObserver:
+    """The `Observer` of a database: counts batches and retries."""
+
+    def __init__(self, instruments: Instruments, source: Source) -> None:
+        self._instruments = instruments
+        self._common = source.common
+        self._kinds = (source.of("read"), source.of("write"))
+
+    def batch(self, size: int, *, writes: bool) -> None:
+        self._instruments.batches.record(size, self._kinds[writes])
+
+    def retry(self, fault: str) -> None:
+        self._instruments.retries.add(1, self._common | {"sqlsessions.fault": fault.lower()})
+
+
 _known: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
 
 
 def instruments_of(provider: MeterProvider) -> Instruments:
-    """The instruments of a provider."""
+    """The instruments of a meter provider, created once."""
     if provider not in _known:
         _known[provider] = Instruments(provider.get_meter(SCOPE, version(SCOPE)))
     return _known[provider]
 
 
-def _connections(source: Source) -> Iterable[Figure]:
+def _connections(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
-        used = source.sql._database.usage  # noqa: SLF001 (this package's own)
+        used = source.sql.database.usage
         pool = {"db.client.connection.pool.name": source.pool}
         yield used.used, pool | {"db.client.connection.state": "used"}
         yield used.idle, pool | {"db.client.connection.state": "idle"}
 
 
-def _most(source: Source) -> Iterable[Figure]:
-    if source.sql is not None and (most := source.sql._database.usage.most) is not None:  # noqa: SLF001
+def _most(source: Source) -> Iterable[Measurement]:
+    if source.sql is not None and (most := source.sql.database.usage.most) is not None:
         yield most, {"db.client.connection.pool.name": source.pool}
 
 
-def _pending(source: Source) -> Iterable[Figure]:
+def _pending(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
-        yield source.sql._database.usage.pending, {"db.client.connection.pool.name": source.pool}  # noqa: SLF001
+        yield source.sql.database.usage.pending, {"db.client.connection.pool.name": source.pool}
 
 
-def _queued(source: Source) -> Iterable[Figure]:
+def _queued(source: Source) -> Iterable[Measurement]:
     if source.sql is not None:
-        reads, writes = source.sql._repository.queued  # noqa: SLF001
+        reads, writes = source.sql.repository.queued
         yield reads, source.of("read")
         yield writes, source.of("write")
 
 
-def _cache(name: str) -> Callable[[Source], Iterable[Figure]]:
-    def figures(source: Source) -> Iterable[Figure]:
+def _cache(name: str) -> Callable[[Source], Iterable[Measurement]]:
+    def measure(source: Source) -> Iterable[Measurement]:
         if source.cache is not None:
             yield getattr(source.cache.statistics, name), source.common
 
-    return figures
+    return measure

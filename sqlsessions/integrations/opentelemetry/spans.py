@@ -1,4 +1,4 @@
-"""One operation of a storage, as telemetry sees it."""
+"""The span and the duration of one operation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ from .source import HIT, MISS, OUTCOME, Source
 
 
 class Operation:
-    """A span and a duration, as a context manager; a class, since every operation goes through here."""
+    """A context manager that ends a span and records its duration.
+
+    A class and not a generator, since it is entered for every operation.
+
+    Args:
+        instruments: Where the duration is recorded.
+        source: The storage.
+        span: The span, which has started.
+        name: The name of the operation.
+        current: Whether the span is the parent of spans that start meanwhile.
+    """
 
     __slots__ = (
         "_current",
@@ -52,10 +62,10 @@ class Operation:
         duration = time.perf_counter() - self._start
         attributes = self._source.of(self._name)
         failure: dict[str, Any] = {}
-        # A miss is an answer. So is the end of a listing that its user has left.
+        # A miss is a result, not a failure; so is a listing that its user did not read to the end.
         if error is not None and self._outcome != MISS and not isinstance(error, GeneratorExit):
             failure = self._source.failure(error)
-            # Whoever cancels knows why: that is no error of the operation's.
+            # A cancellation is the caller's decision, and no error of the operation.
             if not isinstance(error, asyncio.CancelledError):
                 self._span.set_status(Status(StatusCode.ERROR))
             if isinstance(error, SessionConflict):
@@ -68,12 +78,12 @@ class Operation:
             context.detach(self._token)
 
     def found(self, *, yes: bool) -> None:
-        """Whether the id was a live session's."""
+        """Record whether the id had a live session."""
         self._outcome = HIT if yes else MISS
         self._instruments.lookups.add(1, self._source.of(self._name, self._outcome))
 
     def size(self, size: int) -> None:
-        """How many bytes the session holds."""
+        """Record the size of the session's data, in bytes."""
         self._size = size
 
     def _seen(self) -> dict[str, Any]:

@@ -1,26 +1,21 @@
-"""A storage whose operations make spans and metrics."""
+"""`InstrumentedStorage`: the layer that makes a span and a duration of each operation."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, Unpack
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
-from opentelemetry.trace import (
-    SpanKind,
-    TracerProvider,
-    get_tracer_provider,
-)
+from opentelemetry.trace import SpanKind, TracerProvider, get_tracer_provider
 
 from ...channels import Consumer, Provider, awaitable, require_callable
+from ...delegating import DelegatingStorage, WriteOptions
 from ...errors import InvalidArgument, InvalidArgumentType, SessionNotFound
 from ...info import SessionInfo, Snapshot
-from ...purging import Purged, Turn
-from ...records import Clock
-from ...storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage
-from .instruments import SCOPE, Instruments, instruments_of
+from ...purging import Purged, Purging
+from ...storage import DEFAULT, Bytes, Default, Duration, ManagedSessionStorage
+from .instruments import SCOPE, instruments_of
 from .source import Source, layers
 from .spans import Operation
 
@@ -33,13 +28,16 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> ManagedSessionStorage:
-    """Put spans and metrics over a storage: use what this returns in its place.
+    """Put a layer of spans and metrics over a storage.
 
     Args:
-        storage: The outermost storage, for instance a `CacheStorage` over a `SqlSessionStorage`; what is
-            beneath is measured too. It is closed with what is returned.
-        tracer_provider: Where spans go; the global one unless set.
-        meter_provider: Where metrics go; the global one unless set.
+        storage: The outermost storage, for instance a `CacheStorage` over a `SqlSessionStorage`; the
+            storages beneath are measured too.
+        tracer_provider: Receives the spans; the global one unless set.
+        meter_provider: Receives the metrics; the global one unless set.
+
+    Returns:
+        The storage to use in its place; closing it closes both.
 
     Raises:
         InvalidArgumentType: If it is not a `ManagedSessionStorage`.
@@ -54,57 +52,33 @@ def instrument(
     )
 
 
-class InstrumentedStorage(ManagedSessionStorage):
+class InstrumentedStorage(DelegatingStorage):
     """A storage whose operations make spans and metrics. Made by `instrument`.
 
     Args:
         delegate: The storage beneath; closed with this one.
-        tracer_provider: Where spans go.
-        meter_provider: Where metrics go.
+        tracer_provider: Receives the spans.
+        meter_provider: Receives the metrics.
     """
 
     def __init__(
         self, delegate: ManagedSessionStorage, tracer_provider: TracerProvider, meter_provider: MeterProvider
     ) -> None:
-        self._delegate = delegate
-        self.clock: Clock = getattr(delegate, "clock", time.time)
+        super().__init__(delegate)
         self._tracer = tracer_provider.get_tracer(SCOPE)
-        self._instruments: Instruments = instruments_of(meter_provider)
+        self._instruments = instruments_of(meter_provider)
         self._source = Source(delegate)
-        self._source.observe(self._instruments)
-        self._instruments.watch(self._source)
+        self._instruments.attach(self._source)
 
-    async def write(
-        self,
-        id: str,
-        provider: Provider,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
+    async def write(self, id: str, provider: Provider, **options: Unpack[WriteOptions]) -> SessionInfo:
         with self._operation("write") as operation:
-            info = await self._delegate.write(
-                id, provider, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
-            )
+            info = await super().write(id, provider, **options)
             operation.size(info.size)
             return info
 
-    async def write_bytes(
-        self,
-        id: str,
-        data: Bytes,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
+    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
         with self._operation("write") as operation:
-            info = await self._delegate.write_bytes(
-                id, data, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
-            )
+            info = await super().write_bytes(id, data, **options)
             operation.size(info.size)
             return info
 
@@ -122,7 +96,7 @@ class InstrumentedStorage(ManagedSessionStorage):
 
         with self._operation("read") as operation:
             try:
-                return await self._delegate.read(id, consume)
+                return await super().read(id, consume)
             except SessionNotFound:
                 if not consuming:
                     operation.found(yes=False)
@@ -131,7 +105,7 @@ class InstrumentedStorage(ManagedSessionStorage):
     async def read_bytes(self, id: str) -> bytes:
         with self._operation("read") as operation:
             try:
-                data = await self._delegate.read_bytes(id)
+                data = await super().read_bytes(id)
             except SessionNotFound:
                 operation.found(yes=False)
                 raise
@@ -141,7 +115,7 @@ class InstrumentedStorage(ManagedSessionStorage):
 
     async def load(self, id: str) -> Snapshot | None:
         with self._operation("read") as operation:
-            snapshot = await self._delegate.load(id)
+            snapshot = await super().load(id)
             operation.found(yes=snapshot is not None)
             if snapshot is not None:
                 operation.size(snapshot.info.size)
@@ -149,20 +123,20 @@ class InstrumentedStorage(ManagedSessionStorage):
 
     async def info(self, id: str) -> SessionInfo | None:
         with self._operation("info") as operation:
-            info = await self._delegate.info(id)
+            info = await super().info(id)
             operation.found(yes=info is not None)
             return info
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         with self._operation("touch") as operation:
-            info = await self._delegate.touch(id, ttl=ttl)
+            info = await super().touch(id, ttl=ttl)
             operation.found(yes=info is not None)
             return info
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         with self._operation("rotate") as operation:
             try:
-                info = await self._delegate.rotate(id, new_id)
+                info = await super().rotate(id, new_id)
             except SessionNotFound:
                 operation.found(yes=False)
                 raise
@@ -171,48 +145,59 @@ class InstrumentedStorage(ManagedSessionStorage):
 
     async def invalidate(self, id: str) -> None:
         with self._operation("invalidate"):
-            await self._delegate.invalidate(id)
+            await super().invalidate(id)
 
     async def invalidate_key(self, key: str) -> bool:
         with self._operation("invalidate"):
-            return await self._delegate.invalidate_key(key)
+            return await super().invalidate_key(key)
 
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         with self._operation("revoke"):
-            return await self._delegate.revoke(subject, keep=keep)
+            return await super().revoke(subject, keep=keep)
 
     async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        # A generator may be resumed in another context, so that its span is nobody's parent.
+        # A generator may be resumed in another context, so its span cannot be the parent of others.
         with self._operation("list", current=False):
-            async for info in self._delegate.sessions(subject):
+            async for info in super().sessions(subject):
                 yield info
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         with self._operation("purge"):
-            count = await self._delegate.purge(batch_size=batch_size, max_batches=max_batches)
+            count = await super().purge(batch_size=batch_size, max_batches=max_batches)
             self._instruments.purged(Purged(count), self._source.common)
             return count
 
-    def _purge_lease(self) -> AbstractAsyncContextManager[Turn | None]:
-        return self._delegate._purge_lease()  # noqa: SLF001 (the same method)
+    def purging(
+        self,
+        *,
+        every: Duration = 300.0,
+        batch_size: int = 1000,
+        progress: Callable[[Purged], None] | None = None,
+    ) -> Purging:
+        purging = super().purging(every=every, batch_size=batch_size, progress=progress)
+        purging.observer = self._purge_round
+        return purging
 
-    async def _purge_batches(self, batch_size: int) -> AsyncIterator[Purged]:
-        purged = Purged()
-        with self._operation("purge", current=False):
+    @contextmanager
+    def _purge_round(self) -> Iterator[Callable[[Purged], None]]:
+        total = Purged()
+
+        def add(deleted: Purged) -> None:
+            nonlocal total
+            total += deleted
+
+        with self._operation("purge"):
             try:
-                async for step in self._delegate._purge_batches(batch_size):  # noqa: SLF001
-                    purged += step
-                    yield step
+                yield add
             finally:
-                self._instruments.purged(purged, self._source.common)
+                self._instruments.purged(total, self._source.common)
 
     async def aclose(self) -> None:
         """Stop measuring, and close the delegate."""
         try:
-            await self._delegate.aclose()
+            await super().aclose()
         finally:
-            self._instruments.forget(self._source)
-            self._source.observe(None)
+            self._instruments.detach(self._source)
 
     def _operation(self, name: str, *, current: bool = True) -> Operation:
         source = self._source

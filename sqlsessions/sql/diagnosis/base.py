@@ -1,4 +1,4 @@
-"""Findings about a database, and who makes them."""
+"""Findings about a database, and the interface of the diagnosis for each dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class State(StrEnum):
-    """What a finding means."""
+    """The severity of a finding."""
 
     OK = "ok"
     NOTE = "note"  # worth knowing; all works
@@ -22,13 +22,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was seen.
+    """The result of a check.
 
     Attributes:
-        check: What was looked at.
-        state: What it means.
-        seen: What was seen.
-        advice: What to do about it; None if nothing.
+        check: Name of the check.
+        state: Severity.
+        seen: Observation.
+        advice: Remedy; None if none is needed.
     """
 
     check: str
@@ -39,12 +39,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How services use the database, and how closely to look.
+    """How services use the database, and which checks to run.
 
     Attributes:
         url: The database.
         pool_size: Connections of each storage.
-        processes: How many processes have a storage.
+        processes: Number of processes with a storage.
         thorough: Whether to read every page of a SQLite database.
     """
 
@@ -55,35 +55,35 @@ class Plan:
 
 
 class Diagnosis(ABC):
-    """Questions for a kind of database; none of them changes anything."""
+    """Checks for one dialect; they only read."""
 
     clock: ClassVar[str | None]
-    """A query for its time, in microseconds since 1970 UTC; None if it has no clock of its own."""
+    """A query for the server's time, in microseconds since 1970 UTC; None if it is the host's."""
     version: ClassVar[str]
-    """A query for its name and version."""
+    """A query for the server's name and version."""
 
     @abstractmethod
     def settings(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
-        """Look at its settings."""
+        """Check the server's settings."""
 
     @abstractmethod
     def tables(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
-        """Look at our tables, which are there."""
+        """Check the tables of sqlsessions, which must exist."""
 
     @abstractmethod
     async def disk_bytes(self, connection: AsyncConnection) -> int | None:
-        """What our tables take on disk, indexes included."""
+        """The size of the tables on disk, with indexes; None if the database does not report it."""
 
 
 def durable(check: str, value: object, good: tuple[str, ...], risk: str) -> Finding:
-    """A finding about a setting that costs durability unless it has a good value."""
+    """Check a setting that costs durability unless it has one of the good values."""
     if str(value).lower() in good:
         return Finding(check, State.OK, str(value))
     return Finding(check, State.PROBLEM, f"{value}: {risk}", f"Set {check} to {good[0]}.")
 
 
 def connections(plan: Plan, limit: int, name: str, used: int | None = None) -> Finding:
-    """A finding about the connections that services may open."""
+    """Check the connections that services may open against the server's limit."""
     most = plan.pool_size * plan.processes
     each = "" if plan.processes == 1 else f", {plan.pool_size} for each of {plan.processes} processes"
     seen = f"up to {most}{each}"
@@ -95,7 +95,7 @@ def connections(plan: Plan, limit: int, name: str, used: int | None = None) -> F
         return Finding("connections", State.PROBLEM, seen, advice)
     if most > 0.8 * limit:
         return Finding(
-            "connections", State.NOTE, seen, "Little is left for others: migrations, backups, you."
+            "connections", State.NOTE, seen, "Few are left for migrations, backups and administrators."
         )
     return Finding("connections", State.OK, seen)
 

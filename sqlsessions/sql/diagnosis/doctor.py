@@ -1,4 +1,4 @@
-"""What `sqlsessions doctor` finds out about a database; it changes nothing."""
+"""The findings of `sqlsessions doctor` about a database; nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...records import Clock, microseconds
 from ..engine.database import Database
+from . import diagnosis_of
 from .base import Finding, Plan, State, scalar
-from .dialects import diagnosis_of
 from .humanize import share, size
 from .statistics import Orphans, Totals, orphans, totals
 
@@ -22,10 +22,10 @@ __all__ = ["Finding", "Plan", "State", "of_database", "of_tables"]
 
 ROUND_TRIPS = 7
 SLOW_ROUND_TRIP = 0.01
-"""Seconds; every request of a service waits for one or two."""
+"""Seconds; every request of a service waits for one or two round trips."""
 
 NOTED_SKEW, WRONG_SKEW = 1.0, 5.0
-"""Seconds; services on one database need clocks that agree to within a few."""
+"""Seconds; the clocks of all services on one database must agree to within a few."""
 
 DAY = 24 * 60 * 60
 MANY_EXPIRED = 1000
@@ -35,14 +35,14 @@ MANY_ORPHANS = 100 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Clocks:
-    """What a round trip took, and how far the database's clock is ahead, in seconds."""
+    """The duration of a round trip and the lead of the database's clock, in seconds."""
 
     round_trip: float
     ahead: float | None
 
 
 async def of_database(database: Database, plan: Plan, clock: Clock = time.time) -> AsyncIterator[Finding]:
-    """Look at the server and its settings."""
+    """Examine the server and its settings."""
     diagnosis = diagnosis_of(database.dialect)
 
     async def settings(connection: AsyncConnection) -> list[Finding]:
@@ -53,7 +53,7 @@ async def of_database(database: Database, plan: Plan, clock: Clock = time.time) 
     trip = statistics.median(each.round_trip for each in seen)
     state, advice = State.OK, None
     if trip > SLOW_ROUND_TRIP:
-        state, advice = State.NOTE, "Every request waits for that: move the service near its database."
+        state, advice = State.NOTE, "Every request waits for this: move the service near its database."
     yield Finding("connection", state, f"{version}, {trip * 1000:.1f} ms for a round trip", advice)
     best = min(seen, key=lambda each: each.round_trip)
     if best.ahead is not None:
@@ -63,7 +63,7 @@ async def of_database(database: Database, plan: Plan, clock: Clock = time.time) 
 
 
 async def of_tables(database: Database, plan: Plan, clock: Clock = time.time) -> AsyncIterator[Finding]:
-    """Look at our tables, which must be there."""
+    """Examine the tables of sqlsessions, which must exist."""
     now = microseconds(clock)
     diagnosis = diagnosis_of(database.dialect)
 
@@ -110,7 +110,7 @@ def _expired(found: Totals, clock: Clock) -> Finding:
         "expired sessions",
         State.PROBLEM if mostly else State.NOTE,
         f"{seen}; the oldest for {waiting / DAY:.0f} days",
-        "Nothing seems to purge: let a service do it, or run `sqlsessions purge` every hour.",
+        "No purge seems to run: let a service purge, or run `sqlsessions purge` every hour.",
     )
 
 
@@ -120,4 +120,6 @@ def _orphans(found: Orphans) -> Finding:
         return Finding("orphaned chunks", State.OK, seen)
     seen = f"{found.overdue_chunks:,} chunks, {size(found.overdue_bytes)}"
     state = State.PROBLEM if found.overdue_bytes > MANY_ORPHANS else State.NOTE
-    return Finding("orphaned chunks", state, seen, "They take room until `sqlsessions purge` deletes them.")
+    return Finding(
+        "orphaned chunks", state, seen, "They take up space until `sqlsessions purge` deletes them."
+    )

@@ -1,4 +1,4 @@
-"""Figures for people."""
+"""Human-readable sizes, shares and times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("min", 60))
 
 
 def size(number: int) -> str:
-    """A number of bytes: 1.2 KiB."""
+    """Format a number of bytes: 1.2 KiB."""
     if number < KIB:
         return f"{number} bytes"
     power = next(power for power in (1, 2, 3, 4) if power == len(_SIZES) or number < KIB ** (power + 1))
@@ -19,23 +19,23 @@ def size(number: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A share: 12 %."""
+    """Format a share: 12 %."""
     percent = round(100 * part / whole) if whole else 0
     return "< 1 %" if part and not percent else f"{percent} %"
 
 
 def moment(time: datetime | None) -> str:
-    """A time: 2030-01-31 12:00:00 UTC."""
+    """Format a time: 2030-01-31 12:00:00 UTC."""
     return "never" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def away(time: datetime | None) -> str:
-    """How far away a time is: 3 min ago, in 13 days."""
+    """Format the distance to a time: 3 min ago, in 13 days."""
     if time is None:
         return "never"
     seconds = (time - datetime.now(UTC)).total_seconds()
     span = abs(seconds)
-    # Twice a unit, so that 90 minutes are not an hour.
+    # From two of a unit on, so that 90 minutes are not rounded to an hour.
     unit, length = next(((unit, length) for unit, length in _UNITS if span >= 2 * length), ("s", 1))
     amount = f"{round(span / length)} {unit}"
     return f"in {amount}" if seconds > 0 else f"{amount} ago"

@@ -1,4 +1,4 @@
-"""Questions for MariaDB and MySQL."""
+"""Diagnosis of MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Diagnosis, Finding, Plan, State, connections, durable
 from .humanize import size
 
 LARGEST_PACKET = 5 * 1024 * 1024
-"""Bytes that a statement of ours may take: a batch of 2 MiB and a session, each byte escaped."""
+"""The largest statement, in bytes: a batch of 2 MiB and a session, each byte escaped."""
 
 ENGINES = (
     "SELECT table_name, engine FROM information_schema.tables "
@@ -69,7 +69,7 @@ class MySQLDiagnosis(Diagnosis):
             yield Finding("engine", State.OK, "InnoDB")
 
     async def disk_bytes(self, connection: AsyncConnection) -> int | None:
-        return None  # what information_schema says may be hours old
+        return None  # the figures of information_schema may be hours old
 
 
 def _binary_log(values: dict[str, str]) -> Finding:

@@ -1,4 +1,4 @@
-"""Questions for PostgreSQL."""
+"""Diagnosis of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Diagnosis, Finding, Plan, State, connections, durable, row, sc
 from .humanize import away, share
 
 ENOUGH_UPDATES = 1000
-"""Fewer say nothing about their share."""
+"""Fewer updates are too small a sample."""
 
 GOOD_HOT_SHARE = 0.5
 
@@ -60,8 +60,8 @@ class PostgreSQLDiagnosis(Diagnosis):
             yield Finding(
                 "pooler",
                 State.NOTE,
-                "each statement may go over another connection: a pooler is in between",
-                "Do without prepared statements that the pooler does not know.",
+                "statements go over different connections: there is a pooler in between",
+                "Use no prepared statements unless the pooler supports them.",
             )
 
     async def tables(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
@@ -94,7 +94,7 @@ async def _settings(connection: AsyncConnection) -> dict[str, str]:
 def _dead_rows(
     table: str, live: int, dead: int, vacuumed: datetime | None, values: dict[str, str]
 ) -> Finding:
-    """Whether autovacuum keeps up; it comes at a number of dead rows that the settings give."""
+    """Check whether autovacuum keeps up; the settings give the number of dead rows at which it starts."""
     due = int(values["autovacuum_vacuum_threshold"]) + live * float(values["autovacuum_vacuum_scale_factor"])
     seen = f"{table}: {dead:,} dead rows beside {live:,}, "
     seen += f"vacuumed {away(vacuumed)}" if vacuumed else "never vacuumed so far"

@@ -1,4 +1,4 @@
-"""Questions for SQLite."""
+"""Diagnosis of SQLite."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .base import Diagnosis, Finding, Plan, State, scalar
 from .humanize import share, size
 
 LARGE_WAL = 64 * 1024 * 1024
-"""Bytes; SQLite starts over at about 4 MiB unless somebody reads all the time."""
+"""Bytes; SQLite restarts the log at about 4 MiB, unless reads overlap without a gap."""
 
 FREE_PAGES = 1000
-"""Fewer are not worth a VACUUM."""
+"""Fewer free pages are not worth a VACUUM."""
 
 FULL = 2
 SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
@@ -26,7 +26,7 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 class SQLiteDiagnosis(Diagnosis):
-    clock: ClassVar = None  # it has the host's
+    clock: ClassVar = None  # the host's
     version: ClassVar = "SELECT 'SQLite ' || sqlite_version()"
 
     async def settings(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
@@ -37,15 +37,15 @@ class SQLiteDiagnosis(Diagnosis):
             yield Finding(
                 "journal_mode",
                 State.NOTE,
-                f"{mode}: readers and writers wait for one another",
-                "A storage over a URL sets WAL when it opens the file; with an engine of your own, do.",
+                f"{mode}: readers and writers block each other",
+                "A storage over a URL sets WAL when it opens the file; with your own engine, set it yourself.",
             )
         synchronous = int(await scalar(connection, "PRAGMA synchronous"))
-        seen = f"{SYNCHRONOUS[synchronous]} unless a connection says otherwise"
+        seen = f"{SYNCHRONOUS[synchronous]} unless a connection sets another"
         if synchronous >= FULL:
             yield Finding("synchronous", State.OK, seen)
         else:
-            advice = "A storage over a URL sets FULL; with an engine of your own, do."
+            advice = "A storage over a URL sets FULL; with your own engine, set it yourself."
             yield Finding("synchronous", State.NOTE, f"{seen}: a power loss may undo commits", advice)
         if file := database_file(plan.url):
             for finding in _of_file(file.absolute()):
@@ -53,7 +53,7 @@ class SQLiteDiagnosis(Diagnosis):
         if plan.thorough:
             result = str(await scalar(connection, "PRAGMA quick_check(1)"))
             if result == "ok":
-                yield Finding("integrity", State.OK, "every page is sound")
+                yield Finding("integrity", State.OK, "every page is intact")
             else:
                 advice = "Stop the services and restore a backup, or try sqlite3's .recover."
                 yield Finding("integrity", State.PROBLEM, result, advice)
@@ -64,7 +64,7 @@ class SQLiteDiagnosis(Diagnosis):
         vacuum = ("none", "full", "incremental")[int(await scalar(connection, "PRAGMA auto_vacuum"))]
         seen = f"{share(free, pages)} of {pages:,} pages are free; auto_vacuum is {vacuum}"
         if free > FREE_PAGES and free > pages / 2:
-            advice = "New sessions fill them. To give them back to the disk, run VACUUM at a quiet time."
+            advice = "New sessions fill them. To return them to the disk, run VACUUM at a quiet time."
             yield Finding("free pages", State.NOTE, seen, advice)
         else:
             yield Finding("free pages", State.OK, seen)
@@ -77,20 +77,22 @@ class SQLiteDiagnosis(Diagnosis):
 def _of_file(file: Path) -> list[Finding]:
     findings = []
     if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
-        findings.append(Finding("file", State.OK, "it and its directory can be written"))
+        findings.append(Finding("file", State.OK, "the file and its directory are writable"))
     else:
-        seen = "it or its directory cannot be written by this user"
-        findings.append(Finding("file", State.PROBLEM, seen, "Give the service's user both rights."))
+        seen = "this user cannot write the file or its directory"
+        findings.append(
+            Finding("file", State.PROBLEM, seen, "Give the service's user write permission for both.")
+        )
     kind = _file_system(file)
     if kind in NETWORK_FILE_SYSTEMS:
-        seen = f"{kind}, over a network, where SQLite's locks do not hold"
+        seen = f"{kind}, a network file system, where SQLite's locks do not work"
         findings.append(Finding("file system", State.PROBLEM, seen, "Move the file to a local disk."))
     elif kind is not None:
         findings.append(Finding("file system", State.OK, kind))
     wal = file.with_name(file.name + "-wal")
     length = wal.stat().st_size if wal.exists() else 0
     if length > LARGE_WAL:
-        advice = "Look for a process that keeps a transaction open; the log cannot shrink meanwhile."
+        advice = "Look for a process that keeps a transaction open: the log cannot shrink until it ends."
         findings.append(Finding("write-ahead log", State.NOTE, size(length), advice))
     else:
         findings.append(Finding("write-ahead log", State.OK, size(length)))
@@ -98,7 +100,7 @@ def _of_file(file: Path) -> list[Finding]:
 
 
 def _file_system(file: Path) -> str | None:
-    """The kind of file system that a file is on; None where the system does not say."""
+    """The type of the file system that holds a file; None where the system does not report it."""
     try:
         mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""Statistics of the sessions in a database, counted there."""
+"""Statistics of the sessions in a database, counted by the database."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ..engine.database import Database
 from ..models import SUPERSEDED, chunks, sessions
 from ..purge import STAGING_GRACE, SUPERSEDED_GRACE
 from ..statements.single import CHUNKED, live_at
-from .dialects import diagnosis_of
+from . import diagnosis_of
 from .humanize import KIB
 
 BOUNDS = (KIB, 4 * KIB, 16 * KIB, 64 * KIB, KIB**2, 16 * KIB**2)
-"""Bytes up to which each class of sizes reaches; the last class is open."""
+"""Upper bounds of the size classes, in bytes; the last class has none."""
 
 TOP = 10
-"""How many subjects are named."""
+"""How many subjects are listed."""
 
 s, k = sessions.c, chunks.c
 
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """Live sessions of a size.
+    """Live sessions of similar size.
 
     Attributes:
-        up_to: Their most bytes; None is any number above the class before.
-        sessions: How many they are.
-        bytes: Of their data.
+        up_to: The largest size of the class, in bytes; None in the last class.
+        sessions: Number of sessions.
+        bytes: Size of their data.
     """
 
     up_to: int | None
@@ -57,10 +57,10 @@ class Orphans:
     """Data of large sessions that no session points at.
 
     Attributes:
-        waiting: Sets of chunks that are still to be written, or read by those who began in time.
-        overdue: Sets that a purge would delete.
-        overdue_chunks: Their chunks.
-        overdue_bytes: Bytes of these.
+        waiting: Sets of chunks within their grace period, that a write or a read may still use.
+        overdue: Sets of chunks that a purge would delete.
+        overdue_chunks: Number of their chunks.
+        overdue_bytes: Size of these chunks.
     """
 
     waiting: int
@@ -74,18 +74,18 @@ class Totals:
     """All sessions.
 
     Attributes:
-        live: How many live.
-        bytes: Of the data of these.
-        largest_bytes: Of the largest of these.
-        chunked: How many of these are kept in chunks.
-        expired: How many expired and were not purged yet.
-        expired_bytes: Of the data of these.
-        expired_since: When the first of these expired.
-        oldest_created_at: When the live session was created that has lived longest.
-        last_updated_at: When a live session was last written.
-        next_expires_at: When the next live session will expire.
-        with_subject: How many live sessions have a subject.
-        sizes: The live sessions by their size.
+        live: Number of live sessions.
+        bytes: Size of their data.
+        largest_bytes: Size of the largest live session.
+        chunked: Number of live sessions that are kept in chunks.
+        expired: Number of expired sessions that are not purged yet.
+        expired_bytes: Size of their data.
+        expired_since: Expiry of the first of them.
+        oldest_created_at: Creation of the oldest live session.
+        last_updated_at: Last write of a live session.
+        next_expires_at: Next expiry of a live session.
+        with_subject: Number of live sessions that have a subject.
+        sizes: The live sessions by size.
     """
 
     live: int
@@ -104,14 +104,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is in a database.
+    """The contents of a database.
 
     Attributes:
         totals: All sessions.
-        subjects: How many subjects have live sessions.
-        top_subjects: Those with the most live sessions, up to 10.
+        subjects: Number of subjects that have live sessions.
+        top_subjects: The subjects with the most live sessions, up to 10.
         orphans: Data that no session points at.
-        disk_bytes: What the tables take on disk, indexes included; None if the database does not say.
+        disk_bytes: Size of the tables on disk, with indexes; None if the database does not report it.
     """
 
     totals: Totals
@@ -122,15 +122,15 @@ class Statistics:
 
 
 async def statistics(database: Database, now: int) -> Statistics:
-    """Count what is in a database; reads both tables, but no session data.
+    """Count the contents of a database; reads both tables, but no session data.
 
     Args:
-        database: Which.
+        database: The database.
         now: The time, in microseconds since 1970 UTC.
     """
 
     async def subjects(connection: AsyncConnection) -> tuple[int, list[SubjectStatistics]]:
-        # By length too, since MySQL takes subjects for equal that differ in trailing spaces.
+        # By length too, since MySQL ignores trailing spaces when it compares.
         grouped = (
             select(s.subject, func.count().label("sessions"), _sum(s.size).label("bytes"))
             .where(live_at(now), s.subject.is_not(None))
@@ -185,7 +185,7 @@ async def totals(connection: AsyncConnection, now: int) -> Totals:
 
 
 async def orphans(connection: AsyncConnection, now: int) -> Orphans:
-    """Count the chunks that no session points at, as a purge would judge them."""
+    """Count the chunks that no session points at, by the rules of a purge."""
     marks = chunks.alias()
     of_set = and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == SUPERSEDED)
     superseded_before = literal((now - SUPERSEDED_GRACE).to_bytes(8, "big"), LargeBinary())
