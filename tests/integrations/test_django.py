@@ -295,7 +295,7 @@ class TestUsers:
         assert first.get("/mine").json() == {"user": 7, "keys": keys[2:]}
         assert other.get("/mine").json()["keys"] == [theirs]
         for client in (second, third):
-            with pytest.raises(InvalidArgument, match="nobody is logged in"):
+            with pytest.raises(InvalidArgument, match="no user is logged in"):
                 client.get("/mine")
 
     def test_a_user_is_logged_out_everywhere(self) -> None:
