@@ -132,9 +132,9 @@ class RequestSession:
             return
         begins = message["type"] in _BEGINS
         if not self.began and not self._unwritten and (begins or message["type"] == "websocket.close"):
+            if begins and self.session.accessed:
+                await self.load()  # the application may send the body from another task, which cannot
             try:
-                if begins and self.session.accessed:
-                    await self.load()  # the application may send the body from another task, which cannot
                 await self.save()
             except Exception as error:
                 self._unwritten = True
