@@ -229,7 +229,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             headers = self.manager.headers_for(
                 data,
                 https=request.secure,
-                vary=response.headers.getall("Vary", []),
+                vary=",".join(response.headers.getall("Vary", [])),
                 has_cache_control="Cache-Control" in response.headers,
             )
             response.headers.extend(headers)

@@ -171,7 +171,7 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             send,
             manager=config.manager,
             cookie=self.backend.get_session_id(ASGIConnection(scope)),
-            eager=_splits_tasks(scope) if config.eager is None else config.eager,
+            eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
             raises=config.raises,
         ).serve()
 
@@ -232,7 +232,7 @@ def _plain(value: Any, scope: Any) -> dict[str, Any]:
     return decoded
 
 
-def _splits_tasks(scope: Scope) -> bool:
-    """Whether the handler has dependencies that are resolved in tasks of their own."""
+def _resolves_in_tasks(scope: Scope) -> bool:
+    """Whether Litestar resolves dependencies of the handler in tasks of their own."""
     handler = scope.get("route_handler")
     return handler is not None and len(handler.resolve_dependencies()) > 1

@@ -132,7 +132,7 @@ class RequestSession:
             return
         begins = message["type"] in _BEGINS
         if not self.began and not self._unwritten and (begins or message["type"] == "websocket.close"):
-            if begins and self.session.accessed:
+            if begins and self.session.accessed and not self.session.loaded:
                 await self.load()  # the application may send the body from another task, which cannot
             try:
                 await self.save()
@@ -164,16 +164,20 @@ class RequestSession:
 
     def _with_headers(self, message: Any) -> Any:
         """A copy of a message with the headers that the session needs; a response cache may keep the original."""
-        old: list[Header] = list(message.get("headers") or ())
-        new = self.manager.headers_for(
-            self.session,
-            https=self.https,
-            vary=[value.decode("latin-1") for key, value in old if key.lower() == b"vary"],
-            has_cache_control=any(key.lower() == b"cache-control" for key, _ in old),
-        )
+        headers: list[Header] = list(message.get("headers") or ())
+        vary, has_cache_control = "", False
+        for key, text in headers:
+            name = key.lower()
+            if name == b"vary":
+                vary += f",{text.decode('latin-1')}"
+            elif name == b"cache-control":
+                has_cache_control = True
+        for title, value in self.manager.headers_for(
+            self.session, https=self.https, vary=vary, has_cache_control=has_cache_control
+        ):
+            headers.append((title.lower().encode(), value.encode("latin-1")))
         self._known = self.session.state.id or self._known
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in new]
-        return {**message, "headers": old + encoded}
+        return {**message, "headers": headers}
 
     async def _refuse(self, error: StorageUnavailable) -> None:
         """Answer that the storage is unavailable."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
 _OCTETS = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096}")
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_VARIES = re.compile(r"(^|,)\s*(cookie|\*)\s*(,|$)", re.IGNORECASE)
 LONGEST_AGE = 400 * 24 * 60 * 60
 """The longest time in seconds that browsers keep a cookie."""
 
@@ -106,23 +106,9 @@ class Cookie:
         return flags
 
 
-def cache_headers(
-    vary: Iterable[str], *, has_cache_control: bool, sets_cookie: bool
-) -> list[tuple[str, str]]:
-    """The headers of a response that depends on the cookie, for caches (RFC 9111).
-
-    Args:
-        vary: The values of its ``Vary`` headers.
-        has_cache_control: Whether it has a ``Cache-Control``, which stays.
-        sets_cookie: Whether it sets the cookie, so that no cache may store it.
-    """
-    headers = []
-    fields = {name.strip().lower() for value in vary for name in value.split(",")}
-    if not {"cookie", "*"} & fields:
-        headers.append(("Vary", "Cookie"))
-    if not has_cache_control:
-        headers.append(("Cache-Control", "no-store" if sets_cookie else "private"))
-    return headers
+def varies_by_cookie(vary: str) -> bool:
+    """Whether a ``Vary`` header lists ``Cookie`` or ``*``, so that caches tell responses apart by cookie."""
+    return _VARIES.search(vary) is not None
 
 
 def parse_id(value: str | None) -> str | None:

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -23,7 +23,7 @@ from ...info import SessionInfo
 from ...records import digest, duration, from_datetime, microseconds
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
 from .arguments import checked_storage
-from .cookies import LONGEST_AGE, Cookie, cache_headers, parse_custom_id, parse_id
+from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
 from .payloads import Changes, Payloads
 from .rotations import Rotations
 from .serializers import Serializer
@@ -201,23 +201,27 @@ class SessionManager:
         new.state.clear_due = new.state.id is None and old.state.clear_due
 
     def headers_for(
-        self, session: Session, *, https: bool, vary: Iterable[str], has_cache_control: bool
+        self, session: Session, *, https: bool, vary: str, has_cache_control: bool
     ) -> list[tuple[str, str]]:
         """The headers that the session adds to a response. ``Set-Cookie`` is given once.
 
         Args:
             session: The session, after its commit, even a failed one.
             https: Whether the request came by https.
-            vary: The values of the response's ``Vary`` headers.
-            has_cache_control: Whether the response has a ``Cache-Control``.
+            vary: The response's ``Vary`` header; empty if it has none.
+            has_cache_control: Whether the response has a ``Cache-Control``, which stays.
         """
+        headers: list[tuple[str, str]] = []
         cookie = self.set_cookie(session, https=https)
-        if cookie is None and not session.accessed:
-            return []
-        headers = [] if cookie is None else [("Set-Cookie", cookie)]
-        return headers + cache_headers(
-            vary, has_cache_control=has_cache_control, sets_cookie=cookie is not None
-        )
+        if cookie is not None:
+            headers.append(("Set-Cookie", cookie))
+        elif not session.accessed:
+            return headers
+        if not (vary and varies_by_cookie(vary)):
+            headers.append(("Vary", "Cookie"))
+        if not has_cache_control:
+            headers.append(("Cache-Control", "private" if cookie is None else "no-store"))
+        return headers
 
     def set_cookie(self, session: Session, *, https: bool) -> str | None:
         """The ``Set-Cookie`` value that the browser needs, if any; it is given once.
@@ -272,8 +276,9 @@ class SessionManager:
         """Write a stored session as far as it changed, or extend it."""
         state, data = session.state, session.plain()
         payload = self._payloads.encode(data, state)
-        writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
-        rotates = state.regenerating or state.cleared or (session.subject_changed and self._rotate_on_login)
+        subject_changed = session.subject_changed
+        writes = state.cleared or subject_changed or not self._payloads.unchanged(payload, state)
+        rotates = state.regenerating or state.cleared or (subject_changed and self._rotate_on_login)
         try:
             if rotates:
                 await self._rotate(session)

@@ -204,7 +204,8 @@ class Session(dict[str, Any]):
 
     def ensure_loaded(self) -> None:
         """Access the session, and read it unless that was done; for integrations."""
-        self.mark_accessed()
+        self.accessed = self.accessed or self._attached
+        self.state.accessed_since = True
         if not self.loaded and self._load is not None:
             self._load(self)
 

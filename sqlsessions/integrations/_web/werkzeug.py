@@ -171,7 +171,7 @@ class Interface:
         headers = session.manager.headers_for(
             session,
             https=session.https,
-            vary=response.headers.getlist("Vary"),
+            vary=",".join(response.headers.getlist("Vary")),
             has_cache_control="Cache-Control" in response.headers,
         )
         for name, value in headers:
