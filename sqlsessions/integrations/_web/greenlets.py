@@ -21,7 +21,7 @@ class GreenletBridge:
     """Runs a coroutine so that plain calls within it, in the same task, can await.
 
     Args:
-        hint: What to do instead, for the error that a call from another task raises.
+        hint: The alternative, for the error that a call from another task raises.
     """
 
     def __init__(self, hint: str) -> None:
@@ -60,7 +60,7 @@ class GreenletBridge:
     async def outside(self, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """The result of an async function, awaited by the task itself rather than within the greenlet.
 
-        What is awaited within the greenlet is switched out and in with each suspension.
+        An await within the greenlet switches out and in with each suspension.
         """
         return self._await_outside(function()) if self._reachable() else await function()
 

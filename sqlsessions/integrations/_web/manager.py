@@ -39,10 +39,6 @@ LONGEST_PAUSE = 0.1  # seconds
 logger = logging.getLogger("sqlsessions")
 
 
-def _is_empty(session: Session) -> bool:
-    return not dict.__len__(session)
-
-
 class SessionManager:
     """Opens, loads, commits and ends sessions for an integration.
 
@@ -76,7 +72,7 @@ class SessionManager:
         rotate_on_login: bool = True,
         new_id: Callable[[], str] = new_session_id,
         refresh: bool = True,
-        is_empty: Callable[[Session], bool] = _is_empty,
+        is_empty: Callable[[Session], bool] = lambda session: not dict.__len__(session),
         is_persistent: Callable[[Session], bool] | None = None,
     ) -> None:
         self.storage = checked_storage(storage)
@@ -134,7 +130,7 @@ class SessionManager:
         session.fill(data)
 
     async def commit(self, session: Session) -> None:
-        """Write what changed, if anything; may be called again after further changes.
+        """Write the changes, if any; may be called again after further ones.
 
         Raises:
             StorageUnavailable: If it could not be written; the response must not report success.
@@ -224,12 +220,7 @@ class SessionManager:
         return headers
 
     def set_cookie(self, session: Session, *, https: bool) -> str | None:
-        """The ``Set-Cookie`` value that the browser needs, if any; it is given once.
-
-        Args:
-            session: The session, after its commit, even a failed one.
-            https: Whether the request came by https.
-        """
+        """The ``Set-Cookie`` value that the browser needs, if any; as for `headers_for`."""
         state = session.state
         if state.clear_due:
             state.clear_due = False
@@ -363,15 +354,13 @@ class SessionManager:
 
     async def _write(self, session: Session, id: str, payload: bytes, *, if_match: int) -> SessionInfo:
         state, new = session.state, if_match == 0
-        idle: Any = UNSET
-        if new or state.expiry_requested:
-            idle = state.ttl
-            if idle is UNSET and self._max_age is not None:
-                idle = self._max_age
+        idle: Any = state.ttl if new or state.expiry_requested else DEFAULT
+        if idle is UNSET:
+            idle = DEFAULT if self._max_age is None else self._max_age
         return await self.storage.write_bytes(
             id,
             payload,
-            ttl=DEFAULT if idle is UNSET else None if idle is None else idle / SECOND,
+            ttl=idle if idle in (DEFAULT, None) else idle / SECOND,
             max_age=self._absolute / SECOND if new and self._absolute is not None else DEFAULT,
             subject=session.subject if session.subject_changed else KEEP,
             if_match=if_match,

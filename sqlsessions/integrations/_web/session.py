@@ -16,7 +16,7 @@ UNSET: Any = object()
 
 
 class State:
-    """What an integration knows about a request's session besides its data.
+    """The state of a request's session besides its data.
 
     Attributes:
         from_cookie: The id in the cookie of the request, if it could be an id of ours; None once its
@@ -91,7 +91,7 @@ class Session(dict[str, Any]):
         accessed: Whether the request accessed it.
         modified: Whether it was assigned to. Changes of nested values are noticed without it.
         loaded: Whether it was read from the storage, or there was nothing to read.
-        info: What the storage knows about it; None for a new session.
+        info: Its `SessionInfo`; None for a new session.
         state: For integrations.
     """
 
@@ -190,7 +190,7 @@ class Session(dict[str, Any]):
         self.loaded = True
 
     def detach(self) -> None:
-        """Drop the reference to what loads it; for integrations, when a request is over."""
+        """Drop the function that loads it; for integrations, when a request is over."""
         self._load = None
 
     def plain(self) -> dict[str, Any]:
