@@ -11,6 +11,7 @@ from litestar.stores.base import NamespacedStore
 from ..errors import InvalidArgument, InvalidArgumentType
 from ..records import checked_subject, from_datetime, microseconds
 from ..storage import ManagedSessionStorage
+from ._web.arguments import checked_storage
 
 _ROOT = "litestar:"
 _SEPARATOR = "/"
@@ -19,7 +20,7 @@ _SHORTEST = 1 / _SECOND
 
 
 class LitestarStore(NamespacedStore):
-    """Keeps what Litestar's sessions, response caches and rate limits store.
+    """A store for Litestar's sessions, response caches and rate limits.
 
     It can be made without an event loop, and used from several. The storage stays the caller's: leaving
     ``async with store``, as an application does when it stops, does not close it.
@@ -29,8 +30,8 @@ class LitestarStore(NamespacedStore):
     `StorageUnavailable`.
 
     Args:
-        storage: Where values are kept.
-        namespace: Keeps its keys and `delete_all` apart from those of other stores over the storage: a
+        storage: The storage of the values.
+        namespace: Separates its keys and `delete_all` from those of other stores over the storage: a
             name, or a path of names joined by ``/``. None, the default, is the root, of which all
             namespaces are children.
 
@@ -45,18 +46,13 @@ class LitestarStore(NamespacedStore):
     __slots__ = ("_clock", "_storage", "_subject", "namespace")
 
     def __init__(self, storage: ManagedSessionStorage, namespace: str | None = None) -> None:
-        if not isinstance(storage, ManagedSessionStorage):
-            raise InvalidArgumentType(
-                f"storage must be a ManagedSessionStorage, such as SqlSessionStorage(url), "
-                f"not {type(storage).__name__}"
-            )
-        self._storage = storage
+        self._storage = checked_storage(storage)
         self._clock = getattr(storage, "clock", time.time)
         self.namespace = namespace
         self._subject = _ROOT if namespace is None else _subject(namespace)
 
     def with_namespace(self, namespace: str) -> LitestarStore:
-        """A store in a child namespace: its keys are its own, `delete_all` of this one ends them too.
+        """A store in a child namespace: it has its own keys, which `delete_all` of this store deletes too.
 
         Raises:
             InvalidArgument: If a name is empty or holds NUL, or the path is too long.
@@ -86,9 +82,8 @@ class LitestarStore(NamespacedStore):
 
         Args:
             key: The key.
-            renew_for: Seconds or a timedelta that a value which ends is to live from now on. It never
-                ends earlier for it, and less than 5 % more is not worth a write. None and 0 renew
-                nothing.
+            renew_for: New time to live, in seconds or a timedelta, of a value that expires. It never
+                shortens its life, and a gain below 5 % is not written. None and 0 renew nothing.
 
         Raises:
             InvalidArgument: If ``renew_for`` is below 0.
@@ -116,9 +111,9 @@ class LitestarStore(NamespacedStore):
             await self._storage.revoke(subject)
 
     async def delete_expired(self) -> int:
-        """Delete expired rows of the whole storage, whatever their namespace; how many they were.
+        """Delete expired rows of the whole storage, of every namespace; the number of them.
 
-        They are absent without it: it frees space. Run it in regular intervals.
+        They are absent already; this frees their space. Run it at regular intervals.
         """
         return await self._storage.purge()
 
@@ -143,7 +138,7 @@ class LitestarStore(NamespacedStore):
         return subject == self._subject or subject.startswith(within)
 
     def _id(self, key: str) -> str:
-        """The id that a key is kept under: cache keys may be longer than ids."""
+        """The session id for a key: cache keys may be longer than ids."""
         # No subject holds NUL, so the first one ends it.
         return sha256(f"{self._subject}\0{key}".encode(errors="surrogatepass")).hexdigest()
 
@@ -161,7 +156,7 @@ def _checked(namespace: str) -> str:
 
 
 def _seconds(value: float | timedelta | None) -> float | None:
-    """The seconds of a time span; None for what counts as none."""
+    """The seconds of a time span; None for None and 0."""
     if not value:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Literal, NoReturn, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn, cast
 
 import aiohttp_session
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from .._tasks import finish
 from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, UnsupportedOperation
 from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
@@ -20,6 +20,7 @@ from ._web.cookies import Cookie, SameSite
 from ._web.manager import SECOND, SessionManager
 from ._web.session import UNSET
 from ._web.session import Session as _Data
+from ._web.unavailable import RETRY_AFTER, TEXT, Unavailable, is_raised, log
 
 __all__ = [
     "AioHttpStorage",
@@ -31,13 +32,9 @@ __all__ = [
     "setup",
 ]
 
-GRACE = 10.0  # seconds that a write may take after the connection is closed
-
-logger = logging.getLogger("sqlsessions")
-
 
 class Session(aiohttp_session.Session):
-    """aiohttp-session's session, with what a session in a database can do besides.
+    """aiohttp-session's session, with a subject, new ids on demand and an expiry of its own.
 
     Changes of nested values are noticed without ``changed()``.
     """
@@ -47,11 +44,11 @@ class Session(aiohttp_session.Session):
     def __init__(self, data: _Data, max_age: int | None, *, replaces: bool = False) -> None:
         super().__init__(None, data=None, new=True, max_age=max_age)
         self._mapping = data
-        self.replaces = replaces  # whatever session the request came with
-        self.changed()  # so that the middleware always asks the storage, which compares the bytes
+        self.replaces = replaces  # the session of the request
+        self.changed()  # so that the middleware always calls `save_session`, which compares the bytes
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # data and ids appear in no log
+        return f"<{type(self).__name__}>"  # data and ids must not appear in logs
 
     @property
     def new(self) -> bool:
@@ -73,8 +70,8 @@ class Session(aiohttp_session.Session):
     def max_age(self) -> int | None:
         """Seconds after its last use that the session ends and the cookie with it.
 
-        Set it for "remember me". None has the browser forget the session when closed; set to None, it
-        ends 14 days after its last use at the latest.
+        Set it for "remember me". With None the cookie ends when the browser is closed; set to None, the
+        session ends 14 days after its last use at the latest.
         """
         state = self._mapping.state
         if state.browser is None:
@@ -87,7 +84,7 @@ class Session(aiohttp_session.Session):
 
     @property
     def subject(self) -> str | None:
-        """Whose session it is. Set it at login: the session then gets a new id."""
+        """The user whose session it is. Set it at login: the session then gets a new id."""
         return self._mapping.subject
 
     @subject.setter
@@ -99,36 +96,39 @@ class Session(aiohttp_session.Session):
         self._mapping.regenerate()
 
     def invalidate(self) -> None:
-        """End the session: log out. It stays ended whatever slower requests still do."""
+        """End the session: log out. It stays ended whatever slower requests still do.
+
+        Data that is assigned afterwards begins a new session with a new id.
+        """
         self._mapping.invalidate()
 
     def set_new_identity(self, _identity: Any | None) -> NoReturn:
-        """Refused: an id that is not random is not safe.
+        """Refuse: an id that is not random is not safe.
 
         Raises:
             UnsupportedOperation: Always.
         """
-        raise UnsupportedOperation("session ids come from AioHttpStorage's key_factory alone")
+        raise UnsupportedOperation("session ids are made by the key_factory of AioHttpStorage only")
 
 
 class AioHttpStorage(aiohttp_session.AbstractStorage):
     """A storage for ``aiohttp_session.setup(app, AioHttpStorage(storage))``.
 
     Args:
-        storage: Where sessions are; it is not closed.
+        storage: The storage of the sessions; it is not closed.
         cookie_name: Name of the cookie. The prefix ``__Host-`` is the safest.
-        domain: Domain of the cookie; None is the host alone.
+        domain: Domain of the cookie; None is only the host that set it.
         max_age: Seconds after its last use that a session ends, and age of the cookie. With None, the
-            default, the browser forgets the cookie when closed, and the storage's own timeout holds.
+            default, the cookie ends when the browser is closed, and the storage's own timeout holds.
         path: Path of the cookie.
-        secure: Whether the cookie is ``Secure``: True, False, or None, the default, wherever the
-            request came by https.
-        httponly: True: no script is to read a session cookie.
+        secure: Whether the cookie is ``Secure``: True, False, or None, the default, for requests that
+            came by https.
+        httponly: True only: scripts do not need a session id.
         samesite: ``"Lax"``, ``"Strict"`` or ``"None"``; None is ``"Lax"``.
         key_factory: Makes session ids, which must be unguessable: 256 random bits unless set.
-        encoder: Turns session data into text: JSON unless set.
-        decoder: Turns it back; whatever it raises makes the session an empty one.
-        partitioned: Whether the cookie is kept apart for each top-level site (CHIPS).
+        encoder: Encodes session data as text: JSON unless set.
+        decoder: Decodes it; if it raises, the session is empty.
+        partitioned: Whether the cookie is partitioned by top-level site (CHIPS).
         absolute_timeout: Seconds after its creation that a session ends however much it is used; None
             leaves that to the storage.
         rotate_on_login: Whether a session whose subject changes gets a new id.
@@ -137,7 +137,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             application's own.
 
     Raises:
-        InvalidArgument: If an argument is out of its range, or no browser would keep such a cookie.
+        InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
@@ -158,12 +158,10 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         partitioned: bool = False,
         absolute_timeout: Duration | None = None,
         rotate_on_login: bool = True,
-        unavailable: Literal["503", "raise"] = "503",
+        unavailable: Unavailable = "503",
     ) -> None:
-        if unavailable not in ("503", "raise"):
-            raise InvalidArgument(f"unavailable must be '503' or 'raise', not {unavailable!r}")
         if not httponly:
-            raise InvalidArgument("httponly must be True: a script has no use for a session id")
+            raise InvalidArgument("httponly must be True: scripts do not need a session id")
         for name, function in (("key_factory", key_factory), ("encoder", encoder), ("decoder", decoder)):
             if not callable(function):
                 raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
@@ -189,14 +187,14 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             rotate_on_login=rotate_on_login,
             new_id=key_factory,
         )
-        self.raises = unavailable == "raise"
+        self.raises = is_raised(unavailable)
 
     async def new_session(self) -> Session:
-        """A session in the place of the one that the request came with, which ends."""
+        """A new session that replaces the session of the request, which ends."""
         return Session(self.manager.open(None), self.max_age, replaces=True)
 
     async def load_session(self, request: web.Request) -> Session:
-        """The session that the request came with, or a new one."""
+        """The session of the request, or a new one."""
         data = self.manager.open(self.load_cookie(request))
         try:
             await self.manager.load(data)
@@ -208,54 +206,45 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
     async def save_session(
         self, request: web.Request, response: web.StreamResponse | None, session: aiohttp_session.Session
     ) -> None:
-        """Write what changed, and have the browser told.
+        """Write what changed, and add the headers that the session needs.
 
         Args:
             request: The request.
-            response: The answer to it; None if that has begun.
+            response: Its response; None if that has begun.
             session: Its session.
         """
         if not isinstance(session, Session):
             raise InvalidArgumentType("the session is not one that AioHttpStorage loaded")
-        data, old = session._mapping, None  # noqa: SLF001 (the attribute is aiohttp-session's)
+        data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
         try:
             if session.replaces:
-                old = self.manager.open(self.load_cookie(request))
-                await self.manager.replace(old, data)
+                await self.manager.replace(self.manager.open(self.load_cookie(request)), data)
                 session.replaces = False
             else:
                 await self.manager.commit(data)
         except StorageUnavailable as error:
             self._fail(error)
         if response is not None:
-            self._tell(request, response, data, old)
-
-    def _tell(
-        self, request: web.Request, response: web.StreamResponse, data: _Data, old: _Data | None
-    ) -> None:
-        cookie = self.manager.set_cookie(data, https=request.secure)
-        if cookie is None and old is not None:
-            cookie = self.manager.set_cookie(old, https=request.secure)
-        if cookie is not None:
-            response.headers.add("Set-Cookie", cookie)
-        response.headers.setdefault("Cache-Control", "private" if cookie is None else "no-store")
-        varies = [name for value in response.headers.getall("Vary", []) for name in value.split(",")]
-        if not {"cookie", "*"} & {name.strip().lower() for name in varies}:
-            response.headers.add("Vary", "Cookie")
+            data.mark_accessed()
+            headers = self.manager.headers_for(
+                data,
+                https=request.secure,
+                vary=",".join(response.headers.getall("Vary", [])),
+                has_cache_control="Cache-Control" in response.headers,
+            )
+            response.headers.extend(headers)
 
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         if self.raises:
             raise error
-        logger.error("a session could not be read or written: %s", error)
-        raise web.HTTPServiceUnavailable(
-            headers={"Retry-After": "1"}, text="The session storage is unavailable. Try again later."
-        ) from error
+        log(error)
+        raise web.HTTPServiceUnavailable(headers={"Retry-After": str(RETRY_AFTER)}, text=TEXT) from error
 
 
 def setup(app: web.Application, storage: AioHttpStorage) -> None:
-    """`aiohttp_session.setup`, and sessions are saved too where a response is a stream or WebSocket.
+    """`aiohttp_session.setup`, and sessions are also saved if a response is a stream or WebSocket.
 
-    That is before the response begins, and again when its handler has returned.
+    They are saved before the response begins, and again when its handler has returned.
     """
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
@@ -263,26 +252,27 @@ def setup(app: web.Application, storage: AioHttpStorage) -> None:
             await save(request, response)
 
     @web.middleware
-    async def finish(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def save_last(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         if not isinstance(response, web.Response) and aiohttp_session.SESSION_KEY in request:
-            await _to_the_end(save(request))
+            # aiohttp may cancel the handler of a closed connection.
+            await finish(asyncio.ensure_future(save(request)))
         return response
 
     aiohttp_session.setup(app, storage)
     app.on_response_prepare.append(prepare)
-    app.middlewares.append(finish)
+    app.middlewares.append(save_last)
 
 
 async def save(request: web.Request, response: web.StreamResponse | None = None) -> None:
-    """Write the session now, as a WebSocket may want to.
+    """Write the session now, such as during a WebSocket.
 
     Args:
         request: The request.
-        response: The answer, if it has not begun yet and is to tell the browser of a new session.
+        response: The response, if it has not begun yet and is to set the cookie of a new session.
 
     Raises:
-        web.HTTPServiceUnavailable: If it cannot be written; or as the storage was told.
+        web.HTTPServiceUnavailable: If it cannot be written; or `StorageUnavailable`, as configured.
     """
     await _storage(request).save_session(request, response, await aiohttp_session.get_session(request))
 
@@ -299,23 +289,13 @@ async def list_sessions(request: web.Request) -> AsyncIterator[SessionInfo]:
 
 
 async def end_session(request: web.Request, key: str) -> bool:
-    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     return await _storage(request).manager.end_listed(await _data(request), key)
 
 
 async def end_other_sessions(request: web.Request) -> int:
-    """End all sessions of the same subject but this one; how many they were."""
+    """End all sessions of the same subject but this one; the number of them."""
     return await _storage(request).manager.end_others(await _data(request))
-
-
-async def _to_the_end(saving: Coroutine[Any, Any, None]) -> None:
-    """Save, also if the handler is cancelled as its connection was closed."""
-    task = asyncio.ensure_future(saving)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task], timeout=GRACE)
-        raise
 
 
 def _storage(request: web.Request) -> AioHttpStorage:
@@ -331,6 +311,8 @@ async def _data(request: web.Request) -> _Data:
 
 
 class _TextSerializer:
+    """A serializer that encodes to text, as UTF-8."""
+
     def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
         self._encoder = encoder
         self._decoder = decoder

@@ -22,7 +22,7 @@ from ..errors import InvalidArgument, InvalidArgumentType
 from ..info import SessionInfo
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
-from ._web.cookies import Cookie, presented
+from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
 from ._web.portal import run
@@ -30,9 +30,9 @@ from ._web.session import Session
 
 __all__ = ["SessionStore", "storage"]
 
-USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, not to be imported before the apps are loaded
+USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
 JSON = "django.contrib.sessions.serializers.JSONSerializer"
-SHORTEST = 1e-6  # seconds: a session that is stored with an expiry in the past ends at once
+SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
 
 
 class _Engine(NamedTuple):
@@ -41,7 +41,7 @@ class _Engine(NamedTuple):
 
 
 class _Configured:
-    """What the settings ask for, made when first needed."""
+    """The manager that the settings configure, made when first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class _Configured:
             return self._engine
 
     def changed(self, *, setting: str, **_: Any) -> None:
-        """Start afresh when a test overrides a setting."""
+        """Make it again when a test overrides a setting."""
         if setting in ("SQLSESSIONS", "SESSION_SERIALIZER"):
             self._engine = None
 
@@ -63,7 +63,7 @@ class _Configured:
         serializer = None if chosen == JSON else import_string(chosen)()
         try:
             made = _storage(getattr(settings, "SQLSESSIONS", None))
-            # Django's middleware writes the cookie, and its settings say when a session ends.
+            # Django's middleware writes the cookie, and its settings determine the expiry.
             manager = SessionManager(
                 made, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
             )
@@ -96,7 +96,7 @@ setting_changed.connect(_configured.changed)
 
 
 def storage() -> ManagedSessionStorage:
-    """The storage that the settings ask for, such as to `revoke` the sessions of a user.
+    """The storage that the settings configure, such as to `revoke` the sessions of a user.
 
     Raises:
         ImproperlyConfigured: If they are wrong.
@@ -105,7 +105,7 @@ def storage() -> ManagedSessionStorage:
 
 
 def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
-    """The method without its ``a``, for code that cannot await."""
+    """The blocking twin of an async method, for code that cannot await."""
 
     @wraps(method)
     def waiting(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -114,22 +114,22 @@ def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
     waiting.__name__ = method.__name__.removeprefix("a")
     return async_unsafe(
         f"session.{waiting.__name__} would block the event loop: await session.{method.__name__}, and to "
-        "look at the session await session.aget and its like - or use a thread or sync_to_async."
+        "access the session await session.aget and its like - or use a thread or sync_to_async."
     )(waiting)
 
 
 class SessionStore(SessionBase):  # type: ignore[misc]
     """A request's session, with the methods of Django's own backends.
 
-    What differs: two requests that change different keys at once both keep their changes, a change
-    within a value is saved without ``modified = True``, and `cycle_key` moves the session in one step.
-    Whom ``django.contrib.auth`` logs in is the subject of the session in the storage.
+    Unlike theirs, concurrent changes to different keys are both kept, a change within a value is saved
+    without ``modified = True``, and `cycle_key` moves the session in one step. The user that
+    ``django.contrib.auth`` logs in is the subject of the session in the storage.
 
-    Methods that block run on an event loop in the background, which all threads share; their twins
-    with an ``a`` run on the caller's own.
+    Blocking methods run on an event loop in the background, which all threads share; their async twins,
+    whose names begin with ``a``, run on the caller's own.
 
     Args:
-        session_key: The id that the request came with.
+        session_key: The id in the cookie of the request.
 
     Raises:
         ImproperlyConfigured: If the settings are wrong.
@@ -149,16 +149,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if self._modified or not self._watched or self._stored is None:
             return bool(self._modified)
         state = self._stored.state
-        return not self._payloads.same(self._payloads.encode(self._session_cache, state), state.raw)
+        return not self._payloads.unchanged(self._payloads.encode(self._session_cache, state), state)
 
     @modified.setter
     def modified(self, value: bool) -> None:
         if self._modified and not value:
-            self._watched = False  # who takes it back means it
+            self._watched = False  # not to be saved, whatever its values
         self._modified = value
 
     async def aload(self) -> dict[str, Any]:
-        """The data. If the session is gone there is none, and its key is not used again.
+        """The data; empty if the session is gone, whose key is not used again.
 
         Raises:
             StorageUnavailable: If it cannot be read.
@@ -172,7 +172,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return stored.plain()
 
     async def acreate(self) -> None:
-        """Store a new session, under a new key, with the data that there is.
+        """Store the data as a new session, under a new key.
 
         Raises:
             StorageUnavailable: If it could not be stored.
@@ -186,7 +186,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self.modified = True
 
     async def asave(self, must_create: bool = False) -> None:
-        """Store what changed, over what other requests stored since the session was read.
+        """Store what changed, merged with what other requests stored since the session was read.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -239,12 +239,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if stored is not None and stored.state.id == key:
             await self._manager.end(stored)
             self._stored = None
-        elif presented(key) is not None:
+        elif parse_id(key) is not None:
             await self._manager.storage.invalidate(key)
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
-        key = presented(session_key)
+        key = parse_id(session_key)
         return key is not None and await self._manager.storage.info(key) is not None
 
     @classmethod
@@ -256,16 +256,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """The live sessions of the user who is logged in, the newest first.
 
         Raises:
-            InvalidArgument: If nobody is.
+            InvalidArgument: If no user is logged in.
         """
         return [info async for info in self._manager.listed(await self._owned())]
 
     async def aend_listed(self, key: str) -> bool:
-        """End a session of the same user by the ``key`` that `listed` gave; whether there was one."""
+        """End a session of the same user by its `SessionInfo.key`; whether there was one."""
         return await self._manager.end_listed(await self._owned(), key)
 
     async def aend_others(self) -> int:
-        """End all sessions of the same user but this one; how many they were."""
+        """End all sessions of the same user but this one; the number of them."""
         return await self._manager.end_others(await self._owned())
 
     load = _blocking(aload)
@@ -297,16 +297,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return self._stored
 
     async def _owned(self) -> Session:
-        """The same, as that of the user who is logged in by now."""
+        """The same, with the user who is now logged in as its subject."""
         data = await self._aget_session()
         if (subject := _subject(data)) is None:
-            raise InvalidArgument("nobody is logged in, so that there are no sessions of theirs")
+            raise InvalidArgument("no user is logged in whose sessions could be listed or ended")
         stored = await self._current()
         stored.subject = subject
         return stored
 
     def _give(self, stored: Session, data: dict[str, Any]) -> None:
-        """Hand over the data to be stored, and what follows from it."""
+        """Set the data to be stored, with the subject and expiry that follow from it."""
         stored.fill(data)
         stored.subject = _subject(data)
         now = timezone.now()
@@ -321,7 +321,7 @@ def _subject(data: Mapping[str, Any]) -> str | None:
 
 
 def _take(merged: Mapping[str, Any], given: Mapping[str, Any], data: dict[str, Any]) -> None:
-    """Take over what other requests had changed by the time that the data given was stored."""
+    """Take over the changes of other requests that the data given was merged with."""
     for key in given.keys() - merged.keys():
         data.pop(key, None)
     data.update({key: value for key, value in merged.items() if key not in given or given[key] != value})

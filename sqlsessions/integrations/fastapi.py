@@ -55,13 +55,12 @@ CurrentSession = Annotated[Session, Depends(get_session)]
 class SessionModel(Generic[M]):
     """A dependency that gives part of a session as a model, and writes back what changed in it.
 
-    ``Annotated[Cart, Depends(SessionModel(Cart))]`` gives a ``Cart``; change it, and the session has
-    the change when the response begins. Data that the model does not accept is taken for none, with
-    a warning.
+    ``Annotated[Cart, Depends(SessionModel(Cart))]`` gives a ``Cart``; changes of it are written to the
+    session when the response begins. Data that the model does not accept is ignored, with a warning.
 
     Args:
         model: A pydantic model, a dataclass or a msgspec Struct, whose fields all have defaults.
-        key: Where in the session its data is. The name of the model unless set.
+        key: The key of its data in the session. The name of the model unless set.
 
     Raises:
         InvalidArgument: If the model cannot be made without arguments.
@@ -86,7 +85,7 @@ class SessionModel(Generic[M]):
             try:
                 value = self._codec.load(session[self.key])
             except ValueError:
-                logger.warning("a session's data is no %s and is taken for none", self.model.__name__)
+                logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
         before = self._codec.dump(value)
 
         def changed() -> dict[str, Any]:
@@ -98,7 +97,7 @@ class SessionModel(Generic[M]):
 
 
 class _Codec:
-    """Turns a model into what JSON can hold and back."""
+    """Converts a model to and from types that JSON has."""
 
     def load(self, data: Any) -> Any:
         """The model.
@@ -129,7 +128,7 @@ class _Pydantic(_Codec):
 
 class _Struct(_Codec):
     def __init__(self, model: type[Any]) -> None:
-        import msgspec  # noqa: PLC0415 (whoever has such a model has it)
+        import msgspec  # noqa: PLC0415 (installed if there is such a model)
 
         self._model = model
         self._msgspec = msgspec

@@ -17,20 +17,20 @@ __all__ = ["SqlSession", "SqlSessionInterface", "end_other_sessions", "end_sessi
 
 
 class SqlSessionInterface(Interface, SessionInterface):
-    """Keeps an application's sessions in a storage: ``app.session_interface = SqlSessionInterface(storage)``.
+    """Stores the sessions of an application: ``app.session_interface = SqlSessionInterface(storage)``.
 
-    ``flask.session`` is then a `SqlSession`: a dict that is read when first looked at, and written, if it
-    changed, with the response. A request that never looks at it costs nothing. The storage runs in an
-    event loop of its own, in a thread that all requests of the process share.
+    ``flask.session`` is then a `SqlSession`: a dict that is read when first accessed, and written, if it
+    changed, with the response. A request that does not access it makes no call of the storage, which runs
+    in an event loop of its own, in a thread that all requests of the process share.
 
     For its arguments see `Interface`, which Flask and Quart share.
     """
 
     def init_app(self, app: flask.Flask) -> None:
-        """Be the session interface of an application.
+        """Make this the session interface of an application.
 
         Raises:
-            InvalidArgument: If no browser would keep the cookie that the application configures.
+            InvalidArgument: If browsers would reject the cookie that the application configures.
         """
         self.manager_of(app.config)
         app.session_interface = self
@@ -40,14 +40,14 @@ class SqlSessionInterface(Interface, SessionInterface):
         return self.session_of(app, request, self._load)
 
     def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:  # noqa: ARG002
-        """Write what changed, and have the browser told."""
+        """Write what changed, and add the headers that the session needs."""
         if not isinstance(session, SqlSession) or not session.loaded or not session.accessed:
             return
         try:
             run(session.manager.commit(session))
         except StorageUnavailable as error:
             self.refuse(response, error)
-        self.tell(session, response)
+        self.add_headers(session, response)
 
     def _load(self, session: Session) -> None:
         assert isinstance(session, SqlSession)
@@ -58,7 +58,7 @@ class SqlSessionInterface(Interface, SessionInterface):
 
 
 def save() -> None:
-    """Write the session now, as before a response that is streamed.
+    """Write the session now, such as before a response that is streamed.
 
     Raises:
         StorageUnavailable: If it cannot be written.
@@ -82,13 +82,13 @@ def list_sessions() -> list[SessionInfo]:
 
 
 def end_session(key: str) -> bool:
-    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     session = _current()
     return run(session.manager.end_listed(session, key))
 
 
 def end_other_sessions() -> int:
-    """End all sessions of the same subject but this one; how many they were."""
+    """End all sessions of the same subject but this one; the number of them."""
     session = _current()
     return run(session.manager.end_others(session))
 
@@ -97,5 +97,5 @@ def _current() -> SqlSession:
     session = flask.session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     if not isinstance(session, SqlSession):
         raise InvalidArgument("the application's session_interface is not sqlsessions' SqlSessionInterface")
-    session.mark_accessed()  # which reads it
+    session.ensure_loaded()
     return session

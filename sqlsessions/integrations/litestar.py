@@ -1,10 +1,10 @@
-"""Sessions for Litestar: `LitestarStore`, and `SessionConfig`, which makes the most of them."""
+"""Sessions for Litestar: `SessionConfig`, and `LitestarStore` for everything else that it stores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
@@ -16,14 +16,23 @@ from litestar.types import Empty, Message, Receive, Scope, Scopes, Send
 from litestar.utils import get_serializer_from_scope
 from litestar.utils.scope.state import ScopeState
 
-from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable
+from ..errors import InvalidArgumentType, StorageUnavailable
 from ..storage import Duration, ManagedSessionStorage
 from ._litestar_store import LitestarStore
-from ._web.asgi import RequestSession, end_other_sessions, end_session, list_sessions, load, save
+from ._web.asgi import (
+    RequestSession,
+    end_other_sessions,
+    end_session,
+    is_https,
+    list_sessions,
+    load,
+    save,
+)
 from ._web.cookies import Cookie, SameSite
 from ._web.manager import SessionManager
 from ._web.serializers import Serializer
 from ._web.session import Session
+from ._web.unavailable import Unavailable, is_raised
 
 __all__ = [
     "LitestarStore",
@@ -43,10 +52,10 @@ _CLOSED_BY_ERROR = 4500  # with which Litestar closes a WebSocket whose handler 
 
 
 class SessionBackend(BaseSessionBackend["SessionConfig"]):
-    """What Litestar's `SessionAuth` and its test clients need of a `SessionConfig`."""
+    """The backend of a `SessionConfig`, for Litestar's `SessionAuth` and test clients."""
 
     def get_session_id(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-        """The value of the session cookie that a connection came with."""
+        """The value of the session cookie of a connection."""
         return connection.cookies.get(self.config.key)
 
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
@@ -63,8 +72,8 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
         session = manager.open(self.get_session_id(connection))
         await _replace(manager, session, scope_session, connection.scope)
         await manager.commit(session)
-        https = connection.scope.get("scheme") in ("https", "wss")
-        if (cookie := manager.set_cookie(session, https=https)) is not None:
+        cookie = manager.set_cookie(session, https=is_https(connection.scope))
+        if cookie is not None:
             headers: Any = message.setdefault("headers", [])  # type: ignore[typeddict-item]
             headers.append((b"set-cookie", cookie.encode("latin-1")))
 
@@ -73,40 +82,40 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
 class SessionConfig(BaseBackendConfig[SessionBackend]):
     """Server-side sessions in place of Litestar's own: put ``config.middleware`` into an application.
 
-    ``request.session`` is a `Session`: a dict that is read when first looked at, and written, if it
-    changed, before the response begins. A request that never looks at it costs nothing. It also serves
-    as ``session_backend_config`` of Litestar's `SessionAuth`.
+    ``request.session`` is a `Session`: a dict that is read when first accessed, and written, if it
+    changed, before the response begins. A request that does not access it makes no call of the storage.
+    It also serves as ``session_backend_config`` of Litestar's `SessionAuth`.
 
     Args:
-        storage: Where sessions are; close it yourself, as by ``on_shutdown=[storage.aclose]``.
+        storage: The storage of the sessions; close it yourself, as by ``on_shutdown=[storage.aclose]``.
         key: Name of the cookie. The prefix ``__Host-`` is the safest.
         max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
-            set; with None the browser forgets the cookie when closed, and the storage's own timeout
+            set; with None the cookie ends when the browser is closed, and the storage's own timeout
             holds.
-        scopes: What it is for: HTTP and WebSockets, unless set.
+        scopes: The kinds of connections that have sessions: HTTP and WebSockets, unless set.
         path: Path of the cookie.
-        domain: Domain of the cookie; None is the host alone.
-        secure: Whether the cookie is ``Secure``: True, False, or None, the default, wherever the
-            request came by https.
+        domain: Domain of the cookie; None is only the host that set it.
+        secure: Whether the cookie is ``Secure``: True, False, or None, the default, for requests that
+            came by https.
         samesite: ``"lax"``, ``"strict"`` or ``"none"``.
-        partitioned: Whether the cookie is kept apart for each top-level site (CHIPS).
+        partitioned: Whether the cookie is partitioned by top-level site (CHIPS).
         exclude: Pattern or patterns of paths without sessions.
-        exclude_opt_key: Name of the ``opt`` by which a route handler goes without.
+        exclude_opt_key: Name of the ``opt`` with which a route handler has no sessions.
         absolute_timeout: Seconds after its creation that a session ends however much it is used.
-        serializer: Turns data into bytes: an object with ``dumps`` and ``loads``. JSON unless set.
+        serializer: Encodes the data: an object with ``dumps`` and ``loads``. JSON unless set.
         rotate_on_login: Whether a session whose subject changes gets a new id.
         eager: Whether to read the session before the handler is called, if there is a cookie. False
-            reads it when first looked at, which works in the request's own task and in worker
+            reads it when first accessed, which works in the request's own task and in worker
             threads; None, the default, is True for handlers with several dependencies, which Litestar
             resolves in tasks of their own.
-        unavailable: What a client is told while the storage is: ``"503"``, or ``"raise"`` to have
-            `StorageUnavailable` raised for the application's own exception handlers.
+        unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
+            to raise `StorageUnavailable` for the application's own exception handlers.
 
     Attributes:
-        httponly: True: no script needs to see the cookie.
+        httponly: True: scripts do not need a session id.
 
     Raises:
-        InvalidArgument: If an argument is out of its range, or no browser would keep such a cookie.
+        InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
@@ -127,13 +136,12 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     serializer: Serializer | None = field(default=None, repr=False)
     rotate_on_login: bool = True
     eager: bool | None = None
-    unavailable: Literal["503", "raise"] = "503"
+    unavailable: Unavailable = "503"
     httponly: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.unavailable not in ("503", "raise"):
-            raise InvalidArgument(f"unavailable must be '503' or 'raise', not {self.unavailable!r}")
+        self.raises = is_raised(self.unavailable)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
         self.manager = SessionManager(
             self.storage,
@@ -151,7 +159,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
 
 class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
-    """Gives requests their session: `SessionConfig.middleware` makes it."""
+    """The middleware that `SessionConfig.middleware` makes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -163,13 +171,13 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             send,
             manager=config.manager,
             cookie=self.backend.get_session_id(ASGIConnection(scope)),
-            eager=_splits_tasks(scope) if config.eager is None else config.eager,
-            raises=config.unavailable == "raise",
+            eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
+            raises=config.raises,
         ).serve()
 
 
 class _RequestSession(RequestSession):
-    """Follows what Litestar does to ``scope["session"]``, and how it handles errors."""
+    """Supports assignments to ``scope["session"]``, and Litestar's handling of errors."""
 
     async def _commit(self) -> None:
         value = self.scope["session"]
@@ -179,34 +187,34 @@ class _RequestSession(RequestSession):
         await super()._commit()
 
     async def _send(self, message: Any) -> None:
-        if self._is_of_failure(message):
-            assert self.failure is not None
-            await self._refuse(self.failure)
+        failure = self.failure
+        if isinstance(failure, StorageUnavailable) and self._answers_failure(message):
+            await self._refuse(failure)
             return
         try:
             await super()._send(message)
         except Exception:
             if not self.began:
-                # Litestar takes the response for begun, and would not answer the error.
+                # Litestar assumes that the response began, and would not answer the error.
                 ScopeState.from_scope(self.scope).response_started = False  # type: ignore[arg-type]
             raise
 
-    def _is_of_failure(self, message: Any) -> bool:
-        """Whether Litestar is about to answer an unavailable storage, which nobody handled."""
-        return (
-            isinstance(self.failure, StorageUnavailable)
-            and not (self.raises or self.began or self._refused)
-            and (message.get("status") == _SERVER_ERROR or message.get("code") == _CLOSED_BY_ERROR)
-        )
+    def _answers_failure(self, message: Any) -> bool:
+        """Whether a message is Litestar's answer to an error that no handler of the application took."""
+        by_litestar = message.get("status") == _SERVER_ERROR or message.get("code") == _CLOSED_BY_ERROR
+        return by_litestar and not (self.raises or self.began or self._refused)
 
 
 async def _replace(manager: SessionManager, session: Session, value: Any, scope: Any) -> None:
-    """Make a session what ``set_session`` or ``clear_session`` put in its place."""
+    """Give a session the data that ``set_session`` or ``clear_session`` put in its place."""
+    data = _plain(value, scope)
+    if not data:
+        session.invalidate()
+        return
     await manager.load(session)
     session.mark_accessed()
-    data = _plain(value, scope)
-    if not data or not session.keys() <= data.keys():  # else it is the old one with changes
-        subject = session.subject if data else None
+    if not session.keys() <= data.keys():  # else it is the old one with changes
+        subject = session.subject
         session.clear()
         session.subject = subject
     session.update(data)
@@ -224,7 +232,7 @@ def _plain(value: Any, scope: Any) -> dict[str, Any]:
     return decoded
 
 
-def _splits_tasks(scope: Scope) -> bool:
-    """Whether the handler has dependencies that are resolved in tasks of their own."""
+def _resolves_in_tasks(scope: Scope) -> bool:
+    """Whether Litestar resolves dependencies of the handler in tasks of their own."""
     handler = scope.get("route_handler")
     return handler is not None and len(handler.resolve_dependencies()) > 1

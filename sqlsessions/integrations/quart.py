@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import quart
 from quart.sessions import SessionInterface
 from quart.wrappers.base import BaseRequestWebsocket
 
+from .._tasks import wait_although_cancelled
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
 from ._web.greenlets import GreenletBridge
 from ._web.session import Session
-from ._web.werkzeug import Interface, SqlSession, logger
+from ._web.werkzeug import Interface, SqlSession
 
 __all__ = [
     "SqlSession",
@@ -28,15 +31,16 @@ __all__ = [
 
 R = TypeVar("R")
 
-GRACE = 10.0  # seconds that a write may take after a WebSocket's client has gone
+logger = logging.getLogger("sqlsessions")
+
 _LOADER = "sqlsessions.loader"  # the key of a request's scope
 
 
 class SqlSessionInterface(Interface, SessionInterface):
-    """Keeps an application's sessions in a storage: ``SqlSessionInterface(storage).init_app(app)``.
+    """Stores the sessions of an application: ``SqlSessionInterface(storage).init_app(app)``.
 
-    ``quart.session`` is then a `SqlSession`: a dict that is read when first looked at, and written, if it
-    changed, with the response. A request that never looks at it costs nothing. Without ``init_app``, with
+    ``quart.session`` is then a `SqlSession`: a dict that is read when first accessed, and written, if it
+    changed, with the response. A request that does not access it makes no call of the storage. Without ``init_app``, with
     ``app.session_interface = SqlSessionInterface(storage)``, it is read before the handler is called
     whenever there is a cookie.
 
@@ -44,15 +48,15 @@ class SqlSessionInterface(Interface, SessionInterface):
     """
 
     def init_app(self, app: quart.Quart) -> None:
-        """Be the session interface of an application, one that reads a session when it is looked at.
+        """Make this the session interface of an application, and read sessions when they are accessed.
 
         Raises:
-            InvalidArgument: If no browser would keep the cookie that the application configures.
+            InvalidArgument: If browsers would reject the cookie that the application configures.
         """
         self.manager_of(app.config)
         app.session_interface = self  # type: ignore[assignment]  # inferred from the default
         for name in ("handle_request", "handle_websocket"):
-            setattr(app, name, _lazily(getattr(app, name)))
+            setattr(app, name, _with_loader(getattr(app, name)))
 
     async def open_session(self, app: quart.Quart, request: BaseRequestWebsocket) -> SqlSession:
         """The session of a request."""
@@ -65,11 +69,11 @@ class SqlSessionInterface(Interface, SessionInterface):
             try:
                 await session.manager.load(session)
             except StorageUnavailable as error:
-                loader.failure = error  # raised where the handler looks at the session
+                loader.failure = error  # raised where the handler accesses the session
         return session
 
     async def save_session(self, app: quart.Quart, session: Any, response: Any) -> None:  # noqa: ARG002
-        """Write what changed, and have the browser told, which after a WebSocket is not possible."""
+        """Write what changed, and add the headers that the session needs; a WebSocket has none."""
         if not isinstance(session, SqlSession):
             return
         known = session.state.id
@@ -80,16 +84,19 @@ class SqlSessionInterface(Interface, SessionInterface):
                 raise
             self.refuse(response, error)
         if response is not None:
-            self.tell(session, response)
+            self.add_headers(session, response)
         elif session.state.id not in (known, None):
-            logger.warning("a session began, or got a new id, in a WebSocket, which has no cookie to set")
+            logger.warning("a session began, or got a new id, in a WebSocket, which cannot set its cookie")
 
 
 class _Loader:
-    """Reads the session of one request for a plain call that looks at it.
+    """Reads the session of one request when a plain call accesses it.
 
     Attributes:
-        lazy: Whether the request's handler runs within `run`.
+        interface: The session interface of the application.
+        session: The session, once it was opened.
+        failure: Why it could not be read.
+        lazy: Whether the handler of the request runs within `run`.
     """
 
     interface: Interface
@@ -97,8 +104,7 @@ class _Loader:
     failure: StorageUnavailable | None = None
 
     def __init__(self) -> None:
-        self._bridge = GreenletBridge()
-        self._loop = asyncio.get_running_loop()
+        self._bridge = GreenletBridge("`await load()` before that")
         self.lazy = False
 
     async def run(self, handling: Coroutine[Any, Any, R]) -> R:
@@ -106,32 +112,18 @@ class _Loader:
         return await self._bridge.run(handling)
 
     def __call__(self, session: Session) -> None:
+        assert isinstance(session, SqlSession)
         if self.failure is None:
             try:
-                self._load(session)
+                self._bridge.wait(partial(session.manager.load, session))
             except StorageUnavailable as error:
                 self.failure = error
         if self.failure is not None:
             raise self.interface.unavailable(self.failure) from self.failure
 
-    def _load(self, session: Session) -> None:
-        assert isinstance(session, SqlSession)
-        if self._bridge.possible():
-            self._bridge.result(session.manager.load(session))
-            return
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # in the thread of a handler that is no coroutine
-            asyncio.run_coroutine_threadsafe(session.manager.load(session), self._loop).result()
-            return
-        raise RuntimeError(
-            "the session is not loaded, and cannot be from a task that the application started: "
-            "`await load()` before that"
-        )
 
-
-def _lazily(handle: Callable[[Any], Coroutine[Any, Any, R]]) -> Callable[[Any], Coroutine[Any, Any, R]]:
-    """Have a request handled so that its session can be read when it is looked at."""
+def _with_loader(handle: Callable[[Any], Coroutine[Any, Any, R]]) -> Callable[[Any], Coroutine[Any, Any, R]]:
+    """Handle requests so that their sessions can be read when they are accessed."""
 
     async def handling(request: BaseRequestWebsocket) -> R:
         loader = cast(Any, request.scope)[_LOADER] = _Loader()
@@ -139,26 +131,25 @@ def _lazily(handle: Callable[[Any], Coroutine[Any, Any, R]]) -> Callable[[Any], 
             return await loader.run(handle(request))
         except asyncio.CancelledError:
             if loader.session is not None and request.scope["type"] == "websocket":
-                await _finish(loader.session)
+                await _save_last(loader.session)
             raise
 
     return handling
 
 
-async def _finish(session: SqlSession) -> None:
-    """Write the session of a WebSocket whose client has gone, which cancels its handler."""
+async def _save_last(session: SqlSession) -> None:
+    """Write the session of a WebSocket whose handler was cancelled, as its client disconnected."""
     saving = asyncio.ensure_future(session.manager.commit(session))
-    done, _ = await asyncio.wait([saving], timeout=GRACE)
-    for task in done:
-        if (error := task.exception()) is not None:
-            logger.error("a session could not be written: %s", error)
+    await wait_although_cancelled(saving)
+    if saving.done() and not saving.cancelled() and (error := saving.exception()) is not None:
+        logger.error("a session could not be written: %s", error)
 
 
 async def load() -> SqlSession:
     """The session of the current request or WebSocket, read if that was not done yet.
 
     Raises:
-        ServiceUnavailable: If it cannot be read; or `StorageUnavailable`, as the interface was told.
+        ServiceUnavailable: If it cannot be read; or `StorageUnavailable`, as configured.
     """
     session = _current()
     try:
@@ -171,7 +162,7 @@ async def load() -> SqlSession:
 
 
 async def save() -> None:
-    """Write the session now, as a WebSocket may want to.
+    """Write the session now, such as during a WebSocket.
 
     Raises:
         StorageUnavailable: If it cannot be written.
@@ -192,13 +183,13 @@ async def list_sessions() -> AsyncIterator[SessionInfo]:
 
 
 async def end_session(key: str) -> bool:
-    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     session = await load()
     return await session.manager.end_listed(session, key)
 
 
 async def end_other_sessions() -> int:
-    """End all sessions of the same subject but this one; how many they were."""
+    """End all sessions of the same subject but this one; the number of them."""
     session = await load()
     return await session.manager.end_others(session)
 

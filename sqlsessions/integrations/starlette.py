@@ -9,13 +9,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import InvalidArgument
 from ..storage import Duration, ManagedSessionStorage
 from ._web.asgi import RequestSession, end_other_sessions, end_session, list_sessions, load, save
 from ._web.cookies import Cookie, SameSite
 from ._web.manager import SessionManager
 from ._web.serializers import Serializer
 from ._web.session import Session
+from ._web.unavailable import is_raised
 
 __all__ = [
     "Session",
@@ -33,35 +33,35 @@ logger = logging.getLogger("sqlsessions")
 class SessionMiddleware:
     """Server-side sessions in place of Starlette's own middleware of this name.
 
-    ``request.session`` is a `Session`: a dict that is read when first looked at, and written, if it
-    changed, before the response begins. A request that never looks at it costs nothing.
+    ``request.session`` is a `Session`: a dict that is read when first accessed, and written, if it
+    changed, before the response begins. A request that does not access it makes no call of the storage.
 
     Args:
         app: The application.
-        storage: Where sessions are; the middleware does not close it.
+        storage: The storage of the sessions; the middleware does not close it.
         session_cookie: Name of the cookie. The prefix ``__Host-`` is the safest.
         max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
-            set; with None the browser forgets the cookie when closed, and the storage's own timeout
+            set; with None the cookie ends when the browser is closed, and the storage's own timeout
             holds.
         path: Path of the cookie.
         same_site: ``"lax"``, ``"strict"`` or ``"none"``.
-        https_only: Whether the cookie is ``Secure``: True, False, or None, the default, wherever the
-            request came by https.
-        domain: Domain of the cookie; None is the host alone.
-        partitioned: Whether the cookie is kept apart for each top-level site (CHIPS).
-        secret_key: Ignored: ids are random, so nothing is signed.
+        https_only: Whether the cookie is ``Secure``: True, False, or None, the default, for requests that
+            came by https.
+        domain: Domain of the cookie; None is only the host that set it.
+        partitioned: Whether the cookie is partitioned by top-level site (CHIPS).
+        secret_key: Ignored, as ids are random and need no signature.
         absolute_timeout: Seconds after its creation that a session ends however much it is used.
-        serializer: Turns data into bytes: an object with ``dumps`` and ``loads``. JSON unless set.
+        serializer: Encodes the data: an object with ``dumps`` and ``loads``. JSON unless set.
         rotate_on_login: Whether a session whose subject changes gets a new id.
         eager: Whether to read the session before the application is called, if there is a cookie.
-            False reads it when first looked at, which works in the middleware's own task and in
-            worker threads; None, the default, is True where a `BaseHTTPMiddleware`, which runs what
-            is inside it in a task of its own, lies between.
-        unavailable: What a client is told while the storage is: ``"503"``, or ``"raise"`` to have
-            `StorageUnavailable` raised for the application's own error handlers.
+            False reads it when first accessed, which works in the middleware's own task and in
+            worker threads; None, the default, is True if a `BaseHTTPMiddleware` lies between, which
+            runs the application in another task.
+        unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
+            to raise `StorageUnavailable` for the application's own error handlers.
 
     Raises:
-        InvalidArgument: If an argument is out of its range, or no browser would keep such a cookie.
+        InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
@@ -84,8 +84,6 @@ class SessionMiddleware:
         eager: bool | None = None,
         unavailable: str = "503",
     ) -> None:
-        if unavailable not in ("503", "raise"):
-            raise InvalidArgument(f"unavailable must be '503' or 'raise', not {unavailable!r}")
         if secret_key is not None:
             logger.warning("SessionMiddleware needs no secret_key and ignores it: session ids are random")
         self.app = app
@@ -99,7 +97,7 @@ class SessionMiddleware:
             rotate_on_login=rotate_on_login,
         )
         self.eager = _splits_tasks(app) if eager is None else eager
-        self.raises = unavailable == "raise"
+        self.raises = is_raised(unavailable)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -120,6 +118,7 @@ class SessionMiddleware:
 
 
 def _cookie(scope: Scope, name: str) -> str | None:
+    """The value of a cookie of a request."""
     value = None
     for key, header in scope["headers"]:
         if key == b"cookie":
@@ -128,7 +127,7 @@ def _cookie(scope: Scope, name: str) -> str | None:
 
 
 def _splits_tasks(app: Any) -> bool:
-    """Whether a middleware inside runs the rest in another task."""
+    """Whether a middleware runs the application in another task."""
     while app is not None:
         if isinstance(app, BaseHTTPMiddleware):
             return True

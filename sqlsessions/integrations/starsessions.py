@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from starsessions import SessionStore
 
-from ..errors import InvalidArgumentType, InvalidSessionId, SessionConflict, StorageUnavailable
+from ..errors import InvalidSessionId, SessionConflict, StorageUnavailable
 from ..records import digest
 from ..storage import DEFAULT, Default, ManagedSessionStorage, new_session_id
+from ._web.arguments import checked_storage
 
 __all__ = ["StarsessionsStore"]
 
@@ -18,7 +19,7 @@ ATTEMPTS = 30
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a request found under the id that it came with: a version, or None for no session."""
+    """The version that a request read under the id of its cookie; None if there was no session."""
 
     store: StarsessionsStore
     digest: bytes
@@ -31,27 +32,22 @@ _found: ContextVar[_Found | None] = ContextVar("sqlsessions_starsessions", defau
 class StarsessionsStore(SessionStore):
     """A store for ``SessionMiddleware(app, store=StarsessionsStore(storage), ...)`` of starsessions.
 
-    It does more than the interface asks for where it can tell which read and which write belong to one
-    request: where the session is loaded in the middleware's own task, as by `SessionAutoloadMiddleware`
-    right inside it. There an id whose session is gone is given up for a new one, and a request does not
-    bring back a session that ended while it was under way. Elsewhere an id is written as it comes.
+    It is safer than the interface requires if it knows which read and which write belong to one request:
+    if the session is loaded in the middleware's own task, as by `SessionAutoloadMiddleware` right inside
+    it. An id whose session is gone is then replaced by a new one, and a request does not bring back a
+    session that ended meanwhile. Otherwise the id of the cookie is written.
 
     Args:
-        storage: Where sessions are; it is not closed.
+        storage: The storage of the sessions; it is not closed.
 
     Raises:
-        InvalidArgumentType: If ``storage`` is none.
+        InvalidArgumentType: If ``storage`` is not a `ManagedSessionStorage`.
     """
 
     def __init__(self, storage: ManagedSessionStorage) -> None:
-        if not isinstance(storage, ManagedSessionStorage):
-            raise InvalidArgumentType(
-                f"storage must be a ManagedSessionStorage, such as SqlSessionStorage(url), "
-                f"not {type(storage).__name__}"
-            )
-        self.storage = storage
+        self.storage = checked_storage(storage)
 
-    async def read(self, session_id: str, lifetime: int) -> bytes:  # noqa: ARG002 (the interface's)
+    async def read(self, session_id: str, lifetime: int) -> bytes:  # noqa: ARG002 (of the interface)
         """The data of a session; empty if there is none.
 
         Args:
@@ -73,12 +69,12 @@ class StarsessionsStore(SessionStore):
         Args:
             session_id: Its id.
             data: The data.
-            lifetime: Seconds that sessions last; 0 is until the browser is closed, for which the storage's
+            lifetime: Lifetime of sessions in seconds; 0 is until the browser is closed, and the storage's
                 own idle timeout holds.
-            ttl: Seconds from now that it ends; at least 1 is taken. Ignored if ``lifetime`` is 0.
+            ttl: Seconds until it ends, at least 1. Ignored if ``lifetime`` is 0.
 
         Returns:
-            The id that the browser is to have: another one if no session had this.
+            The id for the cookie: a new one if no session had this id.
 
         Raises:
             StorageUnavailable: If it could not be written.
@@ -107,7 +103,7 @@ class StarsessionsStore(SessionStore):
             await self.storage.invalidate(session_id)
 
     async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> None:
-        """Write a session over whatever others wrote since, unless it ended."""
+        """Write a session over later writes of other requests, unless it ended."""
         for _ in range(ATTEMPTS):
             try:
                 written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
@@ -118,7 +114,7 @@ class StarsessionsStore(SessionStore):
             else:
                 _found.set(_Found(self, digest(id), written.version))
                 return
-        raise StorageUnavailable("the session is changed by others all the time: try again later")
+        raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
 
 
 def _digest(id: str) -> bytes | None:

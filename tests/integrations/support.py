@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -71,3 +72,18 @@ class Spy(ManagedSessionStorage):
 
     async def aclose(self) -> None:
         await self.delegate.aclose()
+
+
+class CountingSerializer:
+    """JSON, and how often it was encoded and decoded."""
+
+    def __init__(self) -> None:
+        self.dumped = self.loaded = 0
+
+    def dumps(self, value: dict[str, Any]) -> bytes:
+        self.dumped += 1
+        return json.dumps(value).encode()
+
+    def loads(self, data: bytes) -> Any:
+        self.loaded += 1
+        return json.loads(data)

@@ -20,8 +20,9 @@ from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
 from sqlsessions.testing import ManualClock
 
+from . import support
 from .django_project.browsers import abrowser, begun, browser, in_use, key_of, refused, urls  # noqa: F401 (a fixture)
-from .support import Spy
+from .support import CountingSerializer, Spy
 
 WAIT = 20  # seconds
 
@@ -295,7 +296,7 @@ class TestUsers:
         assert first.get("/mine").json() == {"user": 7, "keys": keys[2:]}
         assert other.get("/mine").json()["keys"] == [theirs]
         for client in (second, third):
-            with pytest.raises(InvalidArgument, match="nobody is logged in"):
+            with pytest.raises(InvalidArgument, match="no user is logged in"):
                 client.get("/mine")
 
     def test_a_user_is_logged_out_everywhere(self) -> None:
@@ -303,3 +304,26 @@ class TestUsers:
         client.get("/login/7")
         assert run(configured().revoke("7")) == 1
         assert refused(key_of(client))
+
+
+class TestCosts:
+    def test_a_logout_does_not_read_the_session(self, storage: Spy) -> None:
+        client, key = begun()
+        storage.calls.clear()
+        answer = client.get("/flush")
+        assert storage.calls == ["invalidate"]
+        assert answer.cookies["sessionid"]["max-age"] == 0
+        assert refused(key)
+
+    @pytest.mark.parametrize("keys", [1, 40])
+    def test_a_write_encodes_and_decodes_twice(self, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        serializer = CountingSerializer()
+        monkeypatch.setattr(support, "the_serializer", lambda: serializer, raising=False)
+        with override_settings(SESSION_SERIALIZER=f"{support.__name__}.the_serializer"):
+            client = browser()
+            client.get(f"/put_many/{keys}/1")
+            assert (serializer.dumped, serializer.loaded) == (1, 0)
+            serializer.dumped = 0
+            client.get(f"/put_many/{keys}/2")
+            assert (serializer.dumped, serializer.loaded) == (2, 2)
+            assert len(client.get("/read").json()) == keys

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import greenlet
 import msgspec
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel
 
-from sqlsessions import InvalidArgument, SqlSessionStorage
+from sqlsessions import InvalidArgument, SessionStorageMemory, Snapshot, SqlSessionStorage
 from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware, SessionModel
 
 from .support import Spy
@@ -80,7 +84,7 @@ async def test_a_model_is_kept_and_written_if_it_changed(
         assert (await client.get("/raw")).json()["cart"]["items"] == ["apple", "pear"]
         await client.get("/spoil")
         assert (await client.get("/look")).json() == []
-        assert "taken for none" in caplog.text
+        assert "is ignored" in caplog.text
         assert (await client.get("/add/plum")).json() == ["plum"]
 
 
@@ -98,3 +102,47 @@ def test_a_model_that_needs_arguments_is_refused() -> None:
 
     with pytest.raises(InvalidArgument, match="default"):
         SessionModel(Strict)
+
+
+class Suspending(Spy):
+    """A storage whose loads suspend many times."""
+
+    suspensions = 0
+
+    async def load(self, id: str) -> Snapshot | None:
+        for _ in range(self.suspensions):
+            await asyncio.sleep(0)
+        return await super().load(id)
+
+
+@contextmanager
+def greenlet_switches() -> Iterator[list[str]]:
+    """The switches between greenlets of this thread."""
+    switches: list[str] = []
+    before = greenlet.gettrace()
+    greenlet.settrace(lambda event, _ends: switches.append(event))
+    try:
+        yield switches
+    finally:
+        greenlet.settrace(before)
+
+
+@pytest.mark.parametrize("path", ["/raw", "/look"])
+async def test_a_dependency_does_not_load_through_the_greenlet(path: str) -> None:
+    storage = Suspending(SessionStorageMemory())
+    app = app_of(storage)
+
+    @app.get("/lazy")
+    async def lazy(request: Request) -> Any:
+        return request.session["cart"]
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://service.test") as client:
+        await client.get("/add/apple")
+        counted = []
+        for storage.suspensions in (0, 100):
+            with greenlet_switches() as switches:
+                assert (await client.get(path)).is_success
+            counted.append(len(switches))
+            assert (await client.get("/lazy")).json()["items"] == ["apple"]
+        assert counted[0] == counted[1]
+        assert 0 < counted[0] < 20

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from sqlsessions import InvalidArgument, InvalidArgumentType
 from sqlsessions.integrations._web import serializers as _serializers
-from sqlsessions.integrations._web.changes import Changes
-from sqlsessions.integrations._web.payloads import Payloads
+from sqlsessions.integrations._web.payloads import Changes, Payloads
 from sqlsessions.integrations._web.serializers import JSONSerializer
 from sqlsessions.integrations._web.session import UNSET, State
 from sqlsessions.testing import ManualClock

@@ -1,19 +1,19 @@
-"""A request on its way through an ASGI middleware, and helpers that take one; no framework is named here."""
+"""The session of a request in an ASGI middleware, and helpers that take a request, of any framework."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-import anyio
-
+from ..._tasks import finish
 from ...errors import InvalidArgument, StorageUnavailable
 from ...info import SessionInfo
 from .greenlets import GreenletBridge
 from .manager import SessionManager
 from .session import Session
+from .unavailable import HEADERS, STATUS, TEXT, WEBSOCKET_CODE, log
 
 logger = logging.getLogger("sqlsessions")
 
@@ -23,23 +23,21 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 Header = tuple[bytes, bytes]
 _SCOPE_KEY = "sqlsessions"
 _BEGINS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
-_BODY = b"The session storage is unavailable. Try again later."
-_GRACE = 10.0  # seconds for a last write
-_TRY_AGAIN_LATER = 1013  # https://www.iana.org/assignments/websocket
+_HINT = "`await load(request)` first, or set eager=True"
 
 
 class RequestSession:
-    """A request or WebSocket on its way through a session middleware.
+    """The session of one request or WebSocket, from its first to its last message.
 
     Args:
-        app: What is inside the middleware.
+        app: The application inside the middleware.
         scope: The ASGI scope; gets ``session``.
         receive: The ASGI receive function.
         send: The ASGI send function.
         manager: Loads and writes the session.
-        cookie: Value of the session cookie that it came with.
+        cookie: Value of the session cookie of the request.
         eager: Whether to load before the application is called.
-        raises: Whether an unavailable storage is the application's to handle.
+        raises: Whether `StorageUnavailable` is raised for the application to handle.
     """
 
     def __init__(
@@ -61,13 +59,13 @@ class RequestSession:
         self.manager = manager
         self.eager = eager
         self.raises = raises
-        self.https = scope.get("scheme") in ("https", "wss")
-        self.failure: Exception | None = None  # of reading or writing the session, if the last try failed
+        self.https = is_https(scope)
+        self.failure: Exception | None = None  # of the last read or write of the session
         self.began = False
         self._unwritten = self._refused = False
-        self._bridge = GreenletBridge()
-        self.session = manager.open(cookie, self._load_now)
-        self._known = self.session.state.presented
+        self._bridge = GreenletBridge(_HINT)
+        self.session = manager.open(cookie, lambda _session: self._bridge.wait(self._load))
+        self._known = self.session.state.from_cookie
         scope["session"] = self.session
         scope[_SCOPE_KEY] = self
 
@@ -77,14 +75,13 @@ class RequestSession:
         return self.scope.get(_SCOPE_KEY) is self
 
     async def serve(self) -> None:
-        """Have the application answer, and the session written."""
+        """Call the application, and write the session."""
         try:
             if self.eager:
                 await self.load()
             if self.session.loaded:
                 await self._answered()
             else:
-                self._loop = asyncio.get_running_loop()
                 await self._bridge.run(self._answered())
             if not self._unwritten and not self._refused:
                 await self._finish()
@@ -96,7 +93,7 @@ class RequestSession:
             self._forget()
 
     def _forget(self) -> None:
-        """Leave no reference cycles, which would have the garbage collector run every few requests."""
+        """Break the reference cycles, which would make the garbage collector run every few requests."""
         self.session.detach()
         self.failure = None
         if self.innermost:
@@ -104,6 +101,10 @@ class RequestSession:
 
     async def load(self) -> None:
         """Read the session, unless that was done."""
+        if not self.session.loaded:
+            await self._bridge.outside(self._load)
+
+    async def _load(self) -> None:
         try:
             await self.manager.load(self.session)
         except Exception as error:
@@ -126,26 +127,13 @@ class RequestSession:
     async def _commit(self) -> None:
         await self.manager.commit(self.session)
 
-    def _load_now(self, _session: Session) -> None:
-        """Read the session for a plain call that looks at it."""
-        if self._bridge.possible():
-            self._bridge.result(self.load())
-            return
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # a worker thread, which may wait for the event loop
-            asyncio.run_coroutine_threadsafe(self.load(), self._loop).result()
-            return
-        raise RuntimeError(
-            "the session is not loaded, and cannot be from a task that the application started: "
-            "`await load(request)` first, or set eager=True"
-        )
-
     async def _send(self, message: Any) -> None:
         if self._refused:
             return
         begins = message["type"] in _BEGINS
         if not self.began and not self._unwritten and (begins or message["type"] == "websocket.close"):
+            if begins and self.session.accessed and not self.session.loaded:
+                await self.load()  # the application may send the body from another task, which cannot
             try:
                 await self.save()
             except Exception as error:
@@ -156,50 +144,59 @@ class RequestSession:
                 return
         if begins and not self.began:
             self.began = True
-            self.session.state.looked = False
+            self.session.state.accessed_since = False
             message = self._with_headers(message)
         await self.send(message)
 
     async def _finish(self) -> None:
         """Write what changed after the response began."""
         state = self.session.state
-        if self.began and self.scope["type"] == "http" and not (state.looked or state.sources):
+        if self.began and self.scope["type"] == "http" and not (state.accessed_since or state.sources):
             return
-        with anyio.move_on_after(_GRACE, shield=True):  # a server may cancel what serves a closed connection
-            await self.save()
-        told = self.manager.set_cookie(self.session, https=self.https) is None
-        if self.began and not told and self.session.state.id not in (None, self._known):
+        await finish(
+            asyncio.ensure_future(self.save())
+        )  # a server may cancel the task of a closed connection
+        cookie = self.manager.set_cookie(self.session, https=self.https)
+        if self.began and cookie is not None and self.session.state.id not in (None, self._known):
             logger.warning(
                 "a session got its id after the response began, too late for its cookie to be sent"
             )
 
     def _with_headers(self, message: Any) -> Any:
-        """A message with the headers that the session needs; the old one, a response cache may keep."""
-        old: list[Header] = list(message.get("headers") or ())
-        new: list[Header] = []
-        given = {key.lower(): value for key, value in old}
-        if self.session.accessed and not (b"vary" in given and _varies(old)):
-            new.append((b"vary", b"Cookie"))
-        cookie = self.manager.set_cookie(self.session, https=self.https)
+        """A copy of a message with the headers that the session needs; a response cache may keep the original."""
+        headers: list[Header] = list(message.get("headers") or ())
+        vary, has_cache_control = "", False
+        for key, text in headers:
+            name = key.lower()
+            if name == b"vary":
+                vary += f",{text.decode('latin-1')}"
+            elif name == b"cache-control":
+                has_cache_control = True
+        for title, value in self.manager.headers_for(
+            self.session, https=self.https, vary=vary, has_cache_control=has_cache_control
+        ):
+            headers.append((title.lower().encode(), value.encode("latin-1")))
         self._known = self.session.state.id or self._known
-        if cookie is not None:
-            new.append((b"set-cookie", cookie.encode("latin-1")))
-        if (cookie is not None or self.session.accessed) and b"cache-control" not in given:
-            new.append((b"cache-control", b"private" if cookie is None else b"no-store"))
-        return {**message, "headers": old + new}
+        return {**message, "headers": headers}
 
-    async def _refuse(self, error: Exception) -> None:
+    async def _refuse(self, error: StorageUnavailable) -> None:
+        """Answer that the storage is unavailable."""
         self._refused = True
-        logger.error("a session could not be read or written: %s", error)
+        log(error)
         if self.scope["type"] == "websocket":
-            await self.send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+            await self.send({"type": "websocket.close", "code": WEBSOCKET_CODE})
             return
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")]
-        # A rotation may have been done by then, and its cookie is the only way to the session.
+        headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+        # The session may have got a new id before the error, and only this cookie leads to it.
         await self.send(
-            self._with_headers({"type": "http.response.start", "status": 503, "headers": headers})
+            self._with_headers({"type": "http.response.start", "status": STATUS, "headers": headers})
         )
-        await self.send({"type": "http.response.body", "body": _BODY, "more_body": False})
+        await self.send({"type": "http.response.body", "body": TEXT.encode(), "more_body": False})
+
+
+def is_https(scope: Any) -> bool:
+    """Whether a request or WebSocket came by TLS."""
+    return scope.get("scheme") in ("https", "wss")
 
 
 class HasScope(Protocol):
@@ -222,7 +219,7 @@ async def load(connection: HasScope) -> Session:
 
 
 async def save(connection: HasScope) -> None:
-    """Write the session now, as a WebSocket may want to; a new one's cookie goes with the response.
+    """Write the session now, such as during a WebSocket; the response sets the cookie of a new one.
 
     Raises:
         StorageUnavailable: If it cannot be written.
@@ -242,12 +239,12 @@ async def list_sessions(connection: HasScope) -> AsyncIterator[SessionInfo]:
 
 
 async def end_session(connection: HasScope, key: str) -> bool:
-    """End a session of the same subject, by the ``key`` that a list showed; whether there was one."""
+    """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     return await _own(connection).manager.end_listed(await load(connection), key)
 
 
 async def end_other_sessions(connection: HasScope) -> int:
-    """End all sessions of the same subject but this one; how many they were."""
+    """End all sessions of the same subject but this one; the number of them."""
     return await _own(connection).manager.end_others(await load(connection))
 
 
@@ -256,12 +253,3 @@ def _own(connection: HasScope) -> RequestSession:
     if not isinstance(own, RequestSession):
         raise InvalidArgument("this request did not pass through sqlsessions' SessionMiddleware")
     return own
-
-
-def _varies(headers: Iterable[Header]) -> bool:
-    """Whether caches know by now that the response depends on the cookie."""
-    return any(
-        {b"cookie", b"*"} & {token.strip() for token in value.lower().split(b",")}
-        for key, value in headers
-        if key.lower() == b"vary"
-    )

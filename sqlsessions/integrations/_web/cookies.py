@@ -1,4 +1,4 @@
-"""The session cookie: what it may be, and how it is written (RFC 6265bis)."""
+"""The session cookie: its allowed names and attributes, and its header (RFC 6265bis)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
 _OCTETS = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096}")
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
+_VARIES = re.compile(r"(^|,)\s*(cookie|\*)\s*(,|$)", re.IGNORECASE)
 LONGEST_AGE = 400 * 24 * 60 * 60
-"""Seconds that browsers keep a cookie at most."""
+"""The longest time in seconds that browsers keep a cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,13 @@ class Cookie:
     Attributes:
         name: A token; with the prefix ``__Host-`` or ``__Secure-`` browsers enforce what it says.
         path: Where the browser sends it.
-        domain: To which hosts; None is the host that set it alone.
-        same_site: Whether requests that other sites start carry it.
-        secure: Whether it is for https alone; None is wherever the request came by https.
-        partitioned: Whether it is kept apart for each top-level site (CHIPS).
+        domain: The hosts that get it; None is only the host that set it.
+        same_site: Whether requests from other sites carry it.
+        secure: Whether it is sent over https only; None is True for requests that came by https.
+        partitioned: Whether it is partitioned by top-level site (CHIPS).
 
     Raises:
-        InvalidArgument: If no browser would keep such a cookie.
+        InvalidArgument: If browsers would reject such a cookie.
     """
 
     name: str = "session"
@@ -42,7 +43,7 @@ class Cookie:
     partitioned: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what browsers would drop without a word."""
+        """Refuse what browsers would silently reject."""
         if not _TOKEN.fullmatch(self.name):
             raise InvalidArgument(f"a cookie's name must be a token of RFC 6265, not {self.name!r}")
         for name, value in (("path", self.path), ("domain", self.domain or "")):
@@ -65,7 +66,7 @@ class Cookie:
                 raise InvalidArgument(f"a cookie must be Secure (https only) because of {reason}")
 
     def must_be_secure(self, *, https: bool) -> bool:
-        """Whether to send ``Secure`` in the answer to a request."""
+        """Whether the response to a request sets the cookie with ``Secure``."""
         prefixed = self.name.lower().startswith(("__host-", "__secure-"))
         return self.secure or (
             self.secure is None and (https or prefixed or self.partitioned or self.same_site == "none")
@@ -76,7 +77,7 @@ class Cookie:
 
         Args:
             id: The id.
-            max_age: Seconds to keep it; None is until the browser is closed.
+            max_age: Lifetime in seconds; None is until the browser is closed.
             https: Whether the request came by https.
         """
         parts = [f"{self.name}={id}", f"path={self.path}"]
@@ -85,7 +86,7 @@ class Cookie:
         return "; ".join(parts + self._flags(https=https))
 
     def clear(self, *, https: bool) -> str:
-        """The ``Set-Cookie`` value that takes it away."""
+        """The ``Set-Cookie`` value that deletes the cookie."""
         gone = [
             f"{self.name}=null",
             f"path={self.path}",
@@ -105,11 +106,16 @@ class Cookie:
         return flags
 
 
-def presented(value: str | None) -> str | None:
-    """A cookie's value, if it could be an id of ours: no other is ever looked up."""
+def varies_by_cookie(vary: str) -> bool:
+    """Whether a ``Vary`` header lists ``Cookie`` or ``*``, so that caches tell responses apart by cookie."""
+    return _VARIES.search(vary) is not None
+
+
+def parse_id(value: str | None) -> str | None:
+    """The value of a cookie if it has the form of our random ids, which alone are looked up."""
     return value if value is not None and _ID.fullmatch(value) else None
 
 
-def storable(value: str | None) -> str | None:
-    """A cookie's value, if it could be an id that the application makes itself."""
+def parse_custom_id(value: str | None) -> str | None:
+    """The value of a cookie if a function of the application could have made it as an id."""
     return value if value is not None and _OCTETS.fullmatch(value) else None

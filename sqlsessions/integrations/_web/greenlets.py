@@ -1,4 +1,4 @@
-"""GreenletBridge from within plain calls: how ``request.session["user"]`` can read a database.
+"""Awaiting from within plain calls: how ``request.session["user"]`` can read a database.
 
 A coroutine is run inside a greenlet. A plain function that it calls can then switch out, have
 something awaited in the coroutine's place, and be switched back in with the result; SQLAlchemy's
@@ -17,24 +17,58 @@ from greenlet import GreenletExit, getcurrent, greenlet
 R = TypeVar("R")
 
 
-class _Wanted:
-    """What a plain call wants awaited."""
-
-    __slots__ = ("awaitable", "caller")
-
-    def __init__(self, awaitable: Awaitable[Any], caller: greenlet) -> None:
-        self.awaitable = awaitable
-        self.caller = caller
-
-
 class GreenletBridge:
-    """Runs a coroutine so that plain calls within it, in the same task, can have things awaited."""
+    """Runs a coroutine so that plain calls within it, in the same task, can await.
 
-    def __init__(self) -> None:
+    Args:
+        hint: The alternative, for the error that a call from another task raises.
+    """
+
+    def __init__(self, hint: str) -> None:
+        self._hint = hint
+        self._loop = asyncio.get_running_loop()
         self._inner: greenlet | None = None
         self._task: asyncio.Task[Any] | None = None
 
-    def possible(self) -> bool:
+    async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine to its end."""
+        self._task = asyncio.current_task()
+        try:
+            return await _Driven(self, coroutine)
+        finally:
+            self._task = self._inner = None
+
+    def wait(self, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """The result of an async function, for a plain call.
+
+        The call may come from within the coroutine that is run, in its own task, or from a worker thread,
+        which waits for the event loop.
+
+        Raises:
+            RuntimeError: If it comes from another task.
+        """
+        if self._reachable():
+            return self._await_outside(function())
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # a worker thread
+            return asyncio.run_coroutine_threadsafe(function(), self._loop).result()
+        raise RuntimeError(
+            f"the session is not loaded, and cannot be from a task that the application started: {self._hint}"
+        )
+
+    async def outside(self, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """The result of an async function, awaited by the task itself rather than within the greenlet.
+
+        An await within the greenlet switches out and in with each suspension.
+        """
+        return self._await_outside(function()) if self._reachable() else await function()
+
+    def enter(self, inner: greenlet) -> None:
+        """Set the greenlet that the coroutine runs in."""
+        self._inner = inner
+
+    def _reachable(self) -> bool:
         """Whether the caller runs within the coroutine, in its own task."""
         try:
             if self._inner is None or asyncio.current_task() is not self._task:
@@ -46,30 +80,39 @@ class GreenletBridge:
             current = current.parent
         return current is not None
 
-    def result(self, awaitable: Awaitable[R]) -> R:
-        """The result of an awaitable, from a plain call for which that is `possible`."""
+    def _await_outside(self, awaitable: Awaitable[R]) -> R:
         assert self._inner is not None
         outer = self._inner.parent
         assert outer is not None
-        found: R = outer.switch(_Wanted(awaitable, getcurrent()))
-        return found
+        result: R = outer.switch(_AwaitRequest(awaitable, getcurrent()))
+        return result
 
-    async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine to its end."""
-        self._task = asyncio.current_task()
-        try:
-            return await _Driven(self, coroutine)
-        finally:
-            self._task = self._inner = None
 
-    def enter(self, inner: greenlet) -> None:
-        """Say in which greenlet the coroutine runs."""
-        self._inner = inner
+class _AwaitRequest:
+    """An awaitable, and the greenlet of the plain call that asks for its result."""
+
+    __slots__ = ("awaitable", "caller")
+
+    def __init__(self, awaitable: Awaitable[Any], caller: greenlet) -> None:
+        self.awaitable = awaitable
+        self.caller = caller
+
+
+class _Outcome:
+    """The result of a coroutine that ended, or its error."""
+
+    __slots__ = ("error", "result")
+
+    def __init__(self, result: Any, error: BaseException | None = None) -> None:
+        self.result = result
+        self.error = error
 
 
 class _Driven(Awaitable[R]):
-    def __init__(self, awaiting: GreenletBridge, coroutine: Coroutine[Any, Any, R]) -> None:
-        self._bridge = awaiting
+    """A coroutine that runs in a greenlet, awaited by the task."""
+
+    def __init__(self, bridge: GreenletBridge, coroutine: Coroutine[Any, Any, R]) -> None:
+        self._bridge = bridge
         self._coroutine = coroutine
 
     def __await__(self) -> Generator[Any, Any, R]:
@@ -79,15 +122,15 @@ class _Driven(Awaitable[R]):
         inner.gr_context = outer.gr_context  # context variables that the coroutine sets are the task's
         self._bridge.enter(inner)
         caller, yielded = inner, inner.switch(self._coroutine)
-        while not isinstance(yielded, _Ended):
+        while not isinstance(yielded, _Outcome):
             try:
-                if isinstance(yielded, _Wanted):
+                if isinstance(yielded, _AwaitRequest):
                     caller = yielded.caller
                     answer = yield from yielded.awaitable.__await__()
                 else:
                     caller = inner
                     answer = yield yielded
-            except BaseException as error:  # noqa: BLE001 (whoever awaits it gets it)
+            except BaseException as error:  # noqa: BLE001 (raised in the caller)
                 yielded = caller.throw(error)
             else:
                 yielded = caller.switch(answer)
@@ -102,16 +145,6 @@ class _Driven(Awaitable[R]):
         return result
 
 
-class _Ended:
-    """How a coroutine ended."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self, result: Any, error: BaseException | None = None) -> None:
-        self.result = result
-        self.error = error
-
-
 class _Idle(threading.local):
     """Greenlets of this thread for the next coroutines: to make one takes longer than to run most."""
 
@@ -123,11 +156,13 @@ _idle = _Idle()
 
 
 def _work(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run one coroutine after the other, as an idle greenlet is given them."""
     while True:
         coroutine = getcurrent().parent.switch(_run(coroutine))
 
 
-def _run(coroutine: Coroutine[Any, Any, Any]) -> _Ended:
+def _run(coroutine: Coroutine[Any, Any, Any]) -> _Outcome:
+    """Run a coroutine inside the current greenlet, which switches out where it suspends."""
     outer = getcurrent().parent
     assert outer is not None
     step: Callable[[Any], Any] = coroutine.send
@@ -136,14 +171,14 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> _Ended:
         try:
             yielded = step(value)
         except StopIteration as stop:
-            return _Ended(stop.value)
-        except BaseException as error:  # noqa: BLE001 (the task gets it)
-            return _Ended(None, error)
+            return _Outcome(stop.value)
+        except BaseException as error:  # noqa: BLE001 (raised in the task)
+            return _Outcome(None, error)
         try:
             value = outer.switch(yielded)
             step = coroutine.send
-        except GreenletExit:  # nobody will ever go on with it
+        except GreenletExit:  # it is abandoned
             coroutine.close()
             raise
-        except BaseException as error:  # noqa: BLE001 (the coroutine gets it)
+        except BaseException as error:  # noqa: BLE001 (raised in the coroutine)
             value, step = error, coroutine.throw

@@ -1,25 +1,61 @@
-"""Session data as it is stored, with what belongs to the session beside it."""
+"""Session data as it is stored, and the changes that one request made to it."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from .changes import Changes
 from .serializers import Serializer, checked_serializer
 from .session import UNSET, State
 
 logger = logging.getLogger("sqlsessions")
 
 OWN = "__sqlsessions__"
-"""The key under which a session's own expiry is kept: its idle timeout, whether to forget it."""
+"""The key of a session's own expiry: its idle timeout, and whether the cookie ends with the browser."""
+
+_MISSING = object()
+
+
+@dataclass(slots=True)
+class Changes:
+    """The difference between two states of a session, key by key.
+
+    Attributes:
+        replaced: Whether all earlier data is dropped.
+        assigned: Values of the keys that are new or different.
+        removed: The keys that are gone.
+    """
+
+    replaced: bool = False
+    assigned: dict[str, Any] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+
+    @classmethod
+    def between(cls, old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Changes:
+        """The changes that lead from one state to another; values are the same if their bytes are."""
+        changes = cls(removed={key for key in old if key not in new})
+        for key, value in new.items():
+            before = old.get(key, _MISSING)
+            # Equal is not the same: True == 1 == 1.0.
+            if before is _MISSING or serializer.dumps({"": before}) != serializer.dumps({"": value}):
+                changes.assigned[key] = value
+        return changes
+
+    def apply(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of the data with the changes made."""
+        if self.replaced:
+            return dict(self.assigned)
+        kept = {key: value for key, value in data.items() if key not in self.removed}
+        return kept | self.assigned
 
 
 class Payloads:
-    """Turns the data of sessions into bytes and back.
+    """Encodes the data of sessions, with their own expiry beside it, and decodes it.
 
     Args:
-        serializer: Does it; None is JSON.
+        serializer: Encodes and decodes; None is JSON.
     """
 
     def __init__(self, serializer: Serializer | None) -> None:
@@ -32,28 +68,34 @@ class Payloads:
         return self._serializer.dumps(data)
 
     def decode(self, raw: bytes, state: State) -> tuple[bytes, dict[str, Any]]:
-        """The data of stored bytes, and the bytes; both empty if they cannot be decoded.
+        """Stored bytes and their data; both empty if they cannot be decoded.
 
-        The expiry that is kept with them goes to the state, unless the request set another.
+        The expiry that is stored with the data goes to the state, unless the request set another.
         """
         data = self._decoded(raw)
         if data is None:
             logger.warning("the data of a session cannot be decoded and is taken for empty")
             return self._serializer.dumps({}), {}
         own = data.pop(OWN, None)
-        if own is not None and not state.expiry_asked:
+        if own is not None and not state.expiry_requested:
             state.ttl, state.browser = own
         return raw, data
 
-    def same(self, payload: bytes, raw: bytes) -> bool:
-        """Whether bytes to store hold what is stored; another serializer may have written that."""
-        if payload == raw:
-            return True
-        data = self._decoded(raw)
-        return data is not None and self._serializer.dumps(data) == payload
+    def unchanged(self, payload: bytes, state: State) -> bool:
+        """Whether a payload holds the same data as is stored.
+
+        Another serializer may have written that. Its bytes are replaced, in the state, by those that this
+        serializer gives for the same data.
+        """
+        if payload != state.raw and not state.raw_is_ours:
+            data = self._decoded(state.raw)
+            if data is not None:
+                state.raw = self._serializer.dumps(data)
+            state.raw_is_ours = True
+        return payload == state.raw
 
     def changes(self, raw: bytes, data: dict[str, Any]) -> Changes:
-        """What leads from stored bytes to other data."""
+        """The changes that lead from stored bytes to other data."""
         old = self._decoded(raw) or {}
         old.pop(OWN, None)
         return Changes.between(old, data, self._serializer)

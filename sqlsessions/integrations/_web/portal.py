@@ -1,4 +1,4 @@
-"""An event loop in the background, for code that cannot await: one for all threads of a process."""
+"""An event loop in the background, for code that cannot await: one per process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Portal:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        # A daemon, since the interpreter waits for other threads before it calls what closes this one.
+        # A daemon, since the interpreter joins other threads before it calls `atexit` functions.
         self.thread = threading.Thread(target=self._serve, name="sqlsessions", daemon=True)
         self.thread.start()
 
@@ -30,20 +30,20 @@ class _Portal:
     def _serve(self) -> None:
         try:
             self.loop.run_forever()
-            # This is when a storage closes the connections that it has on an event loop.
+            # A storage closes its connections on an event loop with the loop's async generators.
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self.loop.close()
 
 
 class _Process:
-    """What belongs to one process: its portal, once there is need of one."""
+    """The portal of one process, started when first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._portal: _Portal | None = None
-        # A child that is forked has the parent's portal without its thread. It keeps that as it is:
-        # to let go of the connections would be to close them under the parent's hands.
+        # A forked child has the parent's portal without its thread. It keeps a reference: garbage
+        # collection would close connections that the parent still uses.
         self._inherited: list[_Portal] = []
 
     def portal(self) -> _Portal:
@@ -74,17 +74,17 @@ if hasattr(os, "register_at_fork"):
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the background event loop and wait for its end.
 
-    The loop starts with the first call, and anew in a child process that is forked. What threads do at
-    the same time shares its connections. It ends with the process.
+    The loop starts with the first call, and again in a forked child process. All threads share it and
+    the connections on it. It ends with the process.
 
     Args:
-        coroutine: What to run; it sees the caller's context variables.
+        coroutine: The coroutine; it has the caller's context variables.
 
     Returns:
-        What the coroutine returned.
+        Its result.
 
     Raises:
-        RuntimeError: If called from that loop itself, which would wait for itself for ever.
+        RuntimeError: If called from that loop itself, which would deadlock.
     """
     portal = _process.portal()
     if threading.current_thread() is portal.thread:
@@ -94,5 +94,5 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # where the wait was interrupted, such as by Ctrl+C
+        future.cancel()  # if the wait was interrupted, such as by Ctrl+C
         raise

@@ -1,4 +1,4 @@
-"""Which sessions were given new ids lately, as far as this process knows."""
+"""Sessions whose ids this process changed recently."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from threading import Lock
 
 from ...records import Clock
 
-KEPT = 60.0  # seconds, longer than requests that came with the old id should take
+KEPT = 60.0  # seconds, longer than requests with the old id should take
 MOST = 10_000
 
 
 class Rotations:
-    """Remembers for a minute what became of an id that was rotated away.
+    """Maps old ids to the keys of their sessions for a minute after a rotation.
 
-    The database cannot tell: it must not be able to lead from an old id to the new one. A request that
-    still comes with the old id then neither clears the cookie that its browser was just given, nor
-    lets a logout miss the session.
+    The database must not be able to lead from an old id to the new one. With this, a concurrent request
+    with the old id does not clear the new cookie, and its logout ends the session.
 
     Args:
         clock: Gives the time in seconds.
@@ -28,7 +27,7 @@ class Rotations:
         self._lock = Lock()
 
     def add(self, old: bytes, key: str) -> None:
-        """Say that a session was given a new id.
+        """Note that a session got a new id.
 
         Args:
             old: Digest of the old id.
@@ -41,7 +40,7 @@ class Rotations:
                 self._successors.popitem(last=False)
 
     def successor(self, old: bytes) -> str | None:
-        """The key of the session that an id stood for; None if it was not rotated lately."""
+        """The key of the session that had an id; None if it was not rotated recently."""
         now = self._clock()
         with self._lock:
             key = None

@@ -1,4 +1,4 @@
-"""How session data becomes bytes."""
+"""Serializers of session data: the protocol, and JSON."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _LONG = re.compile(rb"[0-9]{19}")
 
 @runtime_checkable
 class Serializer(Protocol):
-    """Turns a dict of session data into bytes and back.
+    """Encodes a dict of session data as bytes, and decodes it.
 
     ``dumps`` must give equal bytes for equal data, or unchanged sessions are written again. ``loads``
-    may raise anything for bytes that it does not understand.
+    may raise any exception for bytes that it cannot decode.
     """
 
     def dumps(self, value: dict[str, Any], /) -> bytes:
-        """The bytes of a dict."""
+        """Encode a dict."""
 
     def loads(self, data: bytes, /) -> Any:
-        """The dict of some bytes."""
+        """Decode a dict."""
 
 
 class JSONSerializer:
-    """JSON, the default: by orjson or msgspec where they are installed, which take the same types.
+    """JSON, the default: with orjson or msgspec if they are installed, for the same types.
 
     Strings, numbers, booleans, None, lists and dicts come back as they were; tuples come back as
-    lists, and keys that are numbers as strings. NaN and the infinities are refused, having no form in
-    JSON (RFC 8259, section 6), and integers of more than 64 bits, which the faster libraries read as
-    floats.
+    lists, and keys that are numbers as strings. NaN and the infinities are refused, as JSON cannot
+    represent them (RFC 8259, section 6), and integers of more than 64 bits, which the faster libraries
+    read as floats.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class JSONSerializer:
             try:
                 encoded = self._fast_dumps(value)
             except (TypeError, RecursionError):
-                pass  # such as keys that are numbers, which the standard library takes
+                pass  # such as keys that are numbers, which the standard library supports
             else:
                 if b"null" not in encoded:  # else it may stand for NaN
                     return encoded
@@ -66,7 +66,7 @@ class JSONSerializer:
             kind = None
         else:
             return encoded
-        # Raised out here, since the encoder's own error may quote data.
+        # Outside of `except`, since the encoder's own error may quote data.
         if kind is not None:
             raise InvalidArgumentType(
                 f"session data must be what JSON can hold, not {kind}; or give another serializer"
@@ -92,7 +92,7 @@ def checked_serializer(serializer: Serializer | None) -> Serializer:
     """The serializer given, or the default.
 
     Raises:
-        InvalidArgumentType: If it is none.
+        InvalidArgumentType: If it does not have both methods.
     """
     if serializer is None:
         return JSONSerializer()
@@ -109,7 +109,7 @@ def _fastest() -> tuple[Callable[[Any], bytes] | None, Callable[[bytes], Any]]:
     except ImportError:
         pass
     else:
-        # What the standard library refuses, and would be text when read again.
+        # The standard library refuses them too, and they would be strings when read again.
         strict = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
         def dumps(value: Any) -> bytes:
@@ -118,6 +118,6 @@ def _fastest() -> tuple[Callable[[Any], bytes] | None, Callable[[bytes], Any]]:
 
         return dumps, orjson.loads
     try:
-        return None, import_module("msgspec.json").decode  # its encoder takes what the others refuse
+        return None, import_module("msgspec.json").decode  # its encoder supports types that the others refuse
     except ImportError:
         return None, json.loads

@@ -1,4 +1,4 @@
-"""`Session`: what a request sees of its session."""
+"""`Session`: a request's session, as the application sees it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from ...storage import Duration
 D = TypeVar("D")
 
 UNSET: Any = object()
-"""What the request did not ask for."""
+"""The value of what was not requested."""
 
 
 class State:
-    """What an integration knows of a request's session besides its data.
+    """The state of a request's session besides its data.
 
     Attributes:
-        presented: The id that the request came with, if it could be one of ours.
-        id: The id of the session that there is; None while it is new.
-        raw: The data as it was read or written last.
-        stale: Whether the request came with a cookie that stands for no session.
-        vanished: Whether another request ended the session, or gave it a new id, meanwhile.
-        cookie_due: Whether the browser needs to be told of an id or an expiry.
-        clear_due: Whether it needs to be told that there is no session.
-        cleared: Whether the data was dropped as a whole.
-        regenerating: Whether a new id was asked for.
-        subject: The subject asked for, or UNSET.
+        from_cookie: The id in the cookie of the request, if it could be an id of ours; None once its
+            session is to be ended.
+        id: The id of the stored session; None while the session is new.
+        raw: The data as it was read or written last, encoded.
+        raw_is_ours: Whether the serializer of this process encoded ``raw``.
+        stale: Whether the cookie of the request belongs to no session.
+        vanished: Whether another request ended the session, or changed its id, meanwhile.
+        ending: The id of the session to end when this one is written.
+        cookie_due: Whether the browser needs a cookie with an id or expiry.
+        clear_due: Whether the browser's cookie has to be deleted.
+        cleared: Whether all data was dropped.
+        regenerating: Whether a new id was requested.
+        subject: The subject requested, or UNSET.
         ttl: The session's own idle timeout in microseconds, None for never, or UNSET.
-        browser: Whether the browser is to forget it when closed; None if nothing was said.
-        expiry_asked: Whether this request set those two.
-        looked: Whether the request looked at the session since this was last reset.
-        sources: Give data to take over when the session is written.
+        browser: Whether the cookie ends when the browser is closed; None if the integration decides.
+        expiry_requested: Whether this request set ``ttl`` and ``browser``.
+        cookie_requested: Whether this request changed how long the browser keeps the cookie.
+        accessed_since: Whether the request accessed the session since this was last reset.
+        sources: Functions that give data to take over when the session is written.
     """
 
-    # Defaults of the class, since most requests ask for none of it.
+    # Defaults of the class, since most requests change few of them.
     id: str | None = None
     raw: bytes = b""
+    raw_is_ours: bool = False
     stale: bool = False
     vanished: bool = False
+    ending: str | None = None
     cookie_due: bool = False
     clear_due: bool = False
     cleared: bool = False
@@ -48,30 +54,44 @@ class State:
     subject: Any = UNSET
     ttl: Any = UNSET
     browser: bool | None = None
-    expiry_asked: bool = False
-    looked: bool = False
+    expiry_requested: bool = False
+    cookie_requested: bool = False
+    accessed_since: bool = False
     sources: tuple[Callable[[], Mapping[str, Any]], ...] = ()
 
-    def __init__(self, presented: str | None = None) -> None:
-        self.presented = presented
+    def __init__(self, from_cookie: str | None = None) -> None:
+        self.from_cookie = from_cookie
 
-    def written(self) -> None:
-        """Forget what was asked for: it is done."""
-        self.cleared = self.regenerating = self.expiry_asked = False
+    def stored(self, payload: bytes) -> None:
+        """Note the data that was written."""
+        self.raw, self.raw_is_ours = payload, True
+
+    def settle(self) -> None:
+        """Forget what was requested: it is done."""
+        self.cleared = self.regenerating = self.expiry_requested = self.cookie_requested = False
         self.subject = UNSET
+
+    def restart(self) -> None:
+        """Begin a new session, and have the present one ended."""
+        self.ending = self.ending or self.id or self.from_cookie
+        self.id = self.from_cookie = None
+        self.stored(b"")
+        self.vanished = self.cookie_due = False
+        self.ttl, self.browser = UNSET, None
+        self.settle()
 
 
 class Session(dict[str, Any]):
-    """A request's session data, read from the storage when it is first looked at.
+    """A request's session data, read from the storage when it is first accessed.
 
     It is a dict: assign, delete, and change nested values; what changed is written when the response
     begins. The other methods do what a dict cannot.
 
     Attributes:
-        accessed: Whether the request looked at it.
+        accessed: Whether the request accessed it.
         modified: Whether it was assigned to. Changes of nested values are noticed without it.
         loaded: Whether it was read from the storage, or there was nothing to read.
-        info: What the storage knows of it; None for one that is new.
+        info: Its `SessionInfo`; None for a new session.
         state: For integrations.
     """
 
@@ -88,16 +108,16 @@ class Session(dict[str, Any]):
         self._attached = False
 
     @classmethod
-    def lazy(cls, presented: str | None, load: Callable[[Session], None] | None) -> Self:
-        """The session of an id that a request presents; for integrations.
+    def lazy(cls, from_cookie: str | None, load: Callable[[Session], None] | None) -> Self:
+        """The session of an id that is not loaded yet; for integrations.
 
         Args:
-            presented: The id, if it could be one.
-            load: Loads the session when it is first looked at, or raises.
+            from_cookie: The id in the cookie of the request, if it could be one.
+            load: Loads the session when it is first accessed, or raises.
         """
         session = cls()
-        session.loaded = presented is None
-        session.state.presented = presented
+        session.loaded = from_cookie is None
+        session.state.from_cookie = from_cookie
         session._load = load
         session._attached = True
         return session
@@ -105,20 +125,20 @@ class Session(dict[str, Any]):
     @property
     def is_new(self) -> bool:
         """Whether the storage has no such session yet."""
-        self._look()
+        self.ensure_loaded()
         return self.info is None
 
     @property
     def subject(self) -> str | None:
-        """Whose session it is, as `ManagedSessionStorage.sessions` and ``revoke`` know it.
+        """The user whose session it is, for `ManagedSessionStorage.sessions` and ``revoke``.
 
-        Set it at login. The session then gets a new id, unless the integration was told otherwise:
-        one that somebody knew before must not become the user's.
+        Set it at login. The session then gets a new id, unless the integration is configured otherwise:
+        an id that an attacker knew before must not become the user's.
         """
-        self._look()
+        self.ensure_loaded()
         if self.state.subject is not UNSET:
-            asked: str | None = self.state.subject
-            return asked
+            requested: str | None = self.state.subject
+            return requested
         return self.info.subject if self.info else None
 
     @subject.setter
@@ -128,7 +148,7 @@ class Session(dict[str, Any]):
 
     @property
     def subject_changed(self) -> bool:
-        """Whether the request gave the session to another subject."""
+        """Whether the request changes the subject."""
         now = self.info.subject if self.info else None
         return self.state.subject is not UNSET and self.state.subject != now
 
@@ -138,77 +158,85 @@ class Session(dict[str, Any]):
         self.state.regenerating = True
 
     def invalidate(self) -> None:
-        """End the session: log out. It stays ended whatever slower requests still do."""
-        self.clear()
+        """End the session: log out. It stays ended whatever slower requests still do.
+
+        It is not read for that. Data that is assigned afterwards begins a new session with a new id.
+        """
+        self.fill({})
+        self.info = None
+        self.state.restart()
+        self.accessed = self.modified = self.state.accessed_since = True
 
     def set_expiry(self, ttl: Duration | None, *, browser: bool = False) -> None:
         """Give this session an idle timeout of its own, such as "remember me".
 
         Args:
             ttl: Seconds or a timedelta after its last use; None is never.
-            browser: Whether the browser forgets it when closed.
+            browser: Whether the cookie ends when the browser is closed.
 
         Raises:
             InvalidArgument: If ``ttl`` is not above 0 and at most 1,000 years.
-            InvalidArgumentType: If it is no duration.
+            InvalidArgumentType: If it is not a duration.
         """
         self._change()
         self.state.ttl = duration("ttl", ttl)
         self.state.browser = browser
-        self.state.expiry_asked = True
+        self.state.expiry_requested = True
 
     def fill(self, data: Mapping[str, Any]) -> None:
-        """Take over what was read; for integrations, as it does not count as looked at."""
+        """Take over data that was read; for integrations, as it does not count as an access."""
         super().clear()
         super().update(data)
         self.loaded = True
 
     def detach(self) -> None:
-        """Load nothing any more; for integrations, when a request is over."""
+        """Drop the function that loads it; for integrations, when a request is over."""
         self._load = None
 
     def plain(self) -> dict[str, Any]:
-        """The data as a dict; for integrations, as it does not count as looked at."""
+        """The data as a dict; for integrations, as it does not count as an access."""
         return dict(dict.items(self))
 
     def mark_accessed(self) -> None:
-        """Look at the session; Starlette calls it where ``request.session`` is said."""
-        self._look()
-
-    def _look(self) -> None:
+        """Note an access, without reading the session; Starlette calls it for ``request.session``."""
         self.accessed = self.accessed or self._attached
-        self.state.looked = True
+        self.state.accessed_since = True
+
+    def ensure_loaded(self) -> None:
+        """Access the session, and read it unless that was done; for integrations."""
+        self.accessed = self.accessed or self._attached
+        self.state.accessed_since = True
         if not self.loaded and self._load is not None:
             self._load(self)
 
     def _change(self) -> None:
-        self._look()
+        self.ensure_loaded()
         self.accessed = self.modified = True
 
-    # Everything that reads or changes a dict looks at the session first.
+    # Every method of a dict loads the session first.
 
     def __getitem__(self, key: str) -> Any:
-        self._look()
+        self.ensure_loaded()
         return super().__getitem__(key)
 
     def __contains__(self, key: object) -> bool:
-        self._look()
+        self.ensure_loaded()
         return super().__contains__(key)
 
     def __iter__(self) -> Iterator[str]:
-        self._look()
+        self.ensure_loaded()
         return super().__iter__()
 
     def __reversed__(self) -> Iterator[str]:
-        self._look()
+        self.ensure_loaded()
         return super().__reversed__()
 
     def __len__(self) -> int:
-        self._look()
+        self.ensure_loaded()
         return super().__len__()
 
     def __eq__(self, other: object) -> bool:
-        self._look()
+        self.ensure_loaded()
         return super().__eq__(other)
 
     __hash__ = None
@@ -220,29 +248,29 @@ class Session(dict[str, Any]):
         return other | self.copy()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"  # data appears in no log
+        return f"<{type(self).__name__}>"  # data must not appear in logs
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> Any:
         return dict, (self.copy(),)
 
     def get(self, key: str, default: Any = None) -> Any:
-        self._look()
+        self.ensure_loaded()
         return super().get(key, default)
 
     def keys(self) -> KeysView[str]:  # type: ignore[override]
-        self._look()
+        self.ensure_loaded()
         return super().keys()
 
     def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        self._look()
+        self.ensure_loaded()
         return super().values()
 
     def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        self._look()
+        self.ensure_loaded()
         return super().items()
 
     def copy(self) -> dict[str, Any]:
-        self._look()
+        self.ensure_loaded()
         return self.plain()
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -258,9 +286,9 @@ class Session(dict[str, Any]):
         return self
 
     def clear(self) -> None:
-        """Drop everything. If nothing is put in, the session ends; else it gets a new id."""
+        """Drop all data. Without new data the session ends; with new data it gets a new id."""
         self._change()
-        self.state.cleared = self.state.expiry_asked = True
+        self.state.cleared = self.state.expiry_requested = True
         self.state.subject = self.state.browser = None
         self.state.ttl = UNSET
         super().clear()

@@ -1,11 +1,10 @@
-"""What the session interfaces of Flask and Quart have in common."""
+"""The part of the session interfaces that Flask and Quart share."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from flask.sessions import SessionMixin, session_json_serializer
 from werkzeug.exceptions import ServiceUnavailable
@@ -13,18 +12,13 @@ from werkzeug.sansio.response import Response
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
-from .changes import Changes
-from .cookies import Cookie, SameSite, presented
+from .cookies import Cookie, SameSite
 from .manager import SessionManager
 from .serializers import Serializer, checked_serializer
 from .session import Session
+from .unavailable import HEADERS, RETRY_AFTER, STATUS, TEXT, Unavailable, is_raised, log
 
-logger = logging.getLogger("sqlsessions")
-
-PERMANENT = "_permanent"  # the key under which Flask keeps that
-UNAVAILABLE = "The session storage is unavailable. Try again later."
-
-Unavailable = Literal["503", "raise"]
+PERMANENT = "_permanent"  # Flask's key for `SqlSession.permanent`
 
 
 class SqlSession(Session, SessionMixin):
@@ -33,12 +27,10 @@ class SqlSession(Session, SessionMixin):
     Attributes:
         manager: Loads and writes it.
         https: Whether the request came by https.
-        permanence_changed: Whether the request changed `permanent`.
     """
 
-    manager: Manager
+    manager: SessionManager
     https: bool
-    permanence_changed = False
 
     @property
     def new(self) -> bool:  # type: ignore[override]
@@ -47,65 +39,18 @@ class SqlSession(Session, SessionMixin):
 
     @property
     def permanent(self) -> bool:
-        """Whether the browser keeps the cookie when it is closed; False unless set."""
+        """Whether the cookie outlasts the browser; False unless set."""
         return bool(self.get(PERMANENT, False))
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
         if self.permanent != bool(value):
-            self.permanence_changed = True
+            self.state.cookie_requested = True
             self[PERMANENT] = bool(value)
-
-    def ends(self) -> bool:
-        """Whether nothing is left of it but how long it was to be kept."""
-        bare = all(key == PERMANENT for key in dict.__iter__(self))
-        return bare and not self.subject and (self.info is None or self.state.cleared)
-
-
-class Manager(SessionManager):
-    """Keeps cookies as `permanent` says.
-
-    Args:
-        storage: Where sessions are.
-        cookie: How browsers are told.
-        refresh: Whether a request that only reads extends the session.
-        settings: As for `SessionManager`.
-    """
-
-    def __init__(
-        self, storage: ManagedSessionStorage, cookie: Cookie, *, refresh: bool, **settings: Any
-    ) -> None:
-        super().__init__(storage, cookie, **settings)
-        self.cookie = cookie
-        self._refresh = refresh
-
-    def open(self, value: str | None, load: Callable[[Session], None] | None = None) -> SqlSession:
-        session = SqlSession.lazy(presented(value), load)
-        session.state.stale = value is not None and session.loaded
-        session.manager = self
-        return session
-
-    async def commit(self, session: Session) -> None:
-        if session.loaded and isinstance(session, SqlSession) and session.ends():
-            session.fill({})
-        await super().commit(session)
-
-    async def _merge(self, session: Session, changes: Changes, payload: bytes) -> None:
-        await super()._merge(session, changes, payload)
-        if isinstance(session, SqlSession) and session.permanence_changed:
-            session.state.cookie_due = True
-
-    async def _touch(self, session: Session) -> None:
-        if self._refresh:
-            await super()._touch(session)
-
-    def _persistent(self, session: Session) -> bool:
-        browser = session.state.browser
-        return bool(session.plain().get(PERMANENT)) if browser is None else not browser
 
 
 class TaggedSerializer:
-    """JSON as Flask tags it, which keeps tuples, bytes, dates, UUIDs and markup."""
+    """JSON with Flask's tags, which preserve tuples, bytes, dates, UUIDs and markup."""
 
     def dumps(self, value: dict[str, Any], /) -> bytes:
         return session_json_serializer.dumps(value).encode()
@@ -115,31 +60,31 @@ class TaggedSerializer:
 
 
 class Interface:
-    """The settings of a session interface, and what follows from them for an application.
+    """A session interface: its settings, and the managers that follow from an application's configuration.
 
     Args:
-        storage: Where sessions are; it is not closed.
+        storage: The storage of the sessions; it is not closed.
         cookie_name: Name of the cookie; None is SESSION_COOKIE_NAME. The prefix ``__Host-`` is the safest.
         domain: Domain of the cookie; None is SESSION_COOKIE_DOMAIN.
         path: Path of the cookie; None is SESSION_COOKIE_PATH, or else APPLICATION_ROOT.
         secure: Whether the cookie is ``Secure``: True, False, or None, the default: with
-            SESSION_COOKIE_SECURE always, else wherever the request came by https.
+            SESSION_COOKIE_SECURE always, else for requests that came by https.
         samesite: ``"Lax"``, ``"Strict"`` or ``"None"``; None is SESSION_COOKIE_SAMESITE, or else ``"Lax"``.
-        partitioned: Whether the cookie is kept apart for each top-level site; None is
+        partitioned: Whether the cookie is partitioned by top-level site (CHIPS); None is
             SESSION_COOKIE_PARTITIONED.
-        max_age: Seconds after its last use that a session ends, and age of the cookie of one that is
+        max_age: Seconds after its last use that a session ends, and age of the cookie if it is
             `permanent`; None is PERMANENT_SESSION_LIFETIME.
         absolute_timeout: Seconds after its creation that a session ends however much it is used; None
             leaves that to the storage.
-        serializer: Turns data into bytes: an object with ``dumps`` and ``loads``. JSON with Flask's tags
+        serializer: Encodes the data: an object with ``dumps`` and ``loads``. JSON with Flask's tags
             unless set.
         rotate_on_login: Whether a session whose subject changes gets a new id.
-        unavailable: What a client is told while the storage is: ``"503"``, or ``"raise"`` to have
-            `StorageUnavailable` raised.
+        unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
+            to raise `StorageUnavailable`.
 
     Raises:
-        InvalidArgument: If an argument is out of its range, or no browser would keep such a cookie; for
-            what the application configures, by ``init_app`` or else by its first request.
+        InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie; for
+            the application's configuration, by ``init_app`` or else by its first request.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
@@ -159,8 +104,6 @@ class Interface:
         rotate_on_login: bool = True,
         unavailable: Unavailable = "503",
     ) -> None:
-        if unavailable not in ("503", "raise"):
-            raise InvalidArgument(f"unavailable must be '503' or 'raise', not {unavailable!r}")
         self._storage = storage
         self._cookie = {
             "SESSION_COOKIE_NAME": cookie_name,
@@ -176,16 +119,14 @@ class Interface:
             "serializer": TaggedSerializer() if serializer is None else checked_serializer(serializer),
             "rotate_on_login": rotate_on_login,
         }
-        self._raises = unavailable == "raise"
-        self._managers: dict[tuple[Cookie, Duration, bool], Manager] = {}
+        self._raises = is_raised(unavailable)
+        self._managers: dict[tuple[Cookie, Duration, bool], SessionManager] = {}
         self.manager_of({"SESSION_COOKIE_NAME": "session", "PERMANENT_SESSION_LIFETIME": timedelta(days=31)})
 
-    def manager_of(self, config: dict[str, Any]) -> Manager:
+    def manager_of(self, config: dict[str, Any]) -> SessionManager:
         """The manager for the configuration of an application."""
         if not config.get("SESSION_COOKIE_HTTPONLY", True):
-            raise InvalidArgument(
-                "SESSION_COOKIE_HTTPONLY must be True: a script has no use for a session id"
-            )
+            raise InvalidArgument("SESSION_COOKIE_HTTPONLY must be True: scripts do not need a session id")
 
         def setting(name: str) -> Any:
             given = self._cookie[name]
@@ -206,44 +147,64 @@ class Interface:
         refresh = bool(config.get("SESSION_REFRESH_EACH_REQUEST", True))
         key = cookie, lifetime, refresh
         if key not in self._managers:
-            self._managers[key] = Manager(
-                self._storage, cookie, refresh=refresh, max_age=lifetime, **self._settings
+            self._managers[key] = SessionManager(
+                self._storage,
+                cookie,
+                max_age=lifetime,
+                refresh=refresh,
+                is_empty=_is_empty,
+                is_persistent=_is_permanent,
+                **self._settings,
             )
         return self._managers[key]
 
     def session_of(self, app: Any, request: Any, load: Callable[[Session], None]) -> SqlSession:
         """The session of a request; nothing is read yet."""
         manager = self.manager_of(app.config)
-        session = manager.open(request.cookies.get(manager.cookie.name), load)
+        session = manager.open_as(SqlSession, request.cookies.get(manager.cookie.name), load)
+        session.manager = manager
         session.https = request.is_secure
         return session
 
-    def tell(self, session: SqlSession, response: Response) -> None:
-        """Put into a response what the browser and caches need to know."""
-        cookie = session.manager.set_cookie(session, https=session.https)
-        if cookie is not None:
-            response.headers.add("Set-Cookie", cookie)
-        if cookie is not None or session.accessed:
-            response.headers.setdefault("Cache-Control", "private" if cookie is None else "no-store")
-            response.vary.add("Cookie")
+    def add_headers(self, session: SqlSession, response: Response) -> None:
+        """Add the headers that the session needs to a response."""
+        headers = session.manager.headers_for(
+            session,
+            https=session.https,
+            vary=",".join(response.headers.getlist("Vary")),
+            has_cache_control="Cache-Control" in response.headers,
+        )
+        for name, value in headers:
+            if name == "Vary":
+                response.vary.add(value)  # into the one header that later changes of `vary` replace
+            else:
+                response.headers.add(name, value)
 
     def unavailable(self, error: StorageUnavailable) -> Exception:
-        """What to raise where the application looks at the session."""
+        """The exception for an access to a session that cannot be read."""
         if self._raises:
             return error
-        logger.error("a session could not be read: %s", error)
-        return ServiceUnavailable(UNAVAILABLE, retry_after=1)
+        log(error)
+        return ServiceUnavailable(TEXT, retry_after=RETRY_AFTER)
 
     def refuse(self, response: Any, error: StorageUnavailable) -> None:
-        """Turn a response into one that says that nothing was saved.
+        """Turn a response into a 503, as nothing was saved.
 
-        It is too late to raise a 503: the frameworks make a 500 of whatever is raised then.
+        It is too late to raise one: at this point the frameworks answer any exception with a 500.
         """
         if self._raises:
             raise error
-        logger.error("a session could not be written: %s", error)
+        log(error)
         response.headers.clear()
-        response.headers["Retry-After"] = "1"
-        response.headers["Content-Type"] = "text/plain; charset=utf-8"
-        response.set_data(UNAVAILABLE)
-        response.status_code = 503
+        response.headers.update(HEADERS)
+        response.set_data(TEXT)
+        response.status_code = STATUS
+
+
+def _is_empty(session: Session) -> bool:
+    """Whether a session holds nothing, or only whether it is permanent."""
+    return all(key == PERMANENT for key in dict.__iter__(session))
+
+
+def _is_permanent(session: Session) -> bool:
+    return bool(dict.get(session, PERMANENT))

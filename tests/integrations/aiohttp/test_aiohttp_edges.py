@@ -225,3 +225,26 @@ async def test_helpers_need_the_storage(storage: Spy) -> None:
     app.router.add_get("/lost", lost)
     async with served(app) as client:
         assert await (await client.get("/lost")).text() == "refused"
+
+
+async def test_a_logout_reads_no_more_than_aiohttp_session_asks_for(client: Client, storage: Spy) -> None:
+    await client.get("/put?a=1")
+    storage.calls.clear()
+    await client.get("/logout")
+    assert storage.calls == ["read", "invalidate"]  # `get_session` reads
+
+
+async def test_a_session_that_is_replaced_is_not_read(client: Client, storage: Spy) -> None:
+    await client.get("/put?a=1")
+    old = id_of(client)
+    assert old is not None
+    storage.calls.clear()
+    response = await client.get("/fresh?b=2")
+    assert storage.calls == ["write", "invalidate"]
+    assert len(response.headers.getall("Set-Cookie")) == 1
+    assert await storage.info(old) is None
+    assert await shown(client) == {"b": "2"}
+    storage.calls.clear()
+    response = await client.get("/fresh")  # nothing is put into the new one
+    assert storage.calls == ["invalidate"]
+    assert "Max-Age=0" in response.headers["Set-Cookie"]

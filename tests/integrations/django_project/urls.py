@@ -57,6 +57,16 @@ def put(request: HttpRequest, key: str) -> JsonResponse:
     return JsonResponse({})
 
 
+def put_many(request: HttpRequest, keys: int, value: int) -> JsonResponse:
+    request.session.update({f"key {number}": value for number in range(keys)})
+    return JsonResponse({})
+
+
+def flush(request: HttpRequest) -> JsonResponse:
+    request.session.flush()
+    return JsonResponse({})
+
+
 async def aput(request: HttpRequest, key: str) -> JsonResponse:
     await request.session.aset(key, 1)
     return JsonResponse({})
@@ -159,6 +169,8 @@ urlpatterns = [
     path("read", read),
     path("aread", aread),
     path("put/<key>", put),
+    path("put_many/<int:keys>/<int:value>", put_many),
+    path("flush", flush),
     path("aput/<key>", aput),
     path("meet/<key>", meet),
     path("ameet/<key>", ameet),

@@ -183,3 +183,19 @@ def test_helpers_need_the_interface() -> None:
     app.secret_key = "secret"
     with app.test_request_context("/"), pytest.raises(InvalidArgument, match="SqlSessionInterface"):
         save()
+
+
+def test_a_logout_does_not_read_the_session(storage: Spy) -> None:
+    def invalidate() -> str:
+        session.invalidate()  # type: ignore[attr-defined]
+        session.permanent = False
+        return "out"
+
+    client = app_of(storage, invalidate).test_client()
+    client.get("/put?a=1")
+    old = id_of(client)
+    storage.calls.clear()
+    client.get("/invalidate")
+    assert storage.calls == ["invalidate"]
+    assert id_of(client) == ""
+    assert run(storage.info(old)) is None

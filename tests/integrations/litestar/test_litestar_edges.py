@@ -343,3 +343,18 @@ def test_refused_types(storage: Spy) -> None:
         SessionConfig("sqlite:///sessions.db")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentType):
         SessionConfig(storage, serializer=json.dumps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["/logout", "/invalidate"])
+async def test_a_logout_does_not_read_the_session(storage: Spy, path: str) -> None:
+    @post("/invalidate")
+    async def invalidate(request: Req) -> None:
+        request.session.invalidate()
+
+    async with AsyncTestClient(app_over(storage, invalidate)) as client:
+        await client.post("/write", json={"a": 1})
+        storage.calls.clear()
+        response = await client.post(path)
+        assert storage.calls == ["invalidate"]
+        assert "Max-Age=0" in response.headers["set-cookie"]
+        assert (await client.get("/read")).json() == {}

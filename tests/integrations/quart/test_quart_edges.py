@@ -219,3 +219,19 @@ async def test_helpers_need_the_interface() -> None:
     async with app.test_request_context("/"):
         with pytest.raises(InvalidArgument, match="SqlSessionInterface"):
             await load()
+
+
+async def test_a_logout_does_not_read_the_session(storage: Spy, lazy: bool) -> None:
+    async def invalidate() -> str:
+        session.invalidate()  # type: ignore[attr-defined]
+        return "out"
+
+    client = app_of(storage, invalidate, lazy=lazy).test_client()
+    await client.get("/put?a=1")
+    old = id_of(client)
+    assert old is not None
+    storage.calls.clear()
+    await client.get("/invalidate")
+    assert storage.calls == (["invalidate"] if lazy else ["read", "invalidate"])
+    assert not id_of(client)
+    assert await storage.info(old) is None

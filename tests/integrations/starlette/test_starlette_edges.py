@@ -25,10 +25,13 @@ from sqlsessions.integrations.starlette import (
     end_session,
     list_sessions,
     load,
+    save,
 )
+from sqlsessions.testing import ManualClock
 
-from ..support import Spy
+from ..support import CountingSerializer, Spy
 from .app import (
+    DAY,
     app_of,
     client_of,
     cookie_of,
@@ -280,3 +283,99 @@ async def test_data_is_in_no_repr() -> None:
 async def test_helpers_need_the_middleware() -> None:
     with pytest.raises(InvalidArgument, match="SessionMiddleware"):
         await load(Request({"type": "http", "headers": []}))
+
+
+async def test_a_logout_does_not_read_the_session(client: AsyncClient, storage: Spy) -> None:
+    await client.get("/put?a=1")
+    old = client.cookies["session"]
+    storage.calls.clear()
+    response = await client.get("/logout")
+    assert storage.calls == ["invalidate"]
+    assert "Max-Age=0" in cookie_of(response)
+    assert await storage.info(old) is None
+
+
+async def test_a_logout_with_the_old_id_ends_a_session_that_was_just_rotated(
+    client: AsyncClient, storage: Spy
+) -> None:
+    await client.get("/put?a=1")
+    old = client.cookies["session"]
+    await client.get("/login?user=ann")
+    response = await client.get("/logout", headers={"cookie": f"session={old}"})
+    assert "Max-Age=0" in cookie_of(response)
+    assert [info async for info in storage.sessions()] == []
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_data_after_a_logout_begins_a_new_session(storage: Spy, clock: ManualClock, read: bool) -> None:
+    async def switch(request: Request) -> Response:
+        if read:
+            assert request.session["a"] == "1"
+        request.session.invalidate()  # type: ignore[attr-defined]
+        assert dict(request.session) == {}
+        request.session["b"] = 2
+        return PlainTextResponse("switched")
+
+    async with client_of(app_of(storage, switch)) as client:
+        await client.get("/login?user=ann")
+        await client.get("/put?a=1")
+        await client.get("/remember?days=90")
+        old = client.cookies["session"]
+        clock.advance(60)
+        storage.calls.clear()
+        response = await client.get("/switch")
+        assert storage.calls == ["read"] * read + ["invalidate", "write"]
+        assert f"Max-Age={14 * DAY}" in cookie_of(response)  # not that of the old session
+        assert len(response.headers.get_list("set-cookie")) == 1
+        assert await storage.info(old) is None
+        info = await storage.info(client.cookies["session"])
+        assert info is not None
+        assert info.created_at.timestamp() == clock()
+        assert info.subject is None
+        assert (await client.get("/show")).json() == {"b": 2}
+
+
+async def test_a_session_that_another_request_ended_can_be_logged_out(storage: Spy) -> None:
+    async def late(request: Request) -> Response:
+        request.session["late"] = 1
+        await storage.invalidate(request.cookies["session"])
+        await save(request)
+        request.session.invalidate()  # type: ignore[attr-defined]
+        return PlainTextResponse("late")
+
+    async with client_of(app_of(storage, late)) as client:
+        await client.get("/put?a=1")
+        assert "Max-Age=0" in cookie_of(await client.get("/late"))
+        assert [info async for info in storage.sessions()] == []
+
+
+async def test_a_session_that_was_mentioned_is_read_before_the_response_begins(storage: Spy) -> None:
+    """The body is sent from another task, which cannot read it."""
+
+    async def streamed(request: Request) -> Response:
+        session = request.session
+
+        async def body() -> AsyncIterator[str]:
+            yield session["a"]
+
+        return StreamingResponse(body())
+
+    async with client_of(app_of(storage, streamed)) as client:
+        await client.get("/put?a=1")
+        assert (await client.get("/streamed")).text == "1"
+        storage.down = True
+        assert (await client.get("/streamed")).status_code == 503
+
+
+@pytest.mark.parametrize("keys", [1, 40])
+async def test_a_write_encodes_and_decodes_twice(storage: Spy, keys: int) -> None:
+    serializer = CountingSerializer()
+    async with client_of(app_of(storage, serializer=serializer)) as client:
+        await client.get("/put", params={f"key {number}": "old" for number in range(keys)})
+        assert (serializer.dumped, serializer.loaded) == (1, 0)
+        serializer.dumped = 0
+        await client.get("/put", params={f"key {number}": "new" for number in range(keys)})
+        assert (serializer.dumped, serializer.loaded) == (2, 2)
+        serializer.dumped = serializer.loaded = 0
+        assert len((await client.get("/show")).json()) == keys
+        assert (serializer.dumped, serializer.loaded) == (1, 1)
