@@ -22,7 +22,7 @@ from .errors import (
     StorageUnavailable,
     UnsupportedOperation,
 )
-from .info import SessionInfo, Snapshot
+from .info import SessionInfo, Snapshot, Successor
 from .memory import SessionStorageMemory
 from .purging import Purged, PurgeStatistics, Purging
 from .storage import DEFAULT, KEEP, ManagedSessionStorage, SessionStorage, new_session_id
@@ -62,6 +62,7 @@ __all__ = [
     "Snapshot",
     "SqlSessionStorage",
     "StorageUnavailable",
+    "Successor",
     "UnsupportedOperation",
     "metadata",
     "new_session_id",

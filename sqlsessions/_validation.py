@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Collection
 from datetime import timedelta
 from hashlib import sha256
 
@@ -54,6 +55,17 @@ def key_digest(key: str) -> bytes | None:
     except ValueError:
         return None
     return value if len(value) == sha256().digest_size else None
+
+
+def key_digests(keys: Collection[str]) -> list[bytes]:
+    """The digests of those keys that are keys.
+
+    Raises:
+        InvalidArgumentType: If it is no collection of strings.
+    """
+    if isinstance(keys, str):
+        raise InvalidArgumentType("keys must be a collection of keys, not a str")
+    return [digest for key in keys if (digest := key_digest(key)) is not None]
 
 
 def checked_subject(subject: str) -> str:

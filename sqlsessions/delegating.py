@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .channels import Consumer, Provider
 from .errors import InvalidArgumentType, UnsupportedOperation
-from .info import SessionInfo, Snapshot
+from .info import SessionInfo, Snapshot, Successor
 from .purging import Purged, Purging
 from .storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage, SessionStorage
 
@@ -90,6 +90,18 @@ class DelegatingStorage(ManagedSessionStorage):
 
     async def invalidate_key(self, key: str) -> bool:
         return await self._managed("invalidate_key").invalidate_key(key)
+
+    async def successor(self, id: str) -> Successor | None:
+        return await self._managed("successor").successor(id)
+
+    async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
+        return await self._managed("infos").infos(keys)
+
+    async def load_key(self, key: str) -> Snapshot | None:
+        return await self._managed("load_key").load_key(key)
+
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
+        return await self._managed("write_key").write_key(key, data, if_match=if_match)
 
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         return await self._managed("revoke").revoke(subject, keep=keep)

@@ -39,3 +39,16 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"Snapshot(<{len(self.data)} bytes>, {self.info!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """Where a session went whose id was changed.
+
+    Attributes:
+        key: Of the session under its newest id. It is not a credential: no id can be computed from it.
+        info: The session; None if it has ended since.
+    """
+
+    key: str
+    info: SessionInfo | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TypeVar
 
 from . import records
@@ -11,9 +11,9 @@ from ._versions import Versions
 from .channels import Consumer, Provider, collect, consume
 from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
-from .info import SessionInfo
+from .info import SessionInfo, Snapshot, Successor
 from .records import Clock, Lifetime, Options, Record
-from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage
+from .storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage, providing
 
 R = TypeVar("R")
 
@@ -64,6 +64,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         )
         self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
         self._sessions: dict[bytes, tuple[Record, bytes]] = {}
+        self._moved: dict[bytes, tuple[int, bytes]] = {}
         self._bytes = 0
         self._versions = Versions()
 
@@ -77,8 +78,16 @@ class SessionStorageMemory(ManagedSessionStorage):
         subject: str | Keep | None = KEEP,
         if_match: int | None = None,
     ) -> SessionInfo:
-        digest = records.digest(id)
         options = Options.checked(ttl, max_age, subject, if_match)
+        return await self._write(records.digest(id), provider, options)
+
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
+        options = Options.over(if_match)
+        if (digest := records.key_digest(key)) is None:
+            raise SessionConflict("no live session has this key: it is no key")
+        return await self._write(digest, providing(data), options)
+
+    async def _write(self, digest: bytes, provider: Provider, options: Options) -> SessionInfo:
         data = await collect(provider, limit=self._max_bytes)
         # No await from here to where the session is in place: this is atomic.
         now = self._now()
@@ -105,6 +114,26 @@ class SessionStorageMemory(ManagedSessionStorage):
             raise SessionNotFound("no live session has this id")
         record, data = found
         return await consume(consumer, data, record.info(digest))
+
+    async def load_key(self, key: str) -> Snapshot | None:
+        digest = records.key_digest(key)
+        if digest is None or (found := self._live(digest)) is None:
+            return None
+        return Snapshot(found[1], found[0].info(digest))
+
+    async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
+        digests = records.key_digests(keys)
+        return {digest.hex(): found[0].info(digest) for digest in digests if (found := self._live(digest))}
+
+    async def successor(self, id: str) -> Successor | None:
+        first = digest = records.digest(id)
+        since = self._now() - records.FORWARDING
+        while (moved := self._moved.get(digest)) and moved[0] >= since:
+            digest = moved[1]
+        if digest == first:
+            return None
+        found = self._live(digest)
+        return Successor(digest.hex(), found and found[0].info(digest))
 
     async def invalidate(self, id: str) -> None:
         digest = records.digest(id)
@@ -134,6 +163,7 @@ class SessionStorageMemory(ManagedSessionStorage):
             raise SessionConflict("a live session already has the new id")
         self._delete(new_digest)
         self._sessions[new_digest] = self._sessions.pop(digest)
+        self._forward(digest, new_digest)
         info = found[0].info(new_digest)
         await self._events.rotated(info, digest)
         return info
@@ -210,6 +240,15 @@ class SessionStorageMemory(ManagedSessionStorage):
     def _delete(self, digest: bytes) -> None:
         if old := self._sessions.pop(digest, None):
             self._bytes -= len(old[1])
+
+    def _forward(self, digest: bytes, new_digest: bytes) -> None:
+        """Note where a session went, and forget what is older than a minute."""
+        now = self._now()
+        self._moved.pop(new_digest, None)  # or two moves there and back would lead in a circle
+        self._moved.pop(digest, None)
+        self._moved[digest] = now, new_digest
+        while (oldest := next(iter(self._moved.items())))[1][0] < now - records.FORWARDING:
+            del self._moved[oldest[0]]
 
     def _purge(self, now: int, most: int | None = None) -> list[bytes]:
         expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]

@@ -15,6 +15,7 @@ from ._validation import (
     digest,
     duration,
     key_digest,
+    key_digests,
     positive,
     required_duration,
     seconds,
@@ -24,6 +25,7 @@ from .info import SessionInfo
 from .storage import DEFAULT, KEEP, Default, Duration, Keep
 
 __all__ = [
+    "FORWARDING",
     "MAX_BATCH",
     "PLAIN",
     "TWO_WEEKS",
@@ -38,6 +40,7 @@ __all__ = [
     "earliest",
     "from_datetime",
     "key_digest",
+    "key_digests",
     "later",
     "microseconds",
     "positive",
@@ -50,6 +53,9 @@ Clock = Callable[[], float]
 """Seconds since 1970 UTC, as `time.time` gives them."""
 
 TWO_WEEKS = 14 * 24 * 60 * 60.0
+FORWARDING = 60 * 1_000_000
+"""Microseconds for which a storage knows where a session went whose id was changed."""
+
 TOUCH_SHARE = 20  # a touch is written once it gains a 20th, 5 %, of the idle timeout
 
 _SECOND = 1_000_000
@@ -91,6 +97,11 @@ class Options:
             subject if subject is None or subject is KEEP else checked_subject(subject),
             if_match,
         )
+
+    @classmethod
+    def over(cls, version: int) -> Options:
+        """The options of a write over a live session of a version."""
+        return cls.checked(DEFAULT, DEFAULT, KEEP, positive("if_match", version))
 
 
 PLAIN = Options(DEFAULT, DEFAULT, KEEP, None)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from datetime import timedelta
 from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
+from ._validation import digest
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
-from .errors import InvalidArgumentType, SessionError, SessionNotFound
-from .info import SessionInfo, Snapshot
+from .errors import InvalidArgumentType, SessionError, SessionNotFound, UnsupportedOperation
+from .info import SessionInfo, Snapshot, Successor
 from .purging import Purged, Purging
 
 R = TypeVar("R")
@@ -226,6 +227,52 @@ class ManagedSessionStorage(SessionStorage):
         Returns:
             Whether a live session had this key.
         """
+
+    async def successor(self, id: str) -> Successor | None:
+        """Where the session went that had this id, if `rotate` changed it within the last minute.
+
+        An id that was changed gives access to nothing, here as elsewhere: this only tells a late request,
+        in any process, apart from one whose session ended. By default, nothing is known.
+
+        Args:
+            id: The old id.
+        """
+        digest(id)  # which refuses what is no id
+        return None
+
+    async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:  # noqa: ARG002 (for overriding)
+        """The live sessions among some, by `SessionInfo.key`, in few round trips.
+
+        Raises:
+            UnsupportedOperation: If the storage finds no sessions by key.
+        """
+        raise self._unsupported("infos")
+
+    async def load_key(self, key: str) -> Snapshot | None:  # noqa: ARG002 (for overriding)
+        """`load`, by `SessionInfo.key`. For code that is authorised by other means than an id.
+
+        Raises:
+            UnsupportedOperation: If the storage finds no sessions by key.
+        """
+        raise self._unsupported("load_key")
+
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:  # noqa: ARG002 (for overriding)
+        """Write over a live session, by `SessionInfo.key`; it begins none, and all else about it stays.
+
+        Args:
+            key: Its key.
+            data: The new data.
+            if_match: The version that it must have.
+
+        Raises:
+            SessionConflict: If no live session has this key and version; nothing was changed.
+            SessionTooLarge: If a size limit of the storage is passed; nothing was changed.
+            UnsupportedOperation: If the storage finds no sessions by key.
+        """
+        raise self._unsupported("write_key")
+
+    def _unsupported(self, operation: str) -> UnsupportedOperation:
+        return UnsupportedOperation(f"{type(self).__name__} does not offer {operation}")
 
     @abstractmethod
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:

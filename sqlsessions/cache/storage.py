@@ -170,6 +170,13 @@ class CacheStorage(DelegatingStorage):
         delegate = self._managed("invalidate_key")
         return await self._mutate([digest] if digest else [], delegate.invalidate_key(key))
 
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
+        digest = records.key_digest(key)
+        delegate = self._managed("write_key")
+        return await self._mutate(
+            [digest] if digest else [], delegate.write_key(key, data, if_match=if_match)
+        )
+
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         digests = [records.digest(id), records.digest(new_id)]
         return await self._mutate(digests, self._managed("rotate").rotate(id, new_id))

@@ -26,6 +26,11 @@ writer of that version whose reply was lost knows by it that the write took effe
 PURGE_LEASE = -3
 """The ``seq`` of the row that says which process may purge."""
 
+MOVED = -4
+"""The ``seq`` of the row that says where a session went whose id was changed. Its ``id`` is the old digest, its
+``version`` 0, so that it is found by its key; its data is the time of the move, eight bytes big-endian, and
+the new digest. Neither is a credential: an id cannot be computed from its digest."""
+
 # MySQL's BLOB ends at 64 KiB and its BINARY compares by bytes; its default collations would take
 # "Alice" for "alice". PostgreSQL's "C" compares by bytes too.
 _Digest = LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
@@ -76,7 +81,7 @@ class SessionRow(Base):
 class ChunkRow(Base):
     """A piece of a large blob, under the version and the id that it was staged for.
 
-    A ``seq`` below 0 makes a special row: `SUPERSEDED`, `TOMBSTONE` or `PURGE_LEASE`.
+    A ``seq`` below 0 makes a special row: `SUPERSEDED`, `TOMBSTONE`, `PURGE_LEASE` or `MOVED`.
     """
 
     __tablename__ = "session_chunks"

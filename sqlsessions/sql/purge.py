@@ -7,14 +7,27 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .._versions import first_version
 from ..purging import Purged
+from ..records import FORWARDING
 from .dialects import HOUR
 from .engine.database import IDEMPOTENT, Database
-from .models import SUPERSEDED, TOMBSTONE, chunks, sessions
+from .models import MOVED, SUPERSEDED, TOMBSTONE, chunks, sessions
 from .statements import transactions
 
 SUPERSEDED_GRACE = 60 * 1_000_000
@@ -67,6 +80,8 @@ class Purge:
         async for step in self._orphans(batches):
             yield step
         async for step in self._tombstones():
+            yield step
+        async for step in self._forwardings():
             yield step
 
     async def _run(self, work: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
@@ -152,6 +167,20 @@ class Purge:
                 return
             after = end
 
+    async def _forwardings(self) -> AsyncIterator[Purged]:
+        """Delete the notes of where sessions went, once they are too old to be followed."""
+        until = (self.clock() - FORWARDING).to_bytes(8, "big")
+        notes = and_(k.version == 0, k.seq == MOVED)
+        after: bytes | None = b""
+        while after is not None:
+            here = and_(notes, k.id > after)
+            if (end := await self._run(_nth_note, where=here)) is not None:
+                here = and_(here, k.id <= end)
+            old = delete(chunks).where(here, k.data < literal(until, LargeBinary()))
+            if await self.database.run(partial(_count, statement=old), resolve=IDEMPOTENT):
+                yield Purged()
+            after = end
+
 
 async def count_expired(database: Database, now: int) -> int:
     """Count the expired sessions that are not purged yet."""
@@ -181,6 +210,12 @@ async def _nth(connection: AsyncConnection, where: ColumnElement[bool], number: 
 async def _nth_version(connection: AsyncConnection, where: ColumnElement[bool]) -> int | None:
     wanted = select(k.version).where(where).order_by(k.version).offset(CHUNKS_PER_DELETE - 1).limit(1)
     found: int | None = (await connection.execute(wanted)).scalar()
+    return found
+
+
+async def _nth_note(connection: AsyncConnection, where: ColumnElement[bool]) -> bytes | None:
+    wanted = select(k.id).where(where).order_by(k.id).offset(CHUNKS_PER_DELETE - 1).limit(1)
+    found: bytes | None = (await connection.execute(wanted)).scalar()
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,13 +20,15 @@ from .batching.operations import Delete, Operation, Row, Touch, Write
 from .engine.database import Database, Work
 from .models import sessions
 from .replica import Replica
-from .statements import in_doubt, transactions
+from .statements import chunks, in_doubt, transactions
 from .statements.single import RECORD, ExplicitOptions, live_at, row
 from .statements.transactions import Stored
 
 T = TypeVar("T")
 
 PAGE = 500
+MAX_MOVES = 16
+"""How many changes of an id are followed."""
 
 # Places in a row of `SessionRepository.select`.
 _NAMES = [column.name for column in RECORD]
@@ -222,6 +224,32 @@ class SessionRepository:
             return moved if done and isinstance(moved, Record) else None
 
         return await self._transaction(work, resolve, [digest, new_digest])
+
+    async def forwarding(self, digest: bytes) -> tuple[bytes, Record | None] | None:
+        """Where a session went whose id was changed.
+
+        Args:
+            digest: Of the old id.
+
+        Returns:
+            The digest of the newest id, and the session if it lives; None if the id was not changed.
+        """
+        first, since = digest, self.now() - records.FORWARDING
+        for _ in range(MAX_MOVES):
+            found = await self._database.run(partial(chunks.find_forwarding, digest=digest))
+            if found is None or found[0] < since:
+                break
+            digest = found[1]
+        if digest == first:
+            return None
+        row = await self._executor.read(digest, data=False)
+        record = None if row is None else record_of(row)
+        return digest, record if record is not None and record.live(self.now()) else None
+
+    async def records(self, digests: Collection[bytes]) -> dict[bytes, Record]:
+        """The live sessions among some, without their data."""
+        wanted = select(c.id, *RECORD).where(c.id.in_(digests), live_at(self.now()))
+        return dict(await self._database.run(partial(_page, statement=wanted)))
 
     async def page(
         self, subject: str | None, after: tuple[bytes, Record] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -15,10 +15,10 @@ from .. import records
 from ..channels import Consumer, Provider, consume, provide
 from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
 from ..events import Events, Hook
-from ..info import SessionInfo, Snapshot
+from ..info import SessionInfo, Snapshot, Successor
 from ..purging import Purged, Purging
 from ..records import Clock, Lifetime, Options, Record
-from ..storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage
+from ..storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage, providing
 from .batching.operations import Row
 from .dialects import Settings
 from .drivers import driver_for
@@ -32,6 +32,7 @@ from .staging import Incoming, Limits, Staging, copy
 R = TypeVar("R")
 
 TOUCH_ATTEMPTS = 5
+KEYS_PER_STATEMENT = 256
 LONGEST_RETRY = 30.0  # seconds; after a minute its tombstone may be gone, and an outcome cannot be resolved
 
 
@@ -173,8 +174,10 @@ class SqlSessionStorage(ManagedSessionStorage):
         subject: str | Keep | None = KEEP,
         if_match: int | None = None,
     ) -> SessionInfo:
-        digest = records.digest(id)
         options = Options.checked(ttl, max_age, subject, if_match)
+        return await self._write(records.digest(id), provider, options)
+
+    async def _write(self, digest: bytes, provider: Provider, options: Options) -> SessionInfo:
         version = self._repository.next_version()
         incoming = Incoming(self._staging, digest, version, self._limits)
         try:
@@ -204,16 +207,22 @@ class SqlSessionStorage(ManagedSessionStorage):
         subject: str | Keep | None = KEEP,
         if_match: int | None = None,
     ) -> SessionInfo:
+        options = Options.checked(ttl, max_age, subject, if_match)
+        return await self._write_bytes(records.digest(id), data, options)
+
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
+        options = Options.over(if_match)
+        if (digest := records.key_digest(key)) is None:
+            raise SessionConflict("no live session has this key: it is no key")
+        return await self._write_bytes(digest, data, options)
+
+    async def _write_bytes(self, digest: bytes, data: Bytes, options: Options) -> SessionInfo:
         if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
-            digest = records.digest(id)
-            options = Options.checked(ttl, max_age, subject, if_match)
             record = await self._repository.write_inline(digest, bytes(data), options)
             if record.created_at != record.updated_at:
                 return record.info(digest)
             return await self._written(digest, record)
-        return await super().write_bytes(
-            id, data, ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
-        )
+        return await self._write(digest, providing(data), options)
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
         return await self._read(records.digest(id), consumer)
@@ -241,7 +250,24 @@ class SqlSessionStorage(ManagedSessionStorage):
         return await self._streamed(digest, row) if data is None else data
 
     async def load(self, id: str) -> Snapshot | None:
-        digest = records.digest(id)
+        return await self._load(records.digest(id))
+
+    async def load_key(self, key: str) -> Snapshot | None:
+        return None if (digest := records.key_digest(key)) is None else await self._load(digest)
+
+    async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
+        digests, found = records.key_digests(keys), dict[bytes, Record]()
+        for start in range(0, len(digests), KEYS_PER_STATEMENT):
+            found |= await self._repository.records(digests[start : start + KEYS_PER_STATEMENT])
+        return {digest.hex(): record.info(digest) for digest, record in found.items()}
+
+    async def successor(self, id: str) -> Successor | None:
+        if (found := await self._repository.forwarding(records.digest(id))) is None:
+            return None
+        digest, record = found
+        return Successor(digest.hex(), None if record is None else record.info(digest))
+
+    async def _load(self, digest: bytes) -> Snapshot | None:
         try:
             row = await self._repository.select(digest)
         except SessionNotFound:

@@ -7,6 +7,7 @@ import pytest
 # Before they are imported, so that a failed assertion shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
+from ._by_key import ByKey
 from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._consumers import Consumers
@@ -38,6 +39,7 @@ class StorageContract(
     Concurrency,
     Subjects,
     Purging,
+    ByKey,
     Loops,
 ):
     """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.

@@ -21,6 +21,7 @@ from sqlsessions import (
     SqlSessionStorage,
 )
 from sqlsessions.sql import staging as chunks
+from sqlsessions.sql.models import MOVED, TOMBSTONE
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, Pause, provider_of
 
@@ -294,3 +295,24 @@ async def test_a_large_session_outlives_its_chunks_day_of_staging(
     clock.advance(400 * DAY)
     await storage.purge()
     assert await storage.read_bytes("id") == OLD + NEW
+
+
+@each_database
+async def test_the_note_of_a_move_is_purged(sql_url: str, clock: ManualClock) -> None:
+    async with SqlSessionStorage(sql_url, clock=clock, **TINY) as storage:
+        for number in range(3):
+            await storage.write_bytes(f"old {number}", INLINE)
+            await storage.rotate(f"old {number}", f"new {number}")
+        assert sorted({seq for _, seq in await chunk_rows(sql_url)}) == [MOVED, TOMBSTONE]
+        clock.advance(30)
+        await storage.rotate("new 0", "newest")
+        clock.advance(32)
+        await storage.purge()
+        assert [(version > 0, seq) for version, seq in await chunk_rows(sql_url)] == [
+            (False, MOVED),
+            (True, TOMBSTONE),
+        ]
+        assert await storage.successor("new 0") is not None
+        clock.advance(32)
+        await storage.purge()
+        assert await chunk_rows(sql_url) == []

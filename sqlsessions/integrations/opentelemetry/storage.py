@@ -151,6 +151,14 @@ class InstrumentedStorage(DelegatingStorage):
         with self._operation("invalidate"):
             return await super().invalidate_key(key)
 
+    async def load_key(self, key: str) -> Snapshot | None:
+        with self._operation("read"):
+            return await super().load_key(key)
+
+    async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
+        with self._operation("write"):
+            return await super().write_key(key, data, if_match=if_match)
+
     async def revoke(self, subject: str, *, keep: str | None = None) -> int:
         with self._operation("revoke"):
             return await super().revoke(subject, keep=keep)

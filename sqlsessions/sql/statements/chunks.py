@@ -1,12 +1,12 @@
-"""Sets of chunks: counting, reserving, marking as superseded; tombstones of sessions that ended."""
+"""Sets of chunks: counting, reserving, marking as superseded; the rows that ended and moved sessions leave."""
 
 from __future__ import annotations
 
-from sqlalchemy import delete, exists, func, insert, not_, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..dialects import HOUR
-from ..models import SUPERSEDED, TOMBSTONE, chunks, sessions
+from ..models import MOVED, SUPERSEDED, TOMBSTONE, chunks, sessions
 
 RESERVED = 24 * HOUR  # microseconds
 
@@ -59,3 +59,21 @@ async def leave_tombstones(connection: AsyncConnection, version: int, ended: lis
             for digest, gone in ended
         ]
         await connection.execute(insert(chunks), rows)
+
+
+async def leave_forwarding(connection: AsyncConnection, digest: bytes, new_digest: bytes, now: int) -> None:
+    """Leave a note of where a session went; see `MOVED`."""
+    # Of an earlier move from there; and one from the new id, or two moves there and back would lead in a circle.
+    await connection.execute(delete(chunks).where(_moved(digest, new_digest)))
+    data = now.to_bytes(8, "big") + new_digest
+    await connection.execute(insert(chunks).values(version=0, id=digest, seq=MOVED, data=data))
+
+
+async def find_forwarding(connection: AsyncConnection, digest: bytes) -> tuple[int, bytes] | None:
+    """When a session was moved, and to which digest; None if it was not moved lately."""
+    data: bytes | None = (await connection.execute(select(c.data).where(_moved(digest)))).scalar()
+    return None if data is None else (int.from_bytes(data[:8], "big"), data[8:])
+
+
+def _moved(*digests: bytes) -> ColumnElement[bool]:
+    return and_(c.version == 0, c.id.in_(digests), c.seq == MOVED)

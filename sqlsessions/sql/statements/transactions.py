@@ -173,6 +173,7 @@ async def move(
     if taken is not None:
         await remove(connection, [taken], now)
     await chunks.leave_tombstones(connection, version, [(digest, old.record.version)])
+    await chunks.leave_forwarding(connection, digest, new_digest, now)
     if old.chunked:
         await chunks.release(connection, old.record.version, new_digest)
         await chunks.mark(connection, [(old.record.version, digest)], now)
