@@ -17,7 +17,7 @@ import sqlsessions
 from sqlsessions import SessionError, errors
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("sqlsessions", "migrations", "examples", "benchmarks", "tests")
+ROOMS = ("sqlsessions", "migrations", "examples", "benchmarks", "tests", "tools")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 PUBLIC = [
     module.name
