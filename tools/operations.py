@@ -117,7 +117,6 @@ async def _with_tables(url: str) -> str:
 
 
 async def _execute(url: str, statement: str) -> None:
-
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
         await connection.execute(text(statement))
