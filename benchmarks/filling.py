@@ -88,7 +88,8 @@ def _rows(low: int, high: int, live: bool, now: int, first: int, span: int) -> I
 async def _fill_mysql(url: str, count: int, live: bool, now: int, first: int, span: int) -> None:
     engine = create_async_engine(url, poolclass=NullPool)
     async with engine.begin() as connection:
-        cursor = await (await connection.get_raw_connection()).driver_connection.cursor()
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        cursor = await driver.cursor()
         for low in range(0, count, MYSQL_BATCH):
             rows = list(_rows(low, min(low + MYSQL_BATCH, count), live, now, first, span))
             await cursor.executemany(MYSQL, rows)

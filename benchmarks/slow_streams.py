@@ -41,7 +41,9 @@ async def slow_streams(storage: SqlSessionStorage, blob: bytes) -> AsyncIterator
     ids = [new_session_id() for _ in range(STREAMS)]
     readers = ids[: STREAMS // 2]
     await asyncio.gather(*(storage.write_bytes(id, blob * 2) for id in readers))
-    streams = [asyncio.ensure_future(storage.read(id, consume)) for id in readers]
+    streams: list[asyncio.Future[object]] = [
+        asyncio.ensure_future(storage.read(id, consume)) for id in readers
+    ]
     streams += [asyncio.ensure_future(storage.write(id, provide)) for id in ids[STREAMS // 2 :]]
     for _ in streams:
         await reached.acquire()

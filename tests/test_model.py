@@ -122,7 +122,7 @@ class Write:
         else:
             subject = self.subject
         key = sha256(self.id.encode()).hexdigest()
-        expires_at = soonest(ttl and now + ttl, ends_at)
+        expires_at = soonest(now + ttl if ttl else None, ends_at)
         updated = max(now, created + timedelta(microseconds=1)) if old else now
         assert info == SessionInfo(key, info.version, self.size, created, updated, expires_at, subject)
         assert info.version > last
@@ -143,7 +143,7 @@ class Touch:
         old_ttl, old = kept.ttl, kept.info.expires_at
         if self.ttl is not DEFAULT:
             kept.ttl = None if self.ttl is None else timedelta(seconds=self.ttl)
-        new = soonest(kept.ttl and model.clock.now + kept.ttl, kept.ends_at)
+        new = soonest(model.clock.now + kept.ttl if kept.ttl else None, kept.ends_at)
         gains = old is not None and (new is None or new > old)
         little = old and new and kept.ttl and kept.ttl == old_ttl and new - old < kept.ttl / 20
         if gains and not little:

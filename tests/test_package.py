@@ -17,7 +17,7 @@ import sqlsessions
 from sqlsessions import SessionError, errors
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("sqlsessions", "migrations", "examples", "benchmarks", "tests")
+ROOMS = ("sqlsessions", "migrations", "examples", "benchmarks", "tests", "tools")
 MODULES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 PUBLIC = [
     module.name
@@ -117,7 +117,7 @@ def own_errors() -> list[type[BaseException]]:
     return [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, BaseException)]
 
 
-def storages(base: type) -> Iterator[type]:
+def storages(base: type[Any]) -> Iterator[type[Any]]:
     """The storages that the package defines."""
     for found in base.__subclasses__():
         if re.match(r"sqlsessions\.(?!testing|integrations)", found.__module__):

@@ -12,7 +12,7 @@ from .base import Peer
 TTL = 14 * 24 * 60 * 60
 
 
-class StoredItem(StoreModelMixin):
+class StoredItem(StoreModelMixin):  # type: ignore[misc]
     """Its table."""
 
     __tablename__ = "advanced_alchemy_store"
@@ -32,7 +32,7 @@ class AdvancedAlchemy(Peer):
 
     async def get(self, id: str) -> bytes:
         """Read an item."""
-        data = await self.store.get(id)
+        data: bytes | None = await self.store.get(id)
         if data is None:
             raise LookupError(id)
         return data

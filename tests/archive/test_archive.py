@@ -189,7 +189,7 @@ async def test_a_session_that_changes_while_it_is_exported(clock: ManualClock, t
         async for piece in stream(digest, record):
             yield piece
 
-    storage._staging.stream = change  # type: ignore[method-assign,assignment]
+    storage._staging.stream = change  # type: ignore[method-assign]
     exported = await export_sessions(storage, tmp_path / "a")
     assert (exported.sessions, exported.bytes) == (1, 500)
     other = await new_storage(tmp_path / "2.db", clock=clock)

@@ -37,7 +37,8 @@ async def test_a_partial_file_is_made_private_and_no_link_is_followed(tmp_path: 
         await export_sessions(storage, tmp_path / "a", force=True)
         assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
         (tmp_path / "b.partial").symlink_to(tmp_path / "elsewhere")
-        for options in ({}, {"force": True}, {"resume": True}):
+        calls: list[dict[str, Any]] = [{}, {"force": True}, {"resume": True}]
+        for options in calls:
             with pytest.raises((OSError, InvalidArgument)):
                 await export_sessions(storage, tmp_path / "b", **options)
         assert not (tmp_path / "elsewhere").exists()
@@ -53,7 +54,8 @@ async def test_one_export_at_a_time_writes_a_file(tmp_path: Path) -> None:
             asyncio.get_running_loop().create_task(other())
 
         async def other() -> None:
-            for options in ({"force": True}, {"resume": True}):
+            calls: list[dict[str, Any]] = [{"force": True}, {"resume": True}]
+            for options in calls:
                 try:
                     await export_sessions(storage, tmp_path / "a", **options)
                 except InvalidArgument as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from sqlsessions.storage import providing
 from sqlsessions.testing._base import Pause
 
 R = TypeVar("R")
-CHANGES: dict[str, Callable[[CacheStorage], Awaitable[Any]]] = {
+CHANGES: dict[str, Callable[[CacheStorage], Coroutine[Any, Any, object]]] = {
     "write": lambda cache: cache.write_bytes("id", b"new"),
     "invalidate": lambda cache: cache.invalidate("id"),
     "invalidate_key": lambda cache: cache.invalidate_key(key("id")),

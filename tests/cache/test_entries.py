@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sqlsessions import CacheStorage, SessionNotFound
@@ -137,7 +139,8 @@ async def test_the_clock_is_the_delegates_or_a_given_one(clock: ManualClock) -> 
 async def test_a_session_expires_at_the_hit(
     cache: CacheStorage, delegate: Recorder, clock: ManualClock, loaded: bool, option: str
 ) -> None:
-    await (delegate if loaded else cache).write_bytes("id", b"data", **{option: 5.25})
+    options: dict[str, Any] = {option: 5.25}
+    await (delegate if loaded else cache).write_bytes("id", b"data", **options)
     await cache.read_bytes("id")
     clock.advance(5.249999)
     assert await cache.read_bytes("id") == b"data"
@@ -180,7 +183,7 @@ async def test_a_touch_that_finds_another_version_drops_the_entry(
 @pytest.mark.parametrize(
     "options", [{"max_entry_bytes": 7}, {"max_bytes": 7}, {"max_bytes": 7, "max_entry_bytes": 99}]
 )
-async def test_larger_sessions_stream_past(clock: ManualClock, options: dict[str, int]) -> None:
+async def test_larger_sessions_stream_past(clock: ManualClock, options: dict[str, Any]) -> None:
     delegate = Recorder(clock=clock)
     cache = CacheStorage(delegate, **options)
     for write in (delegate.write, cache.write):

@@ -103,7 +103,7 @@ class Play:
         data: bytes | None
         if way == "load":
             snapshot = await self.cache.load(id)
-            data = snapshot and snapshot.data
+            data = snapshot.data if snapshot else None
             assert snapshot is None or snapshot.info.size == len(snapshot.data)
         else:
             try:

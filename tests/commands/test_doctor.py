@@ -25,6 +25,7 @@ from sqlsessions.sql.diagnosis import (
     sqlite as diagnosis_sqlite,
 )
 from sqlsessions.sql.diagnosis.doctor import Finding, Plan, State
+from sqlsessions.sql.diagnosis.statistics import Totals
 from sqlsessions.sql.engine.database import Database
 from sqlsessions.sql.engine.temporary import TEMPORARY, temporary_engine
 from sqlsessions.testing import ManualClock
@@ -239,7 +240,7 @@ def test_a_server_that_is_away() -> None:
 
 def test_many_expired_are_a_problem() -> None:
     clock = ManualClock()
-    totals = diagnosis.Totals(10, 10, 1, 0, 5000, 5000, clock.now, None, None, None, 0, [])
+    totals = Totals(10, 10, 1, 0, 5000, 5000, clock.now, None, None, None, 0, [])
     assert diagnosis._expired(totals, clock).state is State.OK
     clock.advance(2 * 24 * 3600)
     assert diagnosis._expired(totals, clock).state is State.PROBLEM

@@ -208,7 +208,7 @@ class Ledger:
             name, outcome, error = rest.split()
             self.end(name, outcome, error)  # type: ignore[arg-type]
         elif kind == "found":
-            self.found(*rest.split(" ", 1))  # type: ignore[call-arg]
+            self.found(*rest.split(" ", 1))
         elif kind == "saw":
             self.saw(rest)
         else:

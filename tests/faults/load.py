@@ -187,7 +187,7 @@ class Load:
             self.ledger.saw(error)
             await asyncio.sleep(HURT)
         else:
-            self.ledger.read(slot.name, slot.current, snapshot and snapshot.data)
+            self.ledger.read(slot.name, slot.current, snapshot.data if snapshot else None)
 
     async def _read_slowly(self, slot: Slot) -> None:
         async def consumer(channel: ByteReadChannel) -> bytes:

@@ -84,7 +84,7 @@ class Soak:
                     storage = await stack.enter_async_context(SqlSessionStorage(url, **OPTIONS))
                     loads[verified] = Load(storage, Ledger(), large=100_000)
                 report = Report("soak", "postgresql, sqlite")
-                faults = {
+                faults: dict[str, Callable[[], Awaitable[None]]] = {
                     "reset": self._at_once(proxy.cut),
                     "half-open": self._at_once(lambda: proxy.drop(half_open=True)),
                     "drop": self._at_once(proxy.drop),

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlsessions import SessionStorage, SqlSessionStorage, schema
 from sqlsessions.testing import ManualClock, StorageContract
 
-from ..databases import MySQLServer, available
+from ..databases import MySQLServer, PostgreSQLServer, available
 from .servers.spider import Spider, spider
 
 PARTITIONS = 4
@@ -42,6 +42,7 @@ def partitioned(table: str) -> list[str]:
 def hashed() -> Iterator[str]:
     """A PostgreSQL database whose tables have four parts each."""
     server = available("postgresql")
+    assert isinstance(server, PostgreSQLServer)
     url = server.create()
     asyncio.run(schema.upgrade(url))
     server.execute(url, *partitioned("sessions"), *partitioned("session_chunks"))

@@ -80,7 +80,7 @@ async def test_what_it_wrote_itself_is_seen_at_once(
 async def test_reads_do_go_to_the_replica(storage: SqlSessionStorage, servers: Replicated) -> None:
     """What another process writes is not seen there while the replica is behind."""
     await asyncio.to_thread(servers.pause_replay)
-    async with SqlSessionStorage(storage._database._url) as other:
+    async with SqlSessionStorage(storage._database.url) as other:
         await other.write_bytes("id", b"theirs")
         await other.write_bytes("another", b"theirs")
     assert await data(storage) == b"old"

@@ -241,7 +241,7 @@ class TestConcurrency:
             own.save()
 
         loop = asyncio.get_running_loop()
-        others = [loop.run_in_executor(threads, lambda i=i: asyncio.run(add(f"loop {i}"))) for i in range(5)]
+        others = [loop.run_in_executor(threads, asyncio.run, add(f"loop {i}")) for i in range(5)]
         others += [loop.run_in_executor(threads, block, f"thread {i}") for i in range(5)]
         await asyncio.wait_for(asyncio.gather(*others, *(add(f"task {i}") for i in range(5))), 60)
         names = {f"{kind} {i}" for kind in ("loop", "thread", "task") for i in range(5)}

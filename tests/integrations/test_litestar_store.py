@@ -252,7 +252,7 @@ def test_serves_litestar_s_own_sessions_and_cache(storage: Spy) -> None:
             assert fresh.get("/cached").text == "cached"
             assert fresh.post("/count").json() == 1
 
-    async def subjects() -> list[str | None]:
+    async def subjects() -> list[str]:
         return sorted({info.subject or "" async for info in storage.sessions()})
 
     assert asyncio.run(subjects()) == ["litestar:response_cache", "litestar:sessions"]

@@ -122,7 +122,7 @@ def test_a_bad_lifetime_is_named(storage: Any, name: str, value: Any, error: typ
 @pytest.mark.parametrize("name", ["inline_limit", "chunk_size", "pool_size", "pool_timeout"])
 def test_what_cannot_be_none_is_named(name: str) -> None:
     with pytest.raises(InvalidArgumentType, match=f"^{name} must"):
-        SqlSessionStorage("sqlite://", **{name: None})
+        SqlSessionStorage("sqlite://", **{name: None})  # type: ignore[arg-type]
 
 
 def test_chunks_smaller_than_rows_are_refused() -> None:

@@ -20,8 +20,9 @@ from sqlsessions import (
     SessionCorrupt,
     SqlSessionStorage,
 )
-from sqlsessions.sql import staging as chunks
+from sqlsessions.sql import staging
 from sqlsessions.sql.models import MOVED, TOMBSTONE
+from sqlsessions.sql.statements import chunks
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, Pause, provider_of
 
@@ -107,7 +108,7 @@ async def test_a_purge_leaves_alone_what_is_being_rotated(
         return found
 
     if storage.engine.dialect.name != "sqlite":  # where nobody else can write meanwhile
-        monkeypatch.setattr(chunks, "count", purging)
+        monkeypatch.setattr(staging, "count", purging)
     await storage.rotate("id", "new")
     await storage.purge()
     clock.advance(3 * DAY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -254,7 +254,8 @@ async def test_a_lost_batch_is_resolved_by_one_look(sql_url: str, monkeypatch: p
         for number in range(40):
             await storage.write_bytes(f"id {number}", INLINE)
         driver: Any = storage._repository._executor._driver
-        write, lost = driver.write, []
+        write = driver.write
+        lost: list[int] = []
 
         async def written_but_lost(connection: Any, changes: Any) -> Any:
             results = await write(connection, changes)
@@ -264,7 +265,9 @@ async def test_a_lost_batch_is_resolved_by_one_look(sql_url: str, monkeypatch: p
             return results
 
         monkeypatch.setattr(driver, "write", written_but_lost)
-        calls = [storage.write_bytes(f"id {number}", b"new") for number in range(30)]
+        calls: list[Coroutine[Any, Any, Any]] = [
+            storage.write_bytes(f"id {number}", b"new") for number in range(30)
+        ]
         calls += [storage.invalidate(f"id {number}") for number in range(30, 40)]
         await asyncio.gather(*calls)
         assert looked == lost

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Coroutine
 from contextlib import closing
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -57,7 +58,7 @@ async def assert_nothing_held(storage: SqlSessionStorage, url: str) -> None:
 
 
 @pytest.fixture(params=["ours", "theirs"])
-def pooled(request: pytest.FixtureRequest, sql_url: str) -> Iterator[SqlSessionStorage]:
+def pooled(request: pytest.FixtureRequest, sql_url: str) -> SqlSessionStorage:
     target = sql_url if request.param == "ours" else create_async_engine(sql_url)
     return SqlSessionStorage(target, **TINY)
 
@@ -136,9 +137,10 @@ async def test_fifty_paused_streams_starve_nobody(sql_url: str, cached: bool) ->
         await storage.write_bytes("read small", INLINE)
         await storage.write_bytes("read large", LARGE)
         pauses = [Pause() for _ in range(50)]
-        streams = []
+        streams: list[asyncio.Task[Any]] = []
         for number, pause in enumerate(pauses):
             data = (INLINE, LARGE)[number % 2]
+            call: Coroutine[Any, Any, object]
             if number < 25:
                 call = storage.write(f"written {number}", pause.providing(data, b"end"))
             else:

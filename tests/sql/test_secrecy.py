@@ -61,7 +61,7 @@ async def use(storage: ManagedSessionStorage, ids: Ids, clock: ManualClock) -> l
         await attempt(partial(storage.rotate, id, small))
         await attempt(partial(storage.write, id, provider_of(LARGE, then=ValueError("the provider's"))))
         await attempt(partial(storage.write_bytes, id, LARGE * 100))
-        await attempt(partial(storage.write_bytes, id, MARKER.decode()))
+        await attempt(partial(storage.write_bytes, id, MARKER.decode()))  # type: ignore[arg-type]
         with suppress(asyncio.CancelledError):
             await storage.write(id, provider_of(LARGE, then=asyncio.CancelledError()))
     await attempt(lambda: storage.read_bytes(gone))

@@ -140,7 +140,7 @@ async def test_a_small_write_over_a_large_session_leaves_a_mark(
 ) -> None:
     large = await storage.write_bytes("id", LARGE, ttl=77, subject="ann")
     clock.advance(5)
-    options = {"if_match": large.version} if condition == "if_match" else {}
+    options: dict[str, Any] = {"if_match": large.version} if condition == "if_match" else {}
     small = await storage.write_bytes("id", INLINE, **options)
     assert (small.subject, small.created_at) == ("ann", large.created_at)
     assert small.expires_at is not None
@@ -192,7 +192,7 @@ async def test_a_touch_and_a_rewrite_are_heap_only_updates(sql_url: str, clock: 
                 found = await driver.fetchrow(
                     "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sessions'"
                 )
-                return tuple(found)  # type: ignore[return-value]
+                return tuple(found)
 
         info = await storage.write_bytes("id", INLINE)
         updated, hot = await updates()

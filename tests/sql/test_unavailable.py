@@ -31,8 +31,8 @@ CALLS: dict[str, Callable[[SqlSessionStorage], Awaitable[Any]]] = {
     "rotate": lambda s: s.rotate("id", "new"),
     "invalidate": lambda s: s.invalidate("id"),
     "invalidate key": lambda s: s.invalidate_key("00" * 32),
-    "sessions": lambda s: anext(s.sessions()),  # type: ignore[arg-type]
-    "sessions of a subject": lambda s: anext(s.sessions("ann")),  # type: ignore[arg-type]
+    "sessions": lambda s: anext(s.sessions()),
+    "sessions of a subject": lambda s: anext(s.sessions("ann")),
     "revoke": lambda s: s.revoke("ann"),
     "purge": lambda s: s.purge(),
 }

@@ -79,7 +79,7 @@ class _Search:
         self._model = model
         self._deadline = deadline
         observed = model.observers(part)
-        entries = []
+        entries: list[_Entry] = []
         for operation in sorted(part, key=lambda operation: operation.invoked):
             unknown = operation.outcome == "unknown"
             if unknown and operation.looks:

@@ -24,7 +24,7 @@ from .model import INLINE_LIMIT, MAX_WRITES, payload, token_of
 
 Log = Callable[[dict[str, Any]], None]
 
-LIMITS = {"inline_limit": INLINE_LIMIT, "chunk_size": INLINE_LIMIT}
+LIMITS: dict[str, Any] = {"inline_limit": INLINE_LIMIT, "chunk_size": INLINE_LIMIT}
 """What the clients ask of an SqlSessionStorage, so that their large writes are chunked."""
 
 WEIGHTS = {
@@ -144,7 +144,7 @@ class Client:
         if kind == "end":
             return self._end(name)
         calls = {"load": storage.load, "info": storage.info, "invalidate": storage.invalidate}
-        return calls[kind](name)  # type: ignore[operator]
+        return calls[kind](name)
 
     async def _end(self, name: str) -> bool:
         from sqlsessions.records import digest

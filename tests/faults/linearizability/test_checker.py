@@ -180,7 +180,8 @@ def histories(draw: st.DrawFn) -> list[Operation]:
     number = draw(st.integers(2, 6))
     state: dict[int, Seen] = {}
     versions = [0]
-    history = []
+    history: list[Operation] = []
+    more: dict[str, Any]
     for index in range(number):
         kind = draw(st.sampled_from(["load", "write", "write", "invalidate", "end", "rotate"]))
         id, moment = draw(st.integers(0, 1)), 10 * index
@@ -220,10 +221,10 @@ def histories(draw: st.DrawFn) -> list[Operation]:
         history.append(Operation(kind, id, start, None if never_ended else end, outcome, **more))
     if draw(st.booleans()):
         place = draw(st.integers(0, number - 1))
-        seen = draw(st.sampled_from([None, *(operation.seen for operation in history)]))
+        claimed = draw(st.sampled_from([None, *(operation.seen for operation in history)]))
         old = history[place]
         history[place] = Operation(
-            "load", old.id, old.invoked, old.returned or 90, "ok" if seen else "absent", seen=seen
+            "load", old.id, old.invoked, old.returned or 90, "ok" if claimed else "absent", seen=claimed
         )
     return history
 

@@ -62,8 +62,8 @@ class Postgres(Process):
     def value(self, statement: str) -> str | None:
         """The first column of the first row of a query, as text; None if it has no rows."""
         with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
-            row = connection.execute(statement).fetchone()  # type: ignore[call-overload]
-        return row and str(row[0])
+            row = connection.execute(statement).fetchone()
+        return str(row[0]) if row else None
 
     def create_database(self) -> str:
         """The URL of a new, empty database."""

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import psutil
 import pytest
@@ -91,7 +91,7 @@ def until(true: Callable[[], bool], what: str, within: float = START_WITHIN) -> 
 def alive(process: psutil.Process) -> bool:
     """Whether a process has not ended; one that nobody has waited for has."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -209,8 +209,10 @@ class Process(ABC):
         if done.returncode:
             raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
 
-    def _as_user(self) -> dict[str, object]:
-        who = {"user": self.user, "group": _group(self.user), "extra_groups": []} if self.user else {}
+    def _as_user(self) -> dict[str, Any]:
+        who: dict[str, Any] = (
+            {"user": self.user, "group": _group(self.user), "extra_groups": []} if self.user else {}
+        )
         return who | {
             "cwd": self.folder,
             "stdin": subprocess.DEVNULL,

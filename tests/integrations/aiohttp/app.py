@@ -84,7 +84,7 @@ def app_of(
     app = web.Application()
     install(app, AioHttpStorage(storage, **options))
     for handler in [*HANDLERS, *more]:
-        app.router.add_get(f"/{handler.__name__}", handler)  # type: ignore[attr-defined]
+        app.router.add_get(f"/{handler.__name__}", handler)
     return app
 
 

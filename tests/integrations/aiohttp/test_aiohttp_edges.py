@@ -74,7 +74,8 @@ async def test_an_unavailable_storage(
     assert (await client.get("/untouched")).status == 200
     storage.down = False
     assert await shown(client) == {"a": "1"}
-    assert id_of(client) not in caplog.text
+    assert (id := id_of(client))
+    assert id not in caplog.text
 
 
 async def test_an_unavailable_storage_raises(storage: Spy) -> None:
@@ -168,7 +169,7 @@ async def test_only_its_own_sessions(storage: Spy) -> None:
 
 def test_event_loops(url: str) -> None:
     storage = SqlSessionStorage(url)
-    ids = []
+    ids: list[str] = []
 
     async def visit() -> None:
         async with served(app_of(storage)) as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import CookieJar, web
-from aiohttp.test_utils import TestClient
 from aiohttp_session import get_session
 
 from sqlsessions.integrations.aiohttp import end_other_sessions, end_session, list_sessions
@@ -255,7 +254,7 @@ async def test_list_and_end_sessions(storage: Spy, clock: ManualClock) -> None:
         return web.json_response(await end_other_sessions(request))
 
     app = app_of(storage, sessions, end, end_others)
-    async with served(app) as first, TestClient(first.server, cookie_jar=CookieJar(unsafe=True)) as second:
+    async with served(app) as first, Client(first.server, cookie_jar=CookieJar(unsafe=True)) as second:
         await first.get("/login?user=ada")
         clock.advance(1)
         await second.get("/login?user=ada")

@@ -19,7 +19,7 @@ if not settings.configured:
     settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()})
     django.setup()
 
-from . import urls
+from . import urls as urls  # noqa: PLC0414 (for tests to import)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def abrowser(key: str | None = None) -> AsyncClient:
 
 
 def key_of(client: Client | AsyncClient) -> str:
-    return client.cookies["sessionid"].value
+    return str(client.cookies["sessionid"].value)
 
 
 def begun() -> tuple[Client, str]:

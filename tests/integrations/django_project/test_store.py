@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -85,7 +86,11 @@ class TestExpiry:
 
 class TestStore:
     def test_what_was_ended_is_not_saved(self) -> None:
-        for change in (lambda session: session.update({"a": 1}), lambda session: session.get("first")):
+        changes: list[Callable[[SessionStore], object]] = [
+            lambda session: session.update({"a": 1}),
+            lambda session: session.get("first"),
+        ]
+        for change in changes:
             _, key = begun()
             session = SessionStore(key)
             change(session)

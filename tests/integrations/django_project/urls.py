@@ -19,7 +19,7 @@ user_logged_in.disconnect(update_last_login, dispatch_uid="update_last_login")  
 WAIT = 20  # seconds
 
 
-class Users(BaseBackend):
+class Users(BaseBackend):  # type: ignore[misc]
     def get_user(self, user_id: int) -> User:
         return User(pk=user_id, username=f"user {user_id}")
 

@@ -99,7 +99,8 @@ def app_over(storage: Spy, *handlers: Any, exception_handlers: Any = None, **opt
 
 def concurrent(app: Litestar, cookies: Any = None) -> AsyncClient:
     """A client whose requests run at once, in one event loop, unlike those of `AsyncTestClient`."""
-    return AsyncClient(transport=ASGITransport(app), base_url="http://service.local", cookies=cookies)
+    transport = ASGITransport(app)  # type: ignore[arg-type]  # whose types of ASGI are its own
+    return AsyncClient(transport=transport, base_url="http://service.local", cookies=cookies)
 
 
 def cookie_of(response: Response) -> str | None:

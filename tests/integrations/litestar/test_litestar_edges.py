@@ -349,7 +349,8 @@ def test_refused_types(storage: Spy) -> None:
 async def test_a_logout_does_not_read_the_session(storage: Spy, path: str) -> None:
     @post("/invalidate")
     async def invalidate(request: Req) -> None:
-        request.session.invalidate()
+        session: Any = request.session
+        session.invalidate()
 
     async with AsyncTestClient(app_over(storage, invalidate)) as client:
         await client.post("/write", json={"a": 1})

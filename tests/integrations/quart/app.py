@@ -82,7 +82,7 @@ def app_of(
     else:
         app.session_interface = interface  # type: ignore[assignment]
     for handler in [*HANDLERS, *more]:
-        app.add_url_rule(f"/{handler.__name__}", view_func=handler)  # type: ignore[arg-type]
+        app.add_url_rule(f"/{handler.__name__}", view_func=handler)
     return app
 
 

@@ -126,7 +126,7 @@ async def test_a_websocket_saves(storage: Spy, lazy: bool) -> None:
     @app.websocket("/talk")
     async def talk() -> None:
         while True:
-            word = await websocket.receive()
+            word = str(await websocket.receive())
             session[word] = True
             if word == "save":
                 await save()

@@ -248,7 +248,7 @@ def test_a_websocket_begins_a_session(url: str) -> None:
     app.router.routes.append(WebSocketRoute("/talk", talk))
     client = TestClient(app)
     with client.websocket_connect("/talk?early=1") as socket:
-        headers = dict(socket.extra_headers or [])
+        headers: dict[bytes, bytes] = dict(socket.extra_headers or [])
         assert b"set-cookie" in headers
         cookie = headers[b"set-cookie"].decode().partition(";")[0]
     assert client.get("/show", headers={"cookie": cookie}).json() == {"early": 1}
