@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tools.imports import Imports, module_of
 from tools.layers import LAYERS, OUTSIDE, room_of, rooms
 from tools.operations import Trail
