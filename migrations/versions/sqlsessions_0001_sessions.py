@@ -58,15 +58,18 @@ def upgrade() -> None:
         sa.Column("data", BLOB, nullable=False),
     ]
     engine: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+    postgresql = op.get_context().dialect.name == "postgresql"
     if not _there("sessions", session_columns):
-        op.create_table("sessions", *session_columns, postgresql_with={"fillfactor": "80"}, **engine)
+        op.create_table("sessions", *session_columns, **engine)
+        if postgresql:
+            op.execute("ALTER TABLE sessions SET (fillfactor = 80)")
     existing = _indexes("sessions")
     for name, (columns, options) in INDEXES.items():
         if name not in existing:
             op.create_index(name, "sessions", columns, **options)
     if not _there("session_chunks", chunk_columns):
         op.create_table("session_chunks", *chunk_columns, **engine)
-    if op.get_context().dialect.name == "postgresql":
+    if postgresql:
         op.execute("ALTER TABLE session_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import DDL, BigInteger, Index, Integer, LargeBinary, MetaData, String, event, text
+from sqlalchemy import DDL, BigInteger, Index, Integer, LargeBinary, MetaData, String, Table, event, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -62,7 +62,7 @@ class SessionRow(Base):
     __table_args__ = (
         Index("ix_sessions_subject", "subject", "created_at", postgresql_where=_OWNED, sqlite_where=_OWNED),
         Index("ix_sessions_expires_bucket", "expires_bucket", "id"),
-        {"postgresql_with": {"fillfactor": "80"}, "mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"},
+        {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"},
     )
 
     id: Mapped[bytes] = mapped_column(_Digest, primary_key=True)
@@ -96,11 +96,14 @@ class ChunkRow(Base):
 sessions = metadata.tables["sessions"]
 chunks = metadata.tables["session_chunks"]
 
+
+def _after_create(table: Table, statement: str) -> None:
+    """Run a statement of PostgreSQL after a table was created."""
+    ddl = DDL(statement).execute_if(dialect="postgresql")  # type: ignore[no-untyped-call]
+    event.listen(table, "after_create", ddl)
+
+
+# Room for the next version of a row beside it, so that an update stays heap-only.
+_after_create(sessions, "ALTER TABLE sessions SET (fillfactor = 80)")
 # Chunks are large and mostly compressed or encrypted already: trying to compress them is waste.
-event.listen(
-    chunks,
-    "after_create",
-    DDL(  # type: ignore[no-untyped-call]
-        "ALTER TABLE session_chunks ALTER COLUMN data SET STORAGE EXTERNAL"
-    ).execute_if(dialect="postgresql"),
-)
+_after_create(chunks, "ALTER TABLE session_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
