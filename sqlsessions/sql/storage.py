@@ -75,7 +75,8 @@ class SqlSessionStorage(ManagedSessionStorage):
         retry_for: Seconds for which an operation is tried again after a deadlock, a lost or a refused
             connection; 0 tries once, 30 is the most. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
-        engine_options: More arguments of `create_async_engine`; for a URL.
+        engine_options: More arguments of `create_async_engine`; for a URL. Its ``connect_args`` are added
+            to ours. Isolation, reset and creator are the storage's own, and refused.
         on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
             an async function. What it raises is logged and harms nothing.
         on_rotated: The same for a session that got a new id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import traceback
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from sqlalchemy import make_url
+from sqlalchemy.pool import NullPool, Pool, QueuePool, StaticPool
 
 from sqlsessions import (
     ByteWriteChannel,
@@ -19,6 +21,7 @@ from sqlsessions import (
     SessionStorageMemory,
     SessionTooLarge,
     SqlSessionStorage,
+    StorageUnavailable,
 )
 from sqlsessions.sql.engine import urls
 
@@ -34,6 +37,8 @@ bad_values = pytest.mark.parametrize("value", [0, -1, "many", b"1", [], float("n
         ("me:hunter2@host", "url cannot be parsed"),
         ("postgresql://me:hunter2@host:port/name", "url cannot be parsed"),
         ("postgresql+psycopg2://me:hunter2@host/name", r"'psycopg2'.*postgresql\+asyncpg"),
+        ("sqlite://sessions.db", "three slashes"),
+        ("sqlite+aiosqlite://sessions.db", "three slashes"),
         ("sqlite+pysqlite:///file.db", r"'pysqlite'.*sqlite\+aiosqlite"),
         ("mysql+pymysql://me:hunter2@host/name", r"'pymysql'.*mysql\+asyncmy"),
         (make_url("oracle://me:hunter2@host/name"), "unknown scheme 'oracle'"),
@@ -186,3 +191,51 @@ def test_the_error_crosses_processes() -> None:
     assert isinstance(error, SessionTooLarge)
     assert (error.limit, error.size) == (450, 500)
     assert str(error) == str(SessionTooLarge(450, 500))
+
+
+@pytest.mark.parametrize("name", ["isolation_level", "pool_reset_on_return", "skip_autocommit_rollback"])
+@pytest.mark.parametrize("url", ["sqlite:///sessions.db", "postgresql://host/name", "mysql://host/name"])
+def test_options_that_take_transactions_out_of_our_hands_are_refused(url: str, name: str) -> None:
+    for options in ({name: "READ COMMITTED"}, {"execution_options": {name: "READ COMMITTED"}}):
+        with pytest.raises(InvalidArgument, match=rf"must not set '{name}'"):
+            SqlSessionStorage(url, engine_options=options)
+
+
+@pytest.mark.parametrize("options", [{"pool_sise": 5}, {"poolclass": QueuePool}, {"connect_args": 5}])
+def test_options_that_no_engine_takes_are_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="engine_options do not fit"):
+        SqlSessionStorage("sqlite:///sessions.db", engine_options=options)
+
+
+@each_database
+@pytest.mark.parametrize("pool", [NullPool, StaticPool])
+async def test_pools_without_a_size(sql_url: str, pool: type[Pool]) -> None:
+    async with SqlSessionStorage(sql_url, engine_options={"poolclass": pool}, **TINY) as storage:
+        await asyncio.gather(*(storage.write_bytes(f"id {number}", b"data") for number in range(10)))
+        assert len([info async for info in storage.sessions()]) == 10
+
+
+@pytest.mark.parametrize(
+    ("url", "ours", "given"),
+    [
+        ("sqlite:///sessions.db", {"timeout": 7.0}, {"cached_statements": 5}),
+        ("postgresql+asyncpg://host/name", {"timeout": 3.0}, {"server_settings": {"jit": "off"}}),
+        ("postgresql+psycopg://host/name", {"connect_timeout": 3}, {"application_name": "shop"}),
+        ("mysql+asyncmy://host/name", {"charset": "utf8mb4"}, {"init_command": "SET @a = 1"}),
+    ],
+)
+async def test_connect_args_are_added_to_ours(url: str, ours: dict[str, Any], given: dict[str, Any]) -> None:
+    storage = SqlSessionStorage(
+        url, busy_timeout=7, connect_timeout=3, retry_for=0, engine_options={"connect_args": given}
+    )
+    seen: dict[str, Any] = {}
+
+    def connect(*_arguments: Any, **options: Any) -> Any:
+        seen.update(options)
+        raise ConnectionRefusedError
+
+    storage.engine.sync_engine.dialect.connect = connect  # type: ignore[method-assign]
+    with pytest.raises(StorageUnavailable):
+        await storage.write_bytes("id", b"data")
+    assert seen.items() >= (ours | given).items()
+    await storage.aclose()

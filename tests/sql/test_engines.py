@@ -7,17 +7,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from sqlsessions import SqlSessionStorage, StorageUnavailable, metadata
 from sqlsessions.testing._base import PATIENCE, provider_of
 
-from .support import INLINE, LARGE, TINY, each_database, each_network_driver, kind, query, sqlite
+from .support import INLINE, LARGE, TINY, each_database, each_network_driver, kind, postgresql, query, sqlite
 
 
 async def use(storage: SqlSessionStorage, name: str = "id") -> None:
@@ -200,3 +201,42 @@ async def main() -> None:
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+
+
+@postgresql
+@pytest.mark.parametrize("way", ["translated", "events"])
+async def test_a_callers_engine_keeps_tenants_apart(sql_url: str, way: str) -> None:
+    """What an engine is set up to do holds for everything that a storage does through it."""
+    for tenant in "ab":
+        await query(sql_url, f"DROP SCHEMA IF EXISTS {tenant} CASCADE")
+        await query(sql_url, f"CREATE SCHEMA {tenant}")
+    storages = {}
+    async with AsyncExitStack() as stack:
+        for tenant in "ab":
+            engine = create_async_engine(sql_url)
+            stack.push_async_callback(engine.dispose)
+            if way == "translated":
+                engine = engine.execution_options(schema_translate_map={None: tenant})
+            else:
+                event.listen(engine.sync_engine, "engine_connect", setting_search_path(tenant))
+            async with engine.begin() as connection:
+                await connection.run_sync(metadata.create_all)
+            storages[tenant] = await stack.enter_async_context(SqlSessionStorage(engine, **TINY))
+        for tenant, storage in storages.items():
+            await storage.write_bytes("id", tenant.encode(), subject="alice")
+            await storage.write_bytes("large", tenant.encode() * 1000, subject="alice")
+        for tenant, storage in storages.items():
+            assert await storage.read_bytes("id") == tenant.encode()
+            assert await storage.read_bytes("large") == tenant.encode() * 1000
+        assert await storages["a"].revoke("alice") == 2
+        assert await storages["a"].load("id") is None
+        assert len([info async for info in storages["b"].sessions("alice")]) == 2
+    assert await query(sql_url, "SELECT count(*) FROM public.sessions") == [(0,)]
+
+
+def setting_search_path(tenant: str) -> Callable[[Connection], None]:
+    def engine_connect(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET search_path TO {tenant}")
+        connection.commit()
+
+    return engine_connect

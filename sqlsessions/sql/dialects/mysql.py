@@ -113,7 +113,7 @@ class MySQL(Dialect):
     @contextmanager
     def migration_lock(self, connection: Connection, *, joined: bool) -> Iterator[None]:
         # Locks have names of up to 64 characters, which the whole server shares.
-        name = func.concat("sqlsessions.", func.md5(func.database()))
+        name = func.concat("sqlsessions.", func.left(func.sha2(func.database(), 256), 40))
         if connection.execute(select(func.get_lock(name, MIGRATION_WAIT))).scalar() != 1:
             raise StorageUnavailable(
                 f"another process has been migrating this database for {MIGRATION_WAIT} seconds"

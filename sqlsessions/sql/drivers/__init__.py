@@ -15,7 +15,7 @@ _SHORT_WAYS = {"asyncpg": "AsyncpgDriver", "aiosqlite": "AiosqliteDriver"}
 
 def driver_for(database: Database) -> Driver[Any]:
     """The shortest way to a database that there is."""
-    name = database.driver
+    name = database.driver if database.engines.direct else "core"
     module, kind = (name, _SHORT_WAYS[name]) if name in _SHORT_WAYS else ("core", "CoreDriver")
     driver: Driver[Any] = getattr(import_module(f".{module}", __name__), kind)(database)
     return driver

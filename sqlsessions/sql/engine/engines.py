@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, create_engine, event
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import (
     AsyncAdaptedQueuePool,
@@ -21,13 +22,28 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from ...errors import StorageUnavailable
+from ...errors import InvalidArgument, StorageUnavailable
 from ..dialects import DIALECTS, Dialect, Settings
 from ..dialects.sqlite import in_memory, shared_memory
 from ..models import metadata
 from .urls import async_url
 
 T = TypeVar("T")
+
+RESERVED_OPTIONS = frozenset(
+    {
+        "isolation_level",
+        "pool_reset_on_return",
+        "skip_autocommit_rollback",
+        "hide_parameters",
+        "creator",
+        "async_creator",
+    }
+)
+"""Options of `create_async_engine` that would take transactions out of our hands, or show session data."""
+
+SIZED_POOL = frozenset({"pool_size", "max_overflow", "pool_timeout"})
+"""Options that only a pool with a bound takes."""
 
 
 @dataclass(eq=False)
@@ -95,13 +111,18 @@ class Engines:
     Args:
         target: A URL, or the caller's engine.
         settings: How to open connections.
-        options: More arguments of `create_async_engine`.
+        options: More arguments of `create_async_engine`; its ``connect_args`` are added to ours.
 
     Attributes:
         owned: Whether the engines are ours: opened from a URL, and disposed of with the storage.
         url: Of the database.
         dialect: Its kind.
+        direct: Whether a driver's own connection acts as SQLAlchemy's would: not where an engine translates
+            schemas, or has events for what its connections begin with.
         closed: Whether `aclose` was called.
+
+    Raises:
+        InvalidArgument: If an option is unknown, or one that is ours to set.
     """
 
     def __init__(
@@ -123,6 +144,9 @@ class Engines:
             metadata.create_all(
                 create_engine("sqlite://", creator=lambda: self._memory_keeper, poolclass=StaticPool)
             )
+        if self.owned:
+            self._refuse_reserved_options()
+        self.direct = self._is_direct(self._callers or self._validated_engine())
 
     def state(self) -> LoopState:
         """The state of the running event loop.
@@ -211,12 +235,40 @@ class Engines:
             "skip_autocommit_rollback": True,  # and ended by one: spares a round trip for each operation
             "hide_parameters": True,  # they are session data
         }
-        given = self.dialect.options(self.url, self._settings) | options | dict(self._options)
-        engine = create_async_engine(self.url, **given)
+        own = self.dialect.options(self.url, self._settings)
+        options |= own | dict(self._options)
+        options["connect_args"] = own["connect_args"] | self._options.get("connect_args", {})
+        if issubclass(options["poolclass"], (NullPool, StaticPool)):
+            options = {name: value for name, value in options.items() if name not in SIZED_POOL}
+        engine = create_async_engine(self.url, **options)
         self.dialect.opened(engine, self._settings)
         if self.dialect.remote:
             self._start_connect_watchdogs(engine)
         return engine
+
+    def _refuse_reserved_options(self) -> None:
+        executing = self._options.get("execution_options", {})
+        for name in [*self._options, *executing]:
+            if name in RESERVED_OPTIONS:
+                raise InvalidArgument(
+                    f"engine_options must not set {name!r}: a storage sets it, and begins and ends its own "
+                    "transactions"
+                )
+
+    def _validated_engine(self) -> AsyncEngine:
+        """An engine that is made to see whether it can be; nothing connects."""
+        try:
+            return self._open()
+        except (TypeError, AttributeError, ArgumentError) as error:
+            raise InvalidArgument(f"engine_options do not fit create_async_engine: {error}") from error
+
+    def _is_direct(self, engine: AsyncEngine) -> bool:
+        sync = engine.sync_engine
+        translated = sync.get_execution_options().get("schema_translate_map")
+        events: Any = sync.dispatch
+        # On SQLite, SQLAlchemy's documentation has transactions begun by an event.
+        begins = events.begin and not self.dialect.serial
+        return not (translated or begins or events.engine_connect or events.before_cursor_execute)
 
     def _start_connect_watchdogs(self, engine: AsyncEngine) -> None:
         """Cut off a connection that falls silent after the driver has made it and before the pool has it."""

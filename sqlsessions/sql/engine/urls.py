@@ -34,6 +34,10 @@ def async_url(url: str | URL) -> URL:
             "or sqlite:///file.db"
         ) from None
     name, _, driver = parsed.drivername.partition("+")
+    if name == "sqlite" and parsed.host:
+        raise InvalidArgument(
+            "url of a SQLite file needs three slashes, as in sqlite:///sessions.db, or four for an absolute path"
+        )
     dialect = DIALECTS.get(name)
     if dialect is None:
         raise InvalidArgument(f"url has an unknown scheme {name!r}: {', '.join(DIALECTS)} are supported")
