@@ -60,7 +60,8 @@ class Checkout(AbstractAsyncContextManager[Any]):
 
     async def __aenter__(self) -> Any:
         state = self._state = self._engines.state()
-        self._locked = state.one_connection or (self._writes and self._engines.dialect.serial)
+        dialect = self._engines.dialect
+        self._locked = state.one_connection or (self._writes and dialect.serial)
         if self._locked:
             await state.write_lock.acquire()
         state.checked_out += 1
@@ -70,13 +71,21 @@ class Checkout(AbstractAsyncContextManager[Any]):
                 self._connection = await _connection(state)
                 self._raw = (await self._connection.get_raw_connection()).driver_connection
             else:
-                self._pooled = await self._driver_connection(state)
-                self._raw = self._pooled.driver_connection
+                pooled = state.kept_idle.pop() if state.kept_idle else await _pooled(state)
+                while dialect.closed(pooled.driver_connection):  # since it was last used
+                    await greenlet_spawn(pooled.invalidate)
+                    await greenlet_spawn(pooled.close)
+                    pooled = await _pooled(state)
+                self._pooled, self._raw = pooled, pooled.driver_connection
         except BaseException:
             self._release()
             raise
+        # The server may be gone silently: the statement under way then ends as with any lost connection.
+        if self._timeout is not None and dialect.remote:
+            self._watchdog = state.loop.call_later(self._timeout, dialect.cut, self._raw)
+        if state.pooler is False and (self._engines.owned or not self._sqlalchemy):
+            return self._connection if self._sqlalchemy else self._raw
         try:
-            self._start_watchdog()
             if self._sqlalchemy and not self._engines.owned:
                 await self._connection.execution_options(isolation_level="AUTOCOMMIT")
                 await self._engines.dialect.prepare(self._connection)
@@ -98,23 +107,11 @@ class Checkout(AbstractAsyncContextManager[Any]):
         except BaseException as failure:
             await self._give_back(failure)
             raise
-        await self._give_back(error)
-
-    async def _driver_connection(self, state: LoopState) -> PoolProxiedConnection:
-        pooled = state.kept_idle.pop() if state.kept_idle else await _pooled(state)
-        while self._engines.dialect.closed(pooled.driver_connection):  # since it was last used
-            await greenlet_spawn(pooled.invalidate)
-            await greenlet_spawn(pooled.close)
-            pooled = await _pooled(state)
-        return pooled
-
-    def _start_watchdog(self) -> None:
-        """Cut the connection off once it has been busy for too long: the server may be gone silently.
-
-        The statement under way then ends as with any other lost connection.
-        """
-        if self._timeout is not None and self._engines.dialect.remote:
-            self._watchdog = self._state.loop.call_later(self._timeout, self._engines.dialect.cut, self._raw)
+        if error is None and not self._sqlalchemy and self._engines.owned and self._state.may_keep_idle():
+            self._state.kept_idle.append(self._pooled)
+            self._release()
+        else:
+            await self._give_back(error)
 
     async def _begin_pooler_transaction(self, state: LoopState) -> None:
         """Begin the one transaction of a checkout behind a pooler; there is none without a pooler."""
@@ -150,7 +147,6 @@ class Checkout(AbstractAsyncContextManager[Any]):
         return self._engines.dialect.error_kind(error) in UNUSABLE
 
     async def _give_back(self, error: BaseException | None, *, drop: bool = False) -> None:
-        state = self._state
         drop = drop or self._must_drop(error)
         try:
             if self._sqlalchemy:
@@ -159,18 +155,16 @@ class Checkout(AbstractAsyncContextManager[Any]):
                         await self._connection.invalidate()
                 finally:
                     await self._connection.close()  # which may speak with the server, too
-            elif error is None and self._engines.owned and state.may_keep_idle():
-                state.kept_idle.append(self._pooled)
             else:
                 if drop:
                     await greenlet_spawn(self._pooled.invalidate)
                 await greenlet_spawn(self._pooled.close)
         finally:
-            if self._watchdog is not None:
-                self._watchdog.cancel()
             self._release()
 
     def _release(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         state = self._state
         state.checked_out -= 1
         if not state.checked_out:
