@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.testing import IntegrationContract, ManualClock, SpyStorage
+from sqlsessions.testing._integration.browser import Browser
 
 from ..databases import available, migrated
 from .conftest import DRIVERS
@@ -40,6 +42,27 @@ class OnEveryStorage(IntegrationContract):
             if self.url is None
             else SqlSessionStorage(self.url, clock=clock)
         )
+
+    async def test_what_cannot_be_an_id_is_never_looked_up(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        for presented in ("", "short", "guessed-by-somebody", "x" * 5000):
+            assert await browser.other(presented).data() == {}
+            assert storage.calls == []
+
+    async def test_a_503_says_why_and_when_to_try_again(self, browser: Browser, storage: SpyStorage) -> None:
+        storage.down = True
+        response = await browser.send("POST", "/leave", a=1)
+        assert response.all("Retry-After") == ["1"]
+        assert b"unavailable" in response.body.lower()
+
+    async def test_unreadable_data_is_logged(
+        self, browser: Browser, storage: SpyStorage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await storage.delegate.write_bytes(await browser.begin(a=1), b"\xff not text")
+        with caplog.at_level(logging.WARNING, "sqlsessions"):
+            await browser.data()
+        assert "cannot be decoded" in caplog.text
 
 
 class InBackground(OnEveryStorage):

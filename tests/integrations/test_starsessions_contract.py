@@ -61,6 +61,11 @@ NO_SETTING = "starsessions has no such setting"
 
 class TestStarsessions(OnEveryStorage):
     lacks = {
+        "a_503_says_why_and_when_to_try_again": RAISED,
+        "unreadable_data_is_logged": "starsessions' serializer raises",
+        "a_look_extends_a_session_with_an_expiry_of_its_own": NO_SETTING,
+        "without_an_age_a_change_sets_no_cookie": "starsessions sets the cookie of all that it wrote",
+        "what_cannot_be_an_id_is_never_looked_up": "starsessions has the store read every id",
         "two_requests_at_once_keep_both_changes": OPAQUE,
         "many_requests_that_saw_the_same_keep_all_changes": OPAQUE,
         "unreadable_data_is_an_empty_session": "starsessions' serializer raises",

@@ -77,6 +77,14 @@ class Costs(Integration):
         assert browser.id == id
         assert await browser.data() == {"a": "1", "b": "2"}
 
+    async def test_a_nested_change_costs_one_read_and_one_write(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        await browser.post("/nest")
+        storage.calls.clear()
+        await browser.post("/nest")
+        assert storage.calls == ["read", "write"]
+
     async def test_answers_vary_with_the_cookie(self, browser: Browser) -> None:
         for response in (
             await browser.get("/show"),

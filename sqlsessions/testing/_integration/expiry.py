@@ -65,8 +65,25 @@ class Expiry(Integration):
             assert cookie.attributes["max-age"] == str(30 * DAY)
             for number in range(3):
                 clock.advance(29 * DAY)
-                await browser.post("/put", number=number)
+                cookie = browser.cookie(await browser.post("/put", number=number))
+                assert cookie is not None
+                assert cookie.attributes["max-age"] == str(30 * DAY)
             assert await browser.data() == {"a": "1", "number": "2"}
+
+    async def test_a_look_extends_a_session_with_an_expiry_of_its_own(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock
+    ) -> None:
+        async with self.serving(storage, gate, max_age=100) as browser:
+            await browser.begin(a=1)
+            await browser.post("/remember", seconds=1000)
+            for _ in range(3):
+                clock.advance(900)
+                assert await browser.data() == {"a": "1"}
+
+    async def test_without_an_age_a_change_sets_no_cookie(self, storage: SpyStorage, gate: Gate) -> None:
+        async with self.serving(storage, gate, max_age=None) as browser:
+            await browser.begin(a=1)
+            assert browser.cookie(await browser.post("/put", b=2)) is None
 
     async def test_without_an_age_the_browser_forgets_the_session(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock

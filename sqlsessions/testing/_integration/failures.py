@@ -16,7 +16,11 @@ from .http import HttpResponse
 def refused(browser: Browser, response: HttpResponse) -> bool:
     """Whether a response says that the storage is unavailable, and nothing of the session."""
     retries = response.all("Retry-After")
-    return response.status == 503 and len(retries) == 1 and browser.cookie(response) is None
+    return (
+        response.status == 503
+        and [retry.isdigit() for retry in retries] == [True]
+        and browser.cookie(response) is None
+    )
 
 
 class Failures(Integration):

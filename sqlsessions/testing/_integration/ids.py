@@ -138,8 +138,11 @@ class Ids(Integration):
         assert await browser.data() == {"b": "2"}
         assert await storage.delegate.info(old) is None
 
-    async def test_a_replacement_without_a_session_begins_one(self, browser: Browser) -> None:
+    async def test_a_replacement_without_a_session_begins_one(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
         await browser.post("/replace", b=2)
+        assert storage.calls == ["write"]
         assert await browser.data() == {"b": "2"}
 
     @pytest.mark.parametrize("path", ["/login", "/replace"])

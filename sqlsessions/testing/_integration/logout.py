@@ -90,3 +90,4 @@ class Logout(Integration):
         [own] = (await browser.get("/sessions")).json()
         assert (await browser.post("/end", key=own)).json() is True
         assert await live(storage) == []
+        assert await browser.data() == {}

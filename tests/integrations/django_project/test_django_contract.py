@@ -125,6 +125,9 @@ def ended(name: str, result: Any) -> HttpResponse:
 class TestDjangoByWSGI(InBackground):
     cookie_name = "sessionid"
     lacks = {
+        "a_503_says_why_and_when_to_try_again": RAISED,
+        "a_look_extends_a_session_with_an_expiry_of_its_own": "Django counts from the last change",
+        "without_an_age_a_change_sets_no_cookie": "Django sets the cookie with every change",
         "an_unavailable_storage_is_a_503": RAISED,
         "a_new_session_in_an_unavailable_storage_is_a_503": RAISED,
         "a_write_that_fails_is_a_503": RAISED,

@@ -36,6 +36,9 @@ async def respond(name: str) -> Any:
     if current_app.config["AGED"] and name == "put":
         session.permanent = True
     match name:
+        case "logout":
+            session.clear()
+            return jsonify(None)
         case "leave":
             session.update(query)
             return redirect("/show")
