@@ -1,4 +1,4 @@
-"""The contract suite fails for storages that break the contract, and skips what a plain one lacks."""
+"""The contract suites fail for what breaks the contract, and allow for what a plain storage or integration lacks."""
 
 import os
 import subprocess
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sqlsessions.testing import IntegrationContract
+
 HERE = Path(__file__).parent
-CAUGHT_BY = {
+STORAGES = {
     "Appending": "a_provider_that_raises_changes_nothing",
     "CaseInsensitive": "ids_that_look_alike_are_different",
     "Truncating": "ids_that_look_alike_are_different",
@@ -31,11 +33,31 @@ CAUGHT_BY = {
     "Hasty": "purge_leaves_what_was_extended",
     "Exclusive": "slow_streams_hold_nothing_that_others_need",
 }
+INTEGRATIONS = {
+    "Adopting": "a_foreign_id_is_not_adopted",
+    "Eager": "a_request_that_does_not_look_costs_nothing",
+    "Writing": "a_request_that_reads_writes_nothing",
+    "Losing": "two_requests_at_once_keep_both_changes",
+    "Resurrecting": "a_slow_change_does_not_undo_a_logout",
+    "Renewing": "a_slow_request_after_a_logout_gets_no_cookie",
+    "Shallow": "a_nested_change_is_kept",
+    "Fixed": "a_login_gives_a_new_id",
+    "Copying": "a_new_id_on_demand",
+    "Forgetting": "a_logout_ends_the_session",
+    "Hiding": "an_unavailable_storage_is_a_503",
+    "Talkative": "an_unavailable_storage_is_a_503",
+    "Strict": "unreadable_data_is_an_empty_session",
+    "Trusting": "a_user_lists_and_ends_sessions",
+    "Immortal": "an_idle_session_ends",
+    "Exposed": "the_cookie_is_for_this_host_and_no_script",
+    "Insecure": "the_cookie_is_secure_over_https",
+    "Cacheable": "shared_caches_keep_no_answer",
+}
 Outcomes = dict[str, str]
 
 
-def run(directory: Path, *arguments: str) -> Outcomes:
-    """Run pytest in strict mode over the broken storages; gives the outcome of each test."""
+def run(directory: Path, module: str, *arguments: str) -> Outcomes:
+    """Run pytest in strict mode over what is broken; gives the outcome of each test."""
     report = directory / "report.xml"
     options = "-q -c /dev/null --noconftest -p no:cacheprovider -p no:hypothesispytest --tb=native -W error"
     options += " --timeout=60 -o timeout_func_only=true"
@@ -44,7 +66,7 @@ def run(directory: Path, *arguments: str) -> Outcomes:
     command = [sys.executable, "-m", "pytest", *options.split(), f"--junitxml={report}", *arguments]
     try:
         done = subprocess.run(
-            [*command, str(HERE / "broken_storages.py")],
+            [*command, str(HERE / module)],
             capture_output=True,
             text=True,
             cwd=directory,
@@ -64,21 +86,56 @@ def run(directory: Path, *arguments: str) -> Outcomes:
     }
 
 
+def run_broken(factory: pytest.TempPathFactory, module: str, caught_by: dict[str, str]) -> Outcomes:
+    pairs = " or ".join(f"({test} and {broken})" for broken, test in caught_by.items())
+    return run(factory.mktemp("broken"), module, "-k", f"TestBroken and ({pairs})")
+
+
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    pairs = " or ".join(f"({test} and {broken})" for broken, test in CAUGHT_BY.items())
-    return run(tmp_path_factory.mktemp("broken"), "-k", f"TestBroken and ({pairs})")
+def storages(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    return run_broken(tmp_path_factory, "broken_storages.py", STORAGES)
+
+
+@pytest.fixture(scope="module")
+def integrations(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    return run_broken(tmp_path_factory, "broken_integrations.py", INTEGRATIONS)
+
+
+def assert_caught(outcomes: Outcomes, broken: str) -> None:
+    own = {outcome for name, outcome in outcomes.items() if name.endswith((f"[{broken}]", f"-{broken}]"))}
+    assert "failure" in own
+    assert own <= {"failure", "passed"}
 
 
 def test_a_plain_storage_passes_and_skips_what_it_lacks(tmp_path: Path) -> None:
-    counts = Counter(run(tmp_path, "-k", "TestPlain").values())
+    counts = Counter(run(tmp_path, "broken_storages.py", "-k", "TestPlain").values())
     assert counts["passed"] > 100
     assert counts["skipped"] > 100
     assert set(counts) == {"passed", "skipped"}
 
 
-@pytest.mark.parametrize("broken", CAUGHT_BY)
-def test_a_broken_storage_is_caught(outcomes: Outcomes, broken: str) -> None:
-    own = {outcome for name, outcome in outcomes.items() if name.endswith((f"[{broken}]", f"-{broken}]"))}
-    assert "failure" in own
-    assert own <= {"failure", "passed"}
+@pytest.mark.parametrize("broken", STORAGES)
+def test_a_broken_storage_is_caught(storages: Outcomes, broken: str) -> None:
+    assert_caught(storages, broken)
+
+
+def test_a_plain_integration_passes_but_what_it_declares_to_lack(tmp_path: Path) -> None:
+    counts = Counter(run(tmp_path, "broken_integrations.py", "-k", "TestPlain").values())
+    assert counts["passed"] > 80
+    assert 8 < counts["skipped"] < 16  # which is how the report counts tests that fail as expected
+    assert set(counts) == {"passed", "skipped"}
+
+
+@pytest.mark.parametrize("broken", INTEGRATIONS)
+def test_a_broken_integration_is_caught(integrations: Outcomes, broken: str) -> None:
+    assert_caught(integrations, broken)
+
+
+def test_what_is_declared_to_fail_must_fail(tmp_path: Path) -> None:
+    outcomes = run(tmp_path, "broken_integrations.py", "-k", "TestOverstated and test_a_session_is_kept")
+    assert set(outcomes.values()) == {"failure"}
+
+
+def test_what_is_declared_to_fail_must_exist() -> None:
+    with pytest.raises(TypeError, match="names no test of the contract: a_sesion_is_kept"):
+        type("Misspelt", (IntegrationContract,), {"lacks": {"a_sesion_is_kept": "a reason"}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from ._web.arguments import checked_storage
 __all__ = ["StarsessionsStore"]
 
 ATTEMPTS = 30
+LONGEST_PAUSE = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,14 @@ class StarsessionsStore(SessionStore):
 
     async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> None:
         """Write a session over later writes of other requests, unless it ended."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
             except SessionConflict:
                 if (info := await self.storage.info(id)) is None:
                     return
                 version = info.version
+                await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
             else:
                 _found.set(_Found(self, digest(id), written.version))
                 return

@@ -1,4 +1,4 @@
-"""`StorageContract`: the contract of a session storage as a pytest suite, for any storage."""
+"""Pytest suites for storages and integrations of others: `StorageContract`, `IntegrationContract`."""
 
 import pkgutil
 
@@ -12,6 +12,9 @@ from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._consumers import Consumers
 from ._ids import Ids
+from ._integration import IntegrationContract
+from ._integration.gate import Gate
+from ._integration.http import HttpRequest, HttpResponse, Send, asgi, wsgi
 from ._lifetime import Lifetime
 from ._loops import Loops
 from ._providers import Providers
@@ -22,8 +25,20 @@ from ._streams import Streams
 from ._subjects import Subjects
 from ._touching import Touching
 from .clock import ManualClock
+from .spy import SpyStorage
 
-__all__ = ["ManualClock", "StorageContract"]
+__all__ = [
+    "Gate",
+    "HttpRequest",
+    "HttpResponse",
+    "IntegrationContract",
+    "ManualClock",
+    "Send",
+    "SpyStorage",
+    "StorageContract",
+    "asgi",
+    "wsgi",
+]
 
 
 class StorageContract(

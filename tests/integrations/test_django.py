@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +13,10 @@ from types import ModuleType
 import pytest
 from django.test import override_settings
 
-from sqlsessions import InvalidArgument, StorageUnavailable, new_session_id
+from sqlsessions import InvalidArgument, StorageUnavailable
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
-from sqlsessions.testing import ManualClock
 
 from . import support
 from .django_project.browsers import abrowser, begun, browser, in_use, key_of, refused, urls  # noqa: F401 (a fixture)
@@ -34,32 +32,6 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 class TestRequests:
-    def test_an_untouched_session_costs_nothing(self, storage: Spy) -> None:
-        for key in (None, new_session_id()):
-            answer = browser(key).get("/untouched")
-            assert not answer.cookies
-            assert not answer.has_header("Vary")
-        assert storage.calls == []
-
-    def test_reading_writes_nothing(self, storage: Spy) -> None:
-        client, _ = begun()
-        storage.calls.clear()
-        for _ in range(3):
-            answer = client.get("/read")
-            assert answer.json() == {"first": 1}
-            assert answer["Vary"] == "Cookie"
-            assert not answer.cookies
-        assert storage.calls == ["read"] * 3
-
-    def test_one_write_stores_a_session(self, storage: Spy) -> None:
-        client, key = begun()
-        assert storage.calls == ["write"]
-        client.get("/put/second")
-        assert storage.calls == ["write", "read", "write"]
-        assert client.get("/read").json() == {"first": 1, "second": 1}
-        assert key_of(client) == key
-        assert len(key) == 43
-
     async def test_async_views(self) -> None:
         client = abrowser()
         await client.get("/aput/first")
@@ -74,19 +46,6 @@ class TestRequests:
         assert storage.calls == []
         client.get("/put/first")
         assert key_of(client) != key
-
-    def test_a_key_that_was_not_issued_is_not_adopted(self) -> None:
-        key = new_session_id()
-        assert refused(key)
-        client = browser(key)
-        client.get("/put/first")
-        assert key_of(client) != key
-        assert refused(key)
-
-    def test_a_change_within_a_value_is_stored(self, storage: Spy) -> None:
-        client = browser()
-        for apples in (1, 2, 3):
-            assert client.get("/nested").json() == {"apples": apples}
 
     def test_modified_says_whether_to_save(self) -> None:
         client = browser()
@@ -139,14 +98,6 @@ class TestRequests:
             storage.down = False
             assert browser(key).get("/read").json() == {"first": 1}
 
-    def test_what_cannot_be_decoded_is_empty(self, storage: Spy, caplog: pytest.LogCaptureFixture) -> None:
-        client, key = begun()
-        run(storage.write_bytes(key, b"\xff"))
-        assert client.get("/read").json() == {}
-        assert "cannot be decoded" in caplog.text
-        client.get("/put/second")
-        assert client.get("/read").json() == {"second": 1}
-
     def test_from_blocking_to_awaiting_code(self) -> None:
         client = browser()
         assert [client.get("/crossing").json()["crossed"] for _ in range(3)] == [1, 2, 3]
@@ -157,13 +108,6 @@ class TestRequests:
 
 
 class TestConcurrency:
-    def test_fifty_threads_lose_nothing(self, threads: ThreadPoolExecutor) -> None:
-        client, key = begun()
-        urls.meeting.threads = threading.Barrier(50)
-        answers = threads.map(lambda i: browser(key).get(f"/meet/{i}").status_code, range(50), timeout=60)
-        assert set(answers) == {200}
-        assert client.get("/read").json() == {"first": 1} | {str(i): 1 for i in range(50)}
-
     async def test_fifty_tasks_lose_nothing(self, storage: Spy) -> None:
         client = abrowser()
         await client.get("/aput/first")
@@ -187,16 +131,15 @@ class TestConcurrency:
         other.save()
         assert SessionStore(key).load() == {"of one": 1, "of the other": 1, "again": 1}
 
-    def test_logout_is_final(self, threads: ThreadPoolExecutor) -> None:
+    def test_a_change_after_a_logout_is_refused(self, threads: ThreadPoolExecutor) -> None:
         client, key = begun()
         late = threads.submit(browser(key).get, "/slow")
         assert urls.meeting.begun.wait(WAIT)
         client.get("/logout")
         urls.meeting.may_end.set()
         assert late.result(WAIT).status_code == 400
-        assert refused(key)
 
-    async def test_logout_is_final_under_asgi(self) -> None:
+    async def test_a_change_after_a_logout_is_refused_under_asgi(self) -> None:
         client = abrowser()
         await client.get("/aput/first")
         key = key_of(client)
@@ -205,9 +148,8 @@ class TestConcurrency:
         await client.get("/alogout")
         urls.meeting.amay_end.set()
         assert (await asyncio.wait_for(late, WAIT)).status_code == 400
-        assert (await abrowser(key).get("/aread")).json() == {}
 
-    def test_logout_is_final_for_one_who_changes_the_key(self, threads: ThreadPoolExecutor) -> None:
+    def test_a_new_key_after_a_logout_is_refused(self, threads: ThreadPoolExecutor) -> None:
         client, key = begun()
         late = threads.submit(browser(key).get, "/cycle")
         assert urls.meeting.begun.wait(WAIT)
@@ -249,28 +191,11 @@ class TestConcurrency:
 
 
 class TestUsers:
-    def test_login_gives_a_new_key_and_keeps_the_data(self, storage: Spy) -> None:
-        client, key = begun()
+    def test_a_login_costs_a_read_a_rotation_and_a_write(self, storage: Spy) -> None:
+        client, _ = begun()
         storage.calls.clear()
         client.get("/login/7")
         assert storage.calls == ["read", "rotate", "write"]
-        assert key_of(client) != key
-        assert refused(key)
-        assert client.get("/read").json() == {"first": 1}
-        info = run(storage.info(key_of(client)))
-        assert info is not None
-        assert info.subject == "7"
-
-    async def test_async_login(self, storage: Spy) -> None:
-        client = abrowser()
-        await client.get("/aput/first")
-        key = key_of(client)
-        await client.get("/alogin/7")
-        assert key_of(client) != key
-        assert [info.subject async for info in storage.sessions("7")] == ["7"]
-        await client.get("/alogout")
-        assert [info async for info in storage.sessions()] == []
-        assert not client.cookies["sessionid"].value
 
     def test_another_user_gets_another_session(self, storage: Spy) -> None:
         client, _ = begun()
@@ -279,25 +204,10 @@ class TestUsers:
         assert client.get("/read").json() == {}
         assert client.get("/mine").json()["user"] == 8
 
-    def test_sessions_are_listed_and_ended(self, clock: ManualClock) -> None:
-        first, second, third = browser(), browser(), browser()
-        for client in (first, second, third):
-            client.get("/login/7")
-            clock.advance(1)
-        other = browser()
-        other.get("/login/8")
-        keys = first.get("/mine").json()["keys"]
-        assert len(keys) == 3
-        theirs = other.get("/mine").json()["keys"][0]
-        assert first.get(f"/end/{theirs}").json() == {"ended": False}
-        assert first.get(f"/end/{keys[0]}").json() == {"ended": True}
-        assert first.get(f"/end/{keys[0]}").json() == {"ended": False}
-        assert first.get("/end_others").json() == {"ended": 1}
-        assert first.get("/mine").json() == {"user": 7, "keys": keys[2:]}
-        assert other.get("/mine").json()["keys"] == [theirs]
-        for client in (second, third):
-            with pytest.raises(InvalidArgument, match="no user is logged in"):
-                client.get("/mine")
+    def test_nobody_has_no_sessions_to_list(self) -> None:
+        client, _ = begun()
+        with pytest.raises(InvalidArgument, match="no user is logged in"):
+            client.get("/mine")
 
     def test_a_user_is_logged_out_everywhere(self) -> None:
         client = browser()

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starsessions import SessionAutoloadMiddleware, SessionMiddleware, load_session
 from starsessions.session import get_session_id, regenerate_session_id
 
-from sqlsessions import InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions import InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.starsessions import StarsessionsStore
 from sqlsessions.testing import ManualClock
 
@@ -85,44 +85,11 @@ async def client(storage: Spy) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_a_session_is_kept(client: AsyncClient) -> None:
-    assert (await client.get("/show")).json() == {}
-    await client.get("/put?a=1")
-    await client.get("/put?b=2")
-    assert (await client.get("/show")).json() == {"a": "1", "b": "2"}
-
-
 async def test_no_call_without_loading(storage: Spy) -> None:
     async with client_of(app_of(storage, autoload=False)) as client:
         client.cookies.set("session", "a" * 32)
         assert (await client.get("/untouched")).is_success
         assert storage.calls == []
-
-
-async def test_logout(client: AsyncClient, storage: Spy) -> None:
-    await client.get("/put?a=1")
-    old = client.cookies["session"]
-    await client.get("/logout")
-    assert "session" not in client.cookies
-    assert await storage.delegate.info(old) is None
-
-
-@pytest.mark.parametrize("presented", ["a" * 32, "x", "y" * 5000])
-async def test_an_unknown_id_is_not_adopted(client: AsyncClient, storage: Spy, presented: str) -> None:
-    client.cookies.set("session", presented, domain="service.test")
-    await client.get("/put?a=1")
-    assert client.cookies.get("session", domain="service.test", path="/") != presented
-    if len(presented) < 4096:
-        assert await storage.delegate.info(presented) is None
-
-
-async def test_a_new_id_on_demand(client: AsyncClient, storage: Spy) -> None:
-    await client.get("/put?a=1")
-    old = client.cookies["session"]
-    await client.get("/regenerate")
-    assert client.cookies["session"] != old
-    assert await storage.delegate.info(old) is None
-    assert (await client.get("/show")).json() == {"a": "1"}
 
 
 @pytest.mark.parametrize("rolling", [False, True])
@@ -181,22 +148,6 @@ async def test_parallel_writes_all_count(storage: Spy) -> None:
     assert int(await store.read("a", 0)) in range(20)
 
 
-async def test_logout_is_final(storage: Spy) -> None:
-    endpoint = Slow()
-    async with client_of(app_of(storage, endpoint.slow)) as client:
-        await client.get("/put?a=1")
-        old = client.cookies["session"]
-        under_way = asyncio.create_task(client.get("/slow"))
-        await asyncio.wait_for(endpoint.begun.wait(), 10)
-        await client.get("/logout")
-        endpoint.go_on.set()
-        await asyncio.wait_for(under_way, 10)
-        assert await storage.delegate.info(old) is None
-        client.cookies.clear()
-        client.cookies.set("session", old, domain="service.test")
-        assert (await client.get("/show")).json() == {}
-
-
 async def test_loaded_in_another_task(storage: Spy) -> None:
     async def through(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
@@ -221,14 +172,6 @@ async def test_an_unavailable_storage(client: AsyncClient, storage: Spy, path: s
         await client.get(f"/{path}")
     storage.down = False
     assert (await client.get("/show")).json() == {"a": "1"}
-
-
-def test_event_loops(url: str) -> None:
-    storage = SqlSessionStorage(url)
-    store = StarsessionsStore(storage)
-    asyncio.run(store.write("a", b"data", 0, 0))
-    assert asyncio.run(store.read("a", 0)) == b"data"
-    asyncio.run(storage.aclose())
 
 
 def test_not_a_storage() -> None:

@@ -37,15 +37,6 @@ async def put(request: web.Request) -> web.Response:
     return web.Response(text="put")
 
 
-async def untouched(_request: web.Request) -> web.Response:
-    return web.Response(text="untouched")
-
-
-async def nest(request: web.Request) -> web.Response:
-    (await get_session(request)).setdefault("list", []).append(1)
-    return web.Response(text="nested")
-
-
 async def fresh(request: web.Request) -> web.Response:
     session = await aiohttp_session.new_session(request)
     session.update(request.query)
@@ -64,18 +55,13 @@ async def logout(request: web.Request) -> web.Response:
     return web.Response(text="out")
 
 
-async def leave(request: web.Request) -> web.Response:
-    (await get_session(request))["left"] = True
-    raise web.HTTPFound("/show")
-
-
 async def remember(request: web.Request) -> web.Response:
     age = request.query["age"]
     (await get_session(request)).max_age = None if age == "none" else int(age)
     return web.Response(text="remembered")
 
 
-HANDLERS = [show, put, untouched, nest, fresh, login, logout, leave, remember]
+HANDLERS = [show, put, fresh, login, logout, remember]
 
 
 def app_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from typing import Any
 
 import aiohttp_session
@@ -12,7 +11,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp_session import get_session
 
-from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, UnsupportedOperation
+from sqlsessions import InvalidArgument, InvalidArgumentType, UnsupportedOperation
 from sqlsessions.integrations.aiohttp import AioHttpStorage, save, setup
 
 from ..support import Spy
@@ -29,72 +28,11 @@ from .app import (
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 
 
-async def test_parallel_requests_lose_nothing(client: Client) -> None:
-    await client.get("/put?start=1")
-    await asyncio.gather(*(client.get(f"/put?key{number}=1") for number in range(50)))
-    found = await shown(client)
-    assert sum(key.startswith("key") for key in found) == 50
-
-
-async def test_logout_is_final(storage: Spy) -> None:
-    looked, out = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: web.Request) -> web.Response:
-        session = await get_session(request)
-        looked.set()
-        await out.wait()
-        session["late"] = True
-        return web.Response()
-
-    async with served(app_of(storage, slow)) as client:
-        await client.get("/put?a=1")
-        old = id_of(client)
-        assert old
-        under_way = asyncio.create_task(client.get("/slow"))
-        await asyncio.wait_for(looked.wait(), 10)
-        await client.get("/logout")
-        out.set()
-        response = await asyncio.wait_for(under_way, 10)
-        assert "Set-Cookie" not in response.headers
-        assert await storage.delegate.info(old) is None
-        bring(client, old)
-        assert await shown(client) == {}
-
-
-@pytest.mark.parametrize("path", ["show", "put?b=1", "fresh?b=1"])
-async def test_an_unavailable_storage(
-    client: Client, storage: Spy, path: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    await client.get("/put?a=1")
-    storage.down = True
-    response = await client.get(f"/{path}")
-    assert response.status == 503
-    assert response.headers["Retry-After"] == "1"
-    assert "Set-Cookie" not in response.headers
-    assert (await client.get("/untouched")).status == 200
-    storage.down = False
-    assert await shown(client) == {"a": "1"}
-    assert (id := id_of(client))
-    assert id not in caplog.text
-
-
 async def test_an_unavailable_storage_raises(storage: Spy) -> None:
     async with served(app_of(storage, unavailable="raise")) as client:
         await client.get("/put?a=1")
         storage.down = True
         assert (await client.get("/show")).status == 500
-
-
-async def test_undecodable_data_is_an_empty_session(
-    client: Client, storage: Spy, caplog: pytest.LogCaptureFixture
-) -> None:
-    await client.get("/put?a=1")
-    id = id_of(client)
-    assert id
-    await storage.delegate.write_bytes(id, b"\xff not text")
-    with caplog.at_level(logging.WARNING, "sqlsessions"):
-        assert await shown(client) == {}
-    assert "cannot be decoded" in caplog.text
 
 
 async def test_an_encoder_and_ids_of_ones_own(storage: Spy) -> None:
@@ -165,23 +103,6 @@ async def test_only_its_own_sessions(storage: Spy) -> None:
     foreign = aiohttp_session.Session(None, data=None, new=True)
     with pytest.raises(InvalidArgumentType, match="not one that"):
         await AioHttpStorage(storage).save_session(None, None, foreign)  # type: ignore[arg-type]
-
-
-def test_event_loops(url: str) -> None:
-    storage = SqlSessionStorage(url)
-    ids: list[str] = []
-
-    async def visit() -> None:
-        async with served(app_of(storage)) as client:
-            if ids:
-                bring(client, ids[0])
-            await client.get(f"/put?key{len(ids)}=1")
-            ids.append(id_of(client) or ids[0])
-            assert len(await shown(client)) == len(ids)
-
-    for _ in range(3):
-        asyncio.run(visit())
-    asyncio.run(storage.aclose())
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import django
 import pytest
-from django.conf import settings
 from django.test import AsyncClient, Client, override_settings
 
 from sqlsessions.integrations._web.portal import run
 
 from ..support import Spy
-from . import settings as project
-
-if not settings.configured:
-    settings.configure(**{name: value for name, value in vars(project).items() if name.isupper()})
-    django.setup()
-
 from . import urls as urls  # noqa: PLC0414 (for tests to import)
 
 

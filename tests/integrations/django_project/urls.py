@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.contrib.auth import alogin, alogout, login, logout
+from django.contrib.auth import alogout, login, logout
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User, update_last_login
 from django.contrib.auth.signals import user_logged_in
@@ -28,7 +28,6 @@ class Meeting:
     """Where requests wait for each other, or for the test."""
 
     def __init__(self) -> None:
-        self.threads = threading.Barrier(1)
         self.tasks: asyncio.Barrier | None = None
         self.begun = threading.Event()
         self.may_end = threading.Event()
@@ -70,12 +69,6 @@ def flush(request: HttpRequest) -> JsonResponse:
 async def aput(request: HttpRequest, key: str) -> JsonResponse:
     await request.session.aset(key, 1)
     return JsonResponse({})
-
-
-def meet(request: HttpRequest, key: str) -> JsonResponse:
-    request.session.get("first")
-    meeting.threads.wait(WAIT)
-    return put(request, key)
 
 
 async def ameet(request: HttpRequest, key: str) -> JsonResponse:
@@ -123,11 +116,6 @@ def log_in(request: HttpRequest, user: int) -> JsonResponse:
     return JsonResponse({})
 
 
-async def alog_in(request: HttpRequest, user: int) -> JsonResponse:
-    await alogin(request, User(pk=user))
-    return JsonResponse({})
-
-
 def log_out(request: HttpRequest) -> JsonResponse:
     logout(request)
     return JsonResponse({})
@@ -141,14 +129,6 @@ async def alog_out(request: HttpRequest) -> JsonResponse:
 def mine(request: HttpRequest) -> JsonResponse:
     keys = [info.key for info in request.session.listed()]
     return JsonResponse({"user": request.user.pk, "keys": keys})
-
-
-def end_mine(request: HttpRequest, key: str) -> JsonResponse:
-    return JsonResponse({"ended": request.session.end_listed(key)})
-
-
-async def aend_others(request: HttpRequest) -> JsonResponse:
-    return JsonResponse({"ended": await request.session.aend_others()})
 
 
 def expire(request: HttpRequest, seconds: int) -> JsonResponse:
@@ -172,19 +152,15 @@ urlpatterns = [
     path("put_many/<int:keys>/<int:value>", put_many),
     path("flush", flush),
     path("aput/<key>", aput),
-    path("meet/<key>", meet),
     path("ameet/<key>", ameet),
     path("slow", slow),
     path("aslow", aslow),
     path("nested", nested),
     path("crossing", crossing),
     path("login/<int:user>", log_in),
-    path("alogin/<int:user>", alog_in),
     path("logout", log_out),
     path("alogout", alog_out),
     path("mine", mine),
-    path("end/<key>", end_mine),
-    path("end_others", aend_others),
     path("expire/<int:seconds>", expire),
     path("cycle", cycle),
 ]

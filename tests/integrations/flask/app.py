@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, abort, jsonify, redirect, request, session
+from flask import Flask, jsonify, request, session
 from flask.testing import FlaskClient
 
 from sqlsessions.integrations.flask import SqlSessionInterface
@@ -24,20 +24,6 @@ def put() -> Any:
     return "put"
 
 
-def untouched() -> Any:
-    return "untouched"
-
-
-def nest() -> Any:
-    session.setdefault("list", []).append(1)
-    return "nested"
-
-
-def login() -> Any:
-    session.subject = request.args["user"]  # type: ignore[attr-defined]
-    return "in"
-
-
 def logout() -> Any:
     session.clear()
     return "out"
@@ -48,22 +34,7 @@ def permanent() -> Any:
     return "kept"
 
 
-def regenerate() -> Any:
-    session.regenerate()  # type: ignore[attr-defined]
-    return "regenerated"
-
-
-def leave() -> Any:
-    session["left"] = True
-    return redirect("/show")
-
-
-def refuse() -> Any:
-    session["refused"] = True
-    abort(404)
-
-
-HANDLERS = [show, put, untouched, nest, login, logout, permanent, regenerate, leave, refuse]
+HANDLERS = [show, put, logout, permanent]
 
 
 def app_of(storage: Any, *more: Handler, config: dict[str, Any] | None = None, **options: Any) -> Flask:

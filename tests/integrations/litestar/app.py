@@ -13,8 +13,6 @@ from litestar.exceptions import WebSocketDisconnect
 from sqlsessions.integrations.litestar import (
     Session,
     SessionConfig,
-    end_other_sessions,
-    end_session,
     list_sessions,
     load,
     save,
@@ -41,11 +39,6 @@ async def read(request: Req) -> dict[str, Any]:
 @post("/write")
 async def write(request: Req) -> None:
     request.session.update(await request.json())
-
-
-@post("/nested")
-async def nested(request: Req) -> None:
-    request.session["list"].append(1)
 
 
 @post("/login")
@@ -75,17 +68,7 @@ async def sessions(request: Req) -> list[str]:
     return [info.key async for info in list_sessions(request)]
 
 
-@post("/end")
-async def end(request: Req) -> bool:
-    return await end_session(request, request.query_params["key"])
-
-
-@post("/end-others")
-async def end_others(request: Req) -> int:
-    return await end_other_sessions(request)
-
-
-HANDLERS = [untouched, read, write, nested, login, logout, set_session, subject, sessions, end, end_others]
+HANDLERS = [untouched, read, write, login, logout, set_session, subject, sessions]
 
 
 def app_over(storage: Spy, *handlers: Any, exception_handlers: Any = None, **options: Any) -> Litestar:

@@ -32,84 +32,6 @@ from .app import (
 )
 
 
-async def test_nothing_is_done_for_who_never_looks(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    for _ in range(2):
-        response = await client.get("/untouched")
-        assert response.text == "untouched"
-        assert not {"set-cookie", "vary", "cache-control"} & set(response.headers)
-        assert storage.calls == []
-        client.cookies.set("session", "x" * 43)
-
-
-async def test_an_empty_session_is_not_stored(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    response = await client.get("/read")
-    assert response.json() == {}
-    assert "set-cookie" not in response.headers
-    assert response.headers["vary"] == "Cookie"
-    assert response.headers["cache-control"] == "private"
-    assert storage.calls == []
-
-
-async def test_data_survives_and_is_read_once(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    response = await client.post("/write", json={"a": 1})
-    cookie = response.headers["set-cookie"]
-    assert {"httponly", "samesite=lax", "path=/", "Max-Age=1209600"} <= set(cookie.split("; "))
-    assert "secure" not in cookie
-    assert response.headers["cache-control"] == "no-store"
-    assert storage.calls == ["write"]
-    storage.calls.clear()
-    response = await client.get("/read")
-    assert response.json() == {"a": 1}
-    assert "set-cookie" not in response.headers
-    assert storage.calls == ["read"]
-
-
-async def test_only_changes_are_written(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    await client.post("/write", json={"list": []})
-    storage.calls.clear()
-    await client.post("/write", json={"list": []})
-    assert storage.calls == ["read"]
-    await client.post("/nested")
-    assert storage.calls == ["read", "read", "write"]
-    assert (await client.get("/read")).json() == {"list": [1]}
-
-
-async def test_the_cookie_is_secure_by_https(storage: Spy) -> None:
-    async with AsyncTestClient(app_over(storage), base_url="https://service.local") as client:
-        response = await client.post("/write", json={"a": 1})
-    assert "secure" in response.headers["set-cookie"].split("; ")
-
-
-@pytest.mark.parametrize("value", ["A" * 43, "short", "null", "' OR 1=1 --"])
-async def test_foreign_ids_are_never_adopted(
-    client: AsyncTestClient[Litestar], storage: Spy, value: str
-) -> None:
-    client.cookies.set("session", value)
-    response = await client.get("/read")
-    assert response.json() == {}
-    assert "Max-Age=0" in response.headers["set-cookie"]
-    client.cookies.set("session", value)
-    response = await client.post("/write", json={"a": 1})
-    assert cookie_of(response) not in (None, value)
-    assert "write" in storage.calls
-
-
-async def test_login_changes_the_id(client: AsyncTestClient[Litestar]) -> None:
-    before = cookie_of(await client.post("/write", json={"a": 1}))
-    after = cookie_of(await client.post("/login", params={"user": "alice"}))
-    assert after not in (None, before)
-    assert (await client.get("/read")).json() == {"a": 1, "user": "alice"}
-    client.cookies.set("session", str(before))
-    assert (await client.get("/read")).json() == {}
-
-
-async def test_rotation_can_be_left_to_the_application(storage: Spy) -> None:
-    async with AsyncTestClient(app_over(storage, rotate_on_login=False)) as client:
-        before = cookie_of(await client.post("/write", json={"a": 1}))
-        await client.post("/login", params={"user": "alice"})
-        assert client.cookies["session"] == before
-
-
 @pytest.mark.parametrize("value", [Empty, None, {}])
 async def test_logout(storage: Spy, value: Any) -> None:
     @post("/out")
@@ -125,11 +47,9 @@ async def test_logout(storage: Spy, value: Any) -> None:
         assert (await client.get("/read")).json() == {}
 
 
-async def test_logout_without_a_session_asks_the_storage_nothing(
-    client: AsyncTestClient[Litestar], storage: Spy
-) -> None:
-    assert "set-cookie" not in (await client.post("/logout")).headers
-    assert storage.calls == []
+async def test_the_cookie_lasts_for_two_weeks(client: AsyncTestClient[Litestar]) -> None:
+    response = await client.post("/write", json={"a": 1})
+    assert "Max-Age=1209600" in response.headers["set-cookie"].split("; ")
 
 
 async def test_set_session_with_all_keys_is_a_change(client: AsyncTestClient[Litestar]) -> None:
@@ -147,11 +67,6 @@ async def test_set_session_replaces_with_a_new_id(client: AsyncTestClient[Litest
     assert after not in (None, before)
     assert (await client.get("/read")).json() == {"b": 2}
     assert (await client.get("/subject")).json() == {"subject": "alice"}
-
-
-async def test_set_session_without_a_session(client: AsyncTestClient[Litestar]) -> None:
-    await client.post("/set", json={"b": 2})
-    assert (await client.get("/read")).json() == {"b": 2}
 
 
 async def test_set_session_takes_models(storage: Spy) -> None:
@@ -320,28 +235,9 @@ async def test_helpers_need_the_middleware(storage: Spy) -> None:
         assert (await client.get("/subject")).status_code == 500
 
 
-async def test_unavailable_when_read(client: AsyncTestClient[Litestar], storage: Spy) -> None:
+async def test_unavailable_when_loaded(client: AsyncTestClient[Litestar], storage: Spy) -> None:
     await client.post("/write", json={"a": 1})
     storage.down = True
-    for path in ("/read", "/subject"):
-        response = await client.get(path)
-        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        assert "set-cookie" not in response.headers
-    assert (await client.get("/untouched")).status_code == 200
-    storage.down = False
-    assert (await client.get("/read")).json() == {"a": 1}
-
-
-async def test_unavailable_when_written(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    storage.down = True
-    response = await client.post("/write", json={"a": 1})
+    response = await client.get("/subject")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-    assert "set-cookie" not in response.headers
-
-
-async def test_unavailable_when_ended(client: AsyncTestClient[Litestar], storage: Spy) -> None:
-    await client.post("/write", json={"a": 1})
-    storage.down = True
-    response = await client.post("/logout")
-    assert response.status_code == 503
     assert "set-cookie" not in response.headers

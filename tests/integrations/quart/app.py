@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from quart import Quart, abort, jsonify, redirect, request, session
+from quart import Quart, jsonify, request, session
 from quart.typing import TestClientProtocol as Client
 
 from sqlsessions.integrations.quart import SqlSessionInterface
@@ -24,20 +24,6 @@ async def put() -> Any:
     return "put"
 
 
-async def untouched() -> Any:
-    return "untouched"
-
-
-async def nest() -> Any:
-    session.setdefault("list", []).append(1)
-    return "nested"
-
-
-async def login() -> Any:
-    session.subject = request.args["user"]  # type: ignore[attr-defined]
-    return "in"
-
-
 async def logout() -> Any:
     session.clear()
     return "out"
@@ -48,27 +34,12 @@ async def permanent() -> Any:
     return "kept"
 
 
-async def regenerate() -> Any:
-    session.regenerate()  # type: ignore[attr-defined]
-    return "regenerated"
-
-
-async def leave() -> Any:
-    session["left"] = True
-    return redirect("/show")
-
-
-async def refuse() -> Any:
-    session["refused"] = True
-    abort(404)
-
-
 def plain() -> Any:
     session["visits"] = session.get("visits", 0) + 1
     return jsonify(dict(session))
 
 
-HANDLERS = [show, put, untouched, nest, login, logout, permanent, regenerate, leave, refuse, plain]
+HANDLERS = [show, put, logout, permanent, plain]
 
 
 def app_of(

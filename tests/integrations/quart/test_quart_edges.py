@@ -3,84 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
-from quart import Quart, redirect, session, websocket
+from quart import Quart, session, websocket
 from quart.testing.connections import WebsocketDisconnectError
-from quart.typing import TestClientProtocol as Client
 
-from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.quart import SqlSessionInterface, load, save
 
 from ..support import Spy
 from .app import (
     _teapot,
     app_of,
-    bring,
     id_of,
     shown,
 )
 
 
-async def test_parallel_requests_lose_nothing(storage: Spy, lazy: bool) -> None:
-    client = app_of(storage, lazy=lazy).test_client()
-    await client.get("/put?start=1")
-    await asyncio.gather(*(client.get(f"/put?key{number}=1") for number in range(50)))
-    assert sum(key.startswith("key") for key in await shown(client)) == 50
-
-
-async def test_logout_is_final(storage: Spy) -> None:
-    looked, out = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> Any:
-        session["late"] = True
-        looked.set()
-        await out.wait()
-        return "slow"
-
-    client = app_of(storage, slow).test_client()
-    await client.get("/put?a=1")
-    old = id_of(client)
-    assert old
-    under_way = asyncio.create_task(client.get("/slow"))
-    await asyncio.wait_for(looked.wait(), 10)
-    await client.get("/logout")
-    out.set()
-    response = await asyncio.wait_for(under_way, 10)
-    assert "Set-Cookie" not in response.headers
-    assert await storage.delegate.info(old) is None
-    bring(client, old)
-    assert await shown(client) == {}
-
-
-@pytest.mark.parametrize("path", ["show", "put?b=1", "plain"])
-async def test_an_unavailable_storage(storage: Spy, lazy: bool, path: str) -> None:
+async def test_an_unavailable_storage_for_a_handler_in_a_thread(storage: Spy, lazy: bool) -> None:
     client = app_of(storage, lazy=lazy).test_client()
     await client.get("/put?a=1")
     storage.down = True
-    response = await client.get(f"/{path}")
+    response = await client.get("/plain")
     assert response.status_code == 503
-    assert response.headers["Retry-After"] == "1"
     assert "Set-Cookie" not in response.headers
-    assert (await client.get("/untouched")).status_code == 200
     storage.down = False
     assert await shown(client) == {"a": "1"}
-
-
-async def test_a_write_that_fails(storage: Spy) -> None:
-    async def lose() -> Any:
-        session["b"] = 2
-        storage.down = True
-        return redirect("/show")
-
-    client = app_of(storage, lose).test_client()
-    await client.get("/put?a=1")
-    response = await client.get("/lose")
-    assert response.status_code == 503
-    assert "Location" not in response.headers
-    assert b"unavailable" in await response.get_data()
 
 
 async def test_an_unavailable_storage_raises(storage: Spy, lazy: bool) -> None:
@@ -90,18 +39,6 @@ async def test_an_unavailable_storage_raises(storage: Spy, lazy: bool) -> None:
     await client.get("/put?a=1")
     storage.down = True
     assert (await client.get("/show")).status_code == 418
-
-
-async def test_undecodable_data_is_an_empty_session(
-    client: Client, storage: Spy, caplog: pytest.LogCaptureFixture
-) -> None:
-    await client.get("/put?a=1")
-    id = id_of(client)
-    assert id
-    await storage.delegate.write_bytes(id, b"\xff not text")
-    with caplog.at_level(logging.WARNING, "sqlsessions"):
-        assert await shown(client) == {}
-    assert "cannot be decoded" in caplog.text
 
 
 async def test_a_task_of_the_handlers_own(storage: Spy) -> None:
@@ -162,20 +99,6 @@ async def test_a_websocket_that_ends_itself_saves(storage: Spy, lazy: bool) -> N
     async with asyncio.timeout(10):
         while "talked" not in await shown(client):
             await asyncio.sleep(0)
-
-
-def test_event_loops(url: str) -> None:
-    storage = SqlSessionStorage(url)
-    app = app_of(storage)
-    client = app.test_client()
-
-    async def visit(number: int) -> None:
-        await client.get(f"/put?key{number}=1")
-        assert len(await shown(client)) == number
-
-    for number in range(1, 4):
-        asyncio.run(visit(number))
-    asyncio.run(storage.aclose())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,9 +35,10 @@ async def untouched(_request: Request) -> Response:
     return PlainTextResponse("untouched")
 
 
-async def nested(request: Request) -> Response:
-    request.session["list"].append(1)
-    return PlainTextResponse("nested")
+async def clear(request: Request) -> Response:
+    request.session.clear()
+    request.session.update(request.query_params)
+    return PlainTextResponse("cleared")
 
 
 async def login(request: Request) -> Response:
@@ -51,34 +51,13 @@ async def logout(request: Request) -> Response:
     return PlainTextResponse("out")
 
 
-async def regenerate(request: Request) -> Response:
-    request.session.regenerate()  # type: ignore[attr-defined]
-    return PlainTextResponse("regenerated")
-
-
-async def clear(request: Request) -> Response:
-    request.session.clear()
-    request.session.update(request.query_params)
-    return PlainTextResponse("cleared")
-
-
-async def start_list(request: Request) -> Response:
-    request.session["list"] = []
-    return PlainTextResponse("started")
-
-
-async def remember(request: Request) -> Response:
-    request.session.set_expiry(int(request.query_params["days"]) * DAY)  # type: ignore[attr-defined]
-    return PlainTextResponse("remembered")
-
-
 async def forget(request: Request) -> Response:
     request.session.set_expiry(3600, browser=True)  # type: ignore[attr-defined]
     return PlainTextResponse("forgotten")
 
 
 ENDPOINTS = [
-    show, put, untouched, nested, login, logout, regenerate, clear, start_list, remember, forget,
+    show, put, untouched, clear, login, logout, forget,
 ]  # fmt: skip
 
 
@@ -98,41 +77,6 @@ def cookie_of(response: Any) -> list[str]:
 
 def writes(storage: Spy) -> list[str]:
     return [call for call in storage.calls if call not in ("read", "info")]
-
-
-class Gate:
-    """An endpoint that waits in its midst."""
-
-    __name__ = "slow"
-
-    def __init__(self) -> None:
-        self.arrived = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def __call__(self, request: Request) -> Response:
-        request.session["slow"] = 1
-        self.arrived.set()
-        await self.go.wait()
-        return PlainTextResponse("slow")
-
-    async def during(self, client: AsyncClient, *paths: str) -> Any:
-        """Ask for other pages while this one is under way."""
-        async with asyncio.timeout(30):
-            slow = asyncio.create_task(client.get("/slow"))
-            await self.arrived.wait()
-            for path in paths:
-                await client.get(path)
-            self.go.set()
-            return await slow
-
-
-def slowly(storage: Spy, **options: Any) -> tuple[Gate, AsyncClient]:
-    gate = Gate()
-
-    async def slow(request: Request) -> Response:
-        return await gate(request)
-
-    return gate, client_of(app_of(storage, slow, **options))
 
 
 async def talk(websocket: WebSocket) -> None:

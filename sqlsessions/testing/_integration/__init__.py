@@ -1,0 +1,71 @@
+"""`IntegrationContract`: the contract of a framework integration as a pytest suite."""
+
+from __future__ import annotations
+
+from .changes import Changes
+from .cookies import Cookies
+from .costs import Costs
+from .expiry import Expiry
+from .failures import Failures
+from .ids import Ids
+from .logout import Logout
+
+__all__ = ["IntegrationContract"]
+
+
+class IntegrationContract(Ids, Costs, Changes, Logout, Expiry, Cookies, Failures):
+    """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.
+
+    ```python
+    from contextlib import asynccontextmanager
+
+    from sqlsessions.testing import IntegrationContract, asgi
+
+    class TestMyIntegration(IntegrationContract):
+        @asynccontextmanager
+        async def client(self, storage, gate, **settings):
+            yield asgi(standard_application(storage, gate, **settings))
+    ```
+
+    ``client`` is an async context manager that serves the standard application, with sessions in
+    ``storage``, and gives a `Send`: `asgi` and `wsgi` make one of an application; for any other server,
+    write a function that sends an `HttpRequest` and returns the `HttpResponse`. It is entered in the
+    event loop of the test. The application has these routes, whose parameters are in the query string:
+
+    | Route | What it does |
+    |---|---|
+    | ``GET /untouched`` | Nothing; it does not look at its session. |
+    | ``GET /show`` | Responds with the session's data as a JSON object, without keys of the framework. |
+    | ``POST /put?key=value`` | Assigns every parameter, as text, to its key. |
+    | ``POST /nest`` | Appends 1 to the list under ``list``, in place; makes it if it is missing. |
+    | ``POST /login?user=7&key=value`` | Logs a user in, whose id has digits only; then as ``/put``. |
+    | ``POST /logout`` | Logs out: ends the session. |
+    | ``POST /regenerate`` | Gives the session a new id. |
+    | ``POST /replace?key=value`` | Puts a session with these keys alone in the place of the old one. |
+    | ``POST /remember?seconds=60`` | Gives the session an idle timeout of its own. |
+    | ``POST /leave?key=value`` | As ``/put``; responds with a redirect to ``/show``. |
+    | ``POST /refuse?key=value`` | As ``/put``; responds with the framework's error page for 404. |
+    | ``GET /sessions`` | Responds with the keys of the user's sessions, newest first, as a JSON array. |
+    | ``POST /end?key=...`` | Ends one of them; responds whether there was one, as JSON. |
+    | ``POST /end_others`` | Ends all but this session; responds with their number, as JSON. |
+
+    If a request has the header ``Hold``, its handler first looks at the session, then passes the gate
+    (``await gate.wait()``, or ``gate.block()`` in a thread), and then does what the route does. Any
+    number of requests may be held at once.
+
+    The settings are the integration's, under its own names: ``max_age`` is the idle timeout and the
+    cookie's age in seconds, None for a cookie that the browser forgets; ``absolute_timeout``, seconds;
+    ``rotate_on_login``; and for the cookie ``cookie_name``, ``path``, ``domain``, ``same_site``,
+    ``secure`` and ``partitioned``. What is not given is the integration's default.
+
+    ``create_storage(clock)`` may be overridden too: it is called once for each test and gives an empty
+    storage, one in memory unless overridden. Sessions expire by the `ManualClock`. The storage is wrapped
+    in a `SpyStorage`, which records its calls.
+
+    It works with pytest-asyncio in strict and in auto mode, each test in an event loop of its own.
+
+    Attributes:
+        cookie_name: The name of the session cookie unless set. ``"session"`` by default.
+        lacks: What the framework cannot do: names of tests, without ``test_``, and the reasons. Such a
+            test is expected to fail, with that reason, and must fail. Empty by default.
+    """

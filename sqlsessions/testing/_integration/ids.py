@@ -1,0 +1,176 @@
+"""Which session ids are accepted, and when a session gets another."""
+
+from __future__ import annotations
+
+import pytest
+
+from ... import new_session_id
+from ..clock import ManualClock
+from ..spy import SpyStorage
+from .base import Integration, held
+from .browser import Browser
+from .gate import Gate
+
+WELL_FORMED = "A" * 43  # as an id of `new_session_id`
+FOREIGN = {
+    "well-formed": WELL_FORMED,
+    "short": "x",
+    "long": "x" * 5000,
+    "percent": "%00",
+    "quoted": '"quoted"',
+    "null": "null",
+    "sql": "' OR 1=1 --",
+    "json": '{"session": {"a": 1}}',
+    "signed": "eyJhIjoxfQ.Zw.sig",
+}
+MALFORMED = {"sql", "json"}  # which no browser would send
+foreign = pytest.mark.parametrize("presented", FOREIGN.values(), ids=FOREIGN)
+ending = pytest.mark.parametrize("ending", ["expired", "logged out", "ended elsewhere"])
+
+
+async def cleared(browser: Browser) -> bool:
+    """Whether a look at the session takes the browser's cookie away."""
+    cookie = browser.cookie(await browser.get("/show"))
+    return cookie is not None and cookie.clears
+
+
+async def end(how: str, browser: Browser, storage: SpyStorage, clock: ManualClock) -> str:
+    """End a session; gives its id."""
+    old = await browser.begin(a=1)
+    if how == "expired":
+        clock.advance(101)
+    elif how == "logged out":
+        await browser.post("/logout")
+    else:
+        await storage.delegate.invalidate(old)
+    return old
+
+
+class Ids(Integration):
+    @foreign
+    async def test_a_foreign_id_is_not_adopted(
+        self, browser: Browser, storage: SpyStorage, presented: str
+    ) -> None:
+        assert await browser.other(presented).data() == {}
+        assert storage.writes == []
+        fixated = browser.other(presented)
+        await fixated.post("/put", a=1)
+        assert fixated.id not in (None, presented)
+        assert await storage.delegate.info(fixated.has_id()) is not None
+        assert await fixated.data() == {"a": "1"}
+        assert await browser.other(presented).data() == {}
+
+    async def test_a_foreign_id_is_not_written_to(self, browser: Browser, storage: SpyStorage) -> None:
+        presented = new_session_id()
+        for path in ("/put", "/nest", "/put"):
+            await browser.other(presented).post(path, a=1)
+            assert await storage.delegate.info(presented) is None
+
+    @pytest.mark.parametrize("kind", sorted(FOREIGN.keys() - MALFORMED))
+    async def test_a_foreign_cookie_is_cleared(self, browser: Browser, kind: str) -> None:
+        assert await cleared(browser.other(FOREIGN[kind]))
+
+    @pytest.mark.parametrize("kind", sorted(MALFORMED))
+    async def test_a_malformed_cookie_is_cleared(self, browser: Browser, kind: str) -> None:
+        assert await cleared(browser.other(FOREIGN[kind]))
+
+    @ending
+    async def test_the_id_of_a_session_that_ended_is_not_adopted(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock, ending: str
+    ) -> None:
+        async with self.serving(storage, gate, max_age=100) as browser:
+            old = await end(ending, browser, storage, clock)
+            assert await browser.other(old).data() == {}
+            late = browser.other(old)
+            await late.post("/put", b=2)
+            assert late.id not in (None, old)
+            assert await late.data() == {"b": "2"}
+            assert await storage.delegate.info(old) is None
+
+    @ending
+    async def test_the_cookie_of_a_session_that_ended_is_cleared(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock, ending: str
+    ) -> None:
+        async with self.serving(storage, gate, max_age=100) as browser:
+            assert await cleared(browser.other(await end(ending, browser, storage, clock)))
+
+    async def test_a_login_gives_a_new_id(self, browser: Browser, storage: SpyStorage) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/login", user="7")
+        assert browser.id not in (None, old)
+        assert await browser.data() == {"a": "1"}
+        assert await storage.delegate.info(old) is None
+        assert await browser.other(old).data() == {}
+
+    async def test_a_login_names_the_subject(self, browser: Browser, storage: SpyStorage) -> None:
+        await browser.begin(a=1)
+        await browser.post("/login", user="7")
+        info = await storage.delegate.info(browser.has_id())
+        assert info is not None
+        assert info.subject == "7"
+
+    async def test_a_login_without_a_session_begins_one(self, browser: Browser, storage: SpyStorage) -> None:
+        await browser.post("/login", user="7")
+        info = await storage.delegate.info(browser.has_id())
+        assert info is not None
+        assert info.subject == "7"
+
+    async def test_a_login_may_keep_the_id(self, storage: SpyStorage, gate: Gate) -> None:
+        async with self.serving(storage, gate, rotate_on_login=False) as browser:
+            old = await browser.begin(a=1)
+            await browser.post("/login", user="7")
+            assert browser.id == old
+            info = await storage.delegate.info(old)
+            assert info is not None
+            assert info.subject == "7"
+
+    async def test_a_new_id_on_demand(self, browser: Browser, storage: SpyStorage) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/regenerate")
+        assert browser.id not in (None, old)
+        assert await browser.data() == {"a": "1"}
+        assert await storage.delegate.info(old) is None
+
+    async def test_replaced_data_gets_a_new_id(self, browser: Browser, storage: SpyStorage) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/replace", b=2)
+        assert browser.id not in (None, old)
+        assert await browser.data() == {"b": "2"}
+        assert await storage.delegate.info(old) is None
+
+    async def test_a_replacement_without_a_session_begins_one(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        await browser.post("/replace", b=2)
+        assert storage.calls == ["write"]
+        assert await browser.data() == {"b": "2"}
+
+    @pytest.mark.parametrize("path", ["/login", "/replace"])
+    async def test_the_id_from_before_does_not_clear_the_new_cookie(
+        self, browser: Browser, path: str
+    ) -> None:
+        """A request that was sent before the browser had the new cookie may arrive late."""
+        old = await browser.begin(a=1)
+        await browser.post(path, user="7")
+        late = browser.other(old)
+        response = await late.get("/show")
+        assert response.json() == {}
+        assert late.cookie(response) is None
+
+    async def test_a_slow_request_does_not_undo_a_login(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        old = await browser.begin(a=1)
+        slow = browser.other(old)
+        async with held(gate, slow.held("/put", late=1)) as responses:
+            await browser.post("/login", user="7")
+        assert slow.cookie(responses[0]) is None
+        assert await storage.delegate.info(old) is None
+        assert await browser.data() == {"a": "1"}
+
+    async def test_a_slow_login_keeps_changes_made_meanwhile(self, browser: Browser, gate: Gate) -> None:
+        slow = browser.other(await browser.begin(a=1))
+        async with held(gate, slow.held("/login", user="7", mine=1)):
+            await browser.post("/put", b=2)
+        assert slow.id != browser.id
+        assert await slow.data() == {"a": "1", "b": "2", "mine": "1"}

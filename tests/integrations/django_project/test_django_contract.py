@@ -1,0 +1,167 @@
+"""Django's session engine: the contract of integrations, under WSGI and under ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from django.contrib.auth import alogin, alogout, login, logout
+from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.test import override_settings
+from django.urls import path
+
+from sqlsessions import ManagedSessionStorage
+from sqlsessions.testing import Gate, Send, asgi, wsgi
+
+from ..contract import InBackground, show
+from . import urls  # noqa: F401 (which tells Django that there is no table of users)
+
+View = Callable[..., Any]
+
+NAMES = {
+    "max_age": "SESSION_COOKIE_AGE",
+    "cookie_name": "SESSION_COOKIE_NAME",
+    "path": "SESSION_COOKIE_PATH",
+    "domain": "SESSION_COOKIE_DOMAIN",
+    "secure": "SESSION_COOKIE_SECURE",
+    "same_site": "SESSION_COOKIE_SAMESITE",
+}
+RAISED = "Django answers 500; docs/django.md has a middleware that answers 503"
+NO_SETTING = "Django has no such setting"
+
+
+def untouched(_request: HttpRequest) -> HttpResponse:
+    return JsonResponse(None, safe=False)
+
+
+def blocking(gate: Gate) -> View:
+    """What the routes of the standard application do, in threads."""
+
+    def respond(request: HttpRequest, name: str) -> HttpResponse:
+        query, session, result = request.GET.dict(), request.session, None
+        if "Hold" in request.headers:
+            session.get("a")
+            gate.block()
+        match name:
+            case "show":
+                result = show(session, query)
+            case "put" | "leave" | "refuse":
+                session.update(query)
+            case "nest":
+                session.setdefault("list", []).append(1)
+            case "login":
+                login(request, User(pk=int(query.pop("user"))))
+                session.update(query)
+            case "logout":
+                logout(request)
+            case "regenerate":
+                session.cycle_key()
+            case "replace":
+                session.flush()
+                session.update(query)
+            case "remember":
+                session.set_expiry(int(query["seconds"]))
+            case "sessions":
+                result = [info.key for info in session.listed()]
+            case "end":
+                result = session.end_listed(query["key"])
+            case "end_others":
+                result = session.end_others()
+        return ended(name, result)
+
+    return respond
+
+
+def awaiting(gate: Gate) -> View:
+    """What the routes of the standard application do, in coroutines."""
+
+    async def respond(request: HttpRequest, name: str) -> HttpResponse:
+        query, session, result = request.GET.dict(), request.session, None
+        if "Hold" in request.headers:
+            await session.aget("a")
+            await gate.wait()
+        match name:
+            case "show":
+                result = show(dict(await session.aitems()), query)
+            case "put" | "leave" | "refuse":
+                await session.aupdate(query)
+            case "nest":
+                (await session.asetdefault("list", [])).append(1)
+            case "login":
+                await alogin(request, User(pk=int(query.pop("user"))))
+                await session.aupdate(query)
+            case "logout":
+                await alogout(request)
+            case "regenerate":
+                await session.acycle_key()
+            case "replace":
+                await session.aflush()
+                await session.aupdate(query)
+            case "remember":
+                await session.aset_expiry(int(query["seconds"]))
+            case "sessions":
+                result = [info.key for info in await session.alisted()]
+            case "end":
+                result = await session.aend_listed(query["key"])
+            case "end_others":
+                result = await session.aend_others()
+        return ended(name, result)
+
+    return respond
+
+
+def ended(name: str, result: Any) -> HttpResponse:
+    if name == "leave":
+        return HttpResponseRedirect("/show")
+    if name == "refuse":
+        raise Http404
+    return JsonResponse(result, safe=False)
+
+
+class TestDjangoByWSGI(InBackground):
+    cookie_name = "sessionid"
+    lacks = {
+        "a_503_says_why_and_when_to_try_again": RAISED,
+        "a_look_extends_a_session_with_an_expiry_of_its_own": "Django counts from the last change",
+        "without_an_age_a_change_sets_no_cookie": "Django sets the cookie with every change",
+        "an_unavailable_storage_is_a_503": RAISED,
+        "a_new_session_in_an_unavailable_storage_is_a_503": RAISED,
+        "a_write_that_fails_is_a_503": RAISED,
+        "an_equal_value_costs_one_read": "Django saves what is assigned, if not to the storage",
+        "an_answer_without_a_look_or_a_session_has_no_header_of_sessions": "Django clears what can be no key",
+        "shared_caches_keep_no_answer": "Django leaves Cache-Control to the view",
+        "the_id_from_before_does_not_clear_the_new_cookie": "Django clears the cookie of an empty session",
+        "a_look_extends_a_session_and_its_cookie": "Django counts from the last change",
+        "the_cookie_is_secure_over_https": "Django's SESSION_COOKIE_SECURE says whether it is",
+        "a_login_may_keep_the_id": NO_SETTING,
+        "an_absolute_timeout_ends_a_session_in_use": NO_SETTING,
+        "the_cookie_may_be_partitioned": NO_SETTING,
+    }
+
+    @asynccontextmanager
+    async def client(
+        self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
+    ) -> AsyncIterator[Send]:
+        options = {NAMES[name]: value for name, value in settings.items() if value is not None}
+        options["SESSION_EXPIRE_AT_BROWSER_CLOSE"] = "max_age" in settings and settings["max_age"] is None
+        routes = (path("untouched", untouched), path("<name>", self.view(gate)))
+        with override_settings(SQLSESSIONS={"storage": lambda: storage}, ROOT_URLCONF=routes, **options):
+            yield self.application()
+
+    def view(self, gate: Gate) -> View:
+        return blocking(gate)
+
+    def application(self) -> Send:
+        return wsgi(WSGIHandler())
+
+
+class TestDjangoByASGI(TestDjangoByWSGI):
+    def view(self, gate: Gate) -> View:
+        return awaiting(gate)
+
+    def application(self) -> Send:
+        return asgi(ASGIHandler())

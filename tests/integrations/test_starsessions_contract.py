@@ -1,0 +1,119 @@
+"""starsessions: the contract of integrations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starsessions import SessionAutoloadMiddleware, SessionMiddleware
+from starsessions.session import get_session_id, regenerate_session_id
+
+from sqlsessions import ManagedSessionStorage
+from sqlsessions.integrations.starsessions import StarsessionsStore
+from sqlsessions.testing import Gate, Send, asgi
+
+from .contract import STEPS, OnEveryStorage
+
+
+async def untouched(_request: Request) -> Response:
+    return JSONResponse(None)
+
+
+async def respond(request: Request) -> Response:
+    """Do what a route of the standard application does, after the gate if the request is to be held."""
+    query, session = request.query_params, request.session
+    if "Hold" in request.headers:
+        await request.app.state.gate.wait()
+    match request.path_params["name"]:
+        case "logout":
+            session.clear()
+        case "regenerate":
+            old = get_session_id(request)
+            regenerate_session_id(request)
+            await request.scope["session_handler"].store.remove(old)
+        case "leave":
+            session.update(query)
+            return RedirectResponse("/show")
+        case "refuse":
+            session.update(query)
+            raise HTTPException(404)
+        case name:
+            return JSONResponse(STEPS[name](session, query))
+    return JSONResponse(None)
+
+
+OPAQUE = "starsessions hands over opaque bytes, of which the last written win"
+WRITES = "starsessions writes every session that it loads, to keep the time of its last access"
+NOBODY = "starsessions tells nobody whose a session is: there are no subjects"
+COPIES = "starsessions copies a session to its new id"
+COOKIE = "starsessions replaces a cookie that stands for no session, and does not clear it"
+RAISED = "starsessions lets StorageUnavailable through"
+CACHES = "starsessions says nothing to caches"
+NO_SETTING = "starsessions has no such setting"
+
+
+class TestStarsessions(OnEveryStorage):
+    lacks = {
+        "a_503_says_why_and_when_to_try_again": RAISED,
+        "unreadable_data_is_logged": "starsessions' serializer raises",
+        "a_look_extends_a_session_with_an_expiry_of_its_own": NO_SETTING,
+        "without_an_age_a_change_sets_no_cookie": "starsessions sets the cookie of all that it wrote",
+        "what_cannot_be_an_id_is_never_looked_up": "starsessions has the store read every id",
+        "two_requests_at_once_keep_both_changes": OPAQUE,
+        "many_requests_that_saw_the_same_keep_all_changes": OPAQUE,
+        "unreadable_data_is_an_empty_session": "starsessions' serializer raises",
+        "a_request_that_reads_writes_nothing": WRITES,
+        "an_equal_value_is_not_written": WRITES,
+        "an_equal_value_costs_one_read": WRITES,
+        "a_login_gives_a_new_id": NOBODY,
+        "a_login_names_the_subject": NOBODY,
+        "a_login_without_a_session_begins_one": NOBODY,
+        "a_login_may_keep_the_id": NOBODY,
+        "a_slow_login_keeps_changes_made_meanwhile": NOBODY,
+        "a_slow_request_does_not_undo_a_login": NOBODY,
+        "a_logout_ends_the_session_of_a_user": NOBODY,
+        "a_user_lists_and_ends_sessions": NOBODY,
+        "a_user_ends_the_own_session": NOBODY,
+        "a_slow_change_of_the_id_does_not_undo_a_logout": COPIES,
+        "a_slow_logout_ends_a_session_whose_id_changed": COPIES,
+        "replaced_data_gets_a_new_id": "starsessions keeps the id of a session that was cleared and filled",
+        "the_id_from_before_does_not_clear_the_new_cookie": COPIES,
+        "a_slow_request_after_a_logout_gets_no_cookie": "starsessions sets the cookie of all that it wrote",
+        "a_foreign_cookie_is_cleared": COOKIE,
+        "a_malformed_cookie_is_cleared": COOKIE,
+        "the_cookie_of_a_session_that_ended_is_cleared": COOKIE,
+        "an_unavailable_storage_is_a_503": RAISED,
+        "a_new_session_in_an_unavailable_storage_is_a_503": RAISED,
+        "a_write_that_fails_is_a_503": RAISED,
+        "answers_vary_with_the_cookie": CACHES,
+        "shared_caches_keep_no_answer": CACHES,
+        "the_cookie_holds_nothing_but_an_id": "starsessions' ids have 128 random bits",
+        "the_cookie_works_over_http": "starsessions' cookie is Secure unless cookie_https_only=False",
+        "the_cookie_may_be_partitioned": NO_SETTING,
+        "an_absolute_timeout_ends_a_session_in_use": NO_SETTING,
+        "a_session_may_have_an_expiry_of_its_own": NO_SETTING,
+    }
+
+    @asynccontextmanager
+    async def client(
+        self, storage: ManagedSessionStorage, gate: Gate, *, max_age: int | None = None, **settings: Any
+    ) -> AsyncIterator[Send]:
+        names = {"same_site": "cookie_same_site", "path": "cookie_path", "domain": "cookie_domain"}
+        names |= {"secure": "cookie_https_only"}
+        options = {names.get(name, name): value for name, value in settings.items()}
+        store = StarsessionsStore(storage)
+        middleware = [
+            Middleware(SessionMiddleware, store=store, lifetime=max_age or 0, rolling=True, **options),
+            Middleware(SessionAutoloadMiddleware, paths=["/(?!untouched)"]),
+        ]
+        routes = [Route("/untouched", untouched), Route("/{name}", respond, methods=["GET", "POST"])]
+        app = Starlette(routes=routes, middleware=middleware)
+        app.state.gate = gate
+        yield asgi(app)
