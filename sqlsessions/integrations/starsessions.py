@@ -6,6 +6,7 @@ import asyncio
 import random
 from contextvars import ContextVar
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from starsessions import SessionStore
 
@@ -49,6 +50,9 @@ class StarsessionsStore(SessionStore):
 
     def __init__(self, storage: ManagedSessionStorage) -> None:
         self.storage = checked_storage(storage)
+        self._locks: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
 
     async def read(self, session_id: str, lifetime: int) -> bytes:  # noqa: ARG002 (of the interface)
         """The data of a session; empty if there is none.
@@ -107,13 +111,23 @@ class StarsessionsStore(SessionStore):
 
     async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> None:
         """Write a session over later writes of other requests, unless it ended."""
+        try:
+            written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
+        except SessionConflict:
+            loop = asyncio.get_running_loop()
+            async with self._locks.setdefault((loop, id), asyncio.Lock()):
+                await self._replace_again(id, data, ttl)
+        else:
+            _found.set(_Found(self, digest(id), written.version))
+
+    async def _replace_again(self, id: str, data: bytes, ttl: float | Default) -> None:
+        """The same, while other requests of this process wait: they need not conflict again."""
         for attempt in range(ATTEMPTS):
+            if (info := await self.storage.info(id)) is None:
+                return
             try:
-                written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
+                written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=info.version)
             except SessionConflict:
-                if (info := await self.storage.info(id)) is None:
-                    return
-                version = info.version
                 await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
             else:
                 _found.set(_Found(self, digest(id), written.version))

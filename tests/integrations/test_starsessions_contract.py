@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from starsessions.session import get_session_id, regenerate_session_id
 from sqlsessions import ManagedSessionStorage
 from sqlsessions.integrations.starsessions import StarsessionsStore
 from sqlsessions.testing import Gate, Send, asgi
+from sqlsessions.testing._integration.browser import Browser
 
 from .contract import STEPS, OnEveryStorage
 
@@ -117,3 +119,13 @@ class TestStarsessions(OnEveryStorage):
         app = Starlette(routes=routes, middleware=middleware)
         app.state.gate = gate
         yield asgi(app)
+
+    async def test_many_requests_in_any_order_keep_all_changes(self, browser: Browser) -> None:
+        """They do not, since what they hand over is opaque; but none fails, and one is kept whole."""
+        id = await browser.begin(a=1)
+        requests = [browser.other(id).post("/put", **{f"key{number}": 1}) for number in range(50)]
+        responses = await asyncio.gather(*requests)
+        assert {response.status for response in responses} == {200}
+        found = await browser.data()
+        assert found.pop("a") == "1"
+        assert found

@@ -56,11 +56,7 @@ async def respond(name: str) -> Any:
 
 
 class TestQuart(OnEveryStorage):
-    lacks = WERKZEUG | {
-        "an_answer_without_a_look_or_a_session_has_no_header_of_sessions": (
-            "the interface for Quart takes a request without a session for one that looked at it"
-        )
-    }
+    lacks = WERKZEUG
 
     @asynccontextmanager
     async def client(
