@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from sqlsessions import InvalidArgument, SqlSessionStorage
 from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware, SessionModel
-
-from .support import Spy
+from sqlsessions.testing import SpyStorage
 
 
 class Cart(BaseModel):
@@ -66,7 +65,7 @@ def app_of(storage: Any, model: type[Any] = Cart) -> FastAPI:
 
 @pytest.mark.parametrize("model", [Cart, Plain, Struct])
 async def test_a_model_is_kept_and_written_if_it_changed(
-    storage: Spy, model: type[Any], caplog: pytest.LogCaptureFixture
+    storage: SpyStorage, model: type[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = ASGITransport(app_of(storage, model))
     async with AsyncClient(transport=transport, base_url="https://service.test") as client:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -100,6 +101,9 @@ class TestStarsessions(OnEveryStorage):
         "an_absolute_timeout_ends_a_session_in_use": NO_SETTING,
         "a_session_may_have_an_expiry_of_its_own": NO_SETTING,
     }
+
+    async def test_many_requests_in_any_order_keep_all_changes(self) -> None:
+        pytest.skip(OPAQUE)  # and whether that happens is a matter of luck
 
     @asynccontextmanager
     async def client(

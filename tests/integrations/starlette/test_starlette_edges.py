@@ -23,8 +23,8 @@ from sqlsessions.integrations.starlette import (
     list_sessions,
     load,
 )
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     app_of,
     client_of,
@@ -46,7 +46,7 @@ def test_a_secret_key_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret word" not in caplog.text
 
 
-async def test_data_that_json_has_not_is_an_error(storage: Spy) -> None:
+async def test_data_that_json_has_not_is_an_error(storage: SpyStorage) -> None:
     async def bad(request: Request) -> Response:
         request.session["secret"] = {1, 2}
         return PlainTextResponse("bad")
@@ -58,7 +58,7 @@ async def test_data_that_json_has_not_is_an_error(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("eager", [False, True])
-async def test_unavailable_may_be_raised(storage: Spy, eager: bool) -> None:
+async def test_unavailable_may_be_raised(storage: SpyStorage, eager: bool) -> None:
     async with client_of(app_of(storage, unavailable="raise", eager=eager)) as client:
         await client.get("/put?a=1")
         storage.down = True
@@ -66,7 +66,7 @@ async def test_unavailable_may_be_raised(storage: Spy, eager: bool) -> None:
             await client.get("/show")
 
 
-async def test_eager(storage: Spy) -> None:
+async def test_eager(storage: SpyStorage) -> None:
     async with client_of(app_of(storage, eager=True)) as client:
         await client.get("/put?a=1")
         storage.calls.clear()
@@ -77,7 +77,7 @@ async def test_eager(storage: Spy) -> None:
         assert (await client.get("/untouched")).status_code == 503
 
 
-async def test_in_a_worker_thread(storage: Spy) -> None:
+async def test_in_a_worker_thread(storage: SpyStorage) -> None:
     def plain(request: Request) -> Response:
         request.session["count"] = request.session.get("count", 0) + 1
         return PlainTextResponse("plain")
@@ -88,7 +88,7 @@ async def test_in_a_worker_thread(storage: Spy) -> None:
         assert (await client.get("/show")).json() == {"count": 3}
 
 
-async def test_in_a_task_of_the_applications_own(storage: Spy) -> None:
+async def test_in_a_task_of_the_applications_own(storage: SpyStorage) -> None:
     async def own_task(request: Request) -> Response:
         if "load" in request.query_params:
             await load(request)
@@ -105,7 +105,7 @@ async def test_in_a_task_of_the_applications_own(storage: Spy) -> None:
             await client.get("/own_task")
 
 
-async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: Spy) -> None:
+async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: SpyStorage) -> None:
     async def pass_on(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         return response
@@ -116,7 +116,7 @@ async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: Spy) ->
         assert (await client.get("/show")).json() == {"a": "1"}
 
 
-async def test_context_variables_and_cancellation_pass_through_a_lazy_request(storage: Spy) -> None:
+async def test_context_variables_and_cancellation_pass_through_a_lazy_request(storage: SpyStorage) -> None:
     async def timed(request: Request) -> Response:
         request.session["timed"] = 1
         try:
@@ -132,7 +132,9 @@ async def test_context_variables_and_cancellation_pass_through_a_lazy_request(st
         assert (await client.get("/show")).json() == {"a": "1", "timed": 1}
 
 
-async def test_changes_after_the_response_began(storage: Spy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_changes_after_the_response_began(
+    storage: SpyStorage, caplog: pytest.LogCaptureFixture
+) -> None:
     async def streamed(request: Request) -> Response:
         session = request.session
 
@@ -153,7 +155,7 @@ async def test_changes_after_the_response_began(storage: Spy, caplog: pytest.Log
         assert "too late" in caplog.text
 
 
-async def test_nobody_has_no_sessions_to_list(storage: Spy) -> None:
+async def test_nobody_has_no_sessions_to_list(storage: SpyStorage) -> None:
     async def mine(request: Request) -> Response:
         return JSONResponse([info.key async for info in list_sessions(request)])
 
@@ -195,7 +197,7 @@ def test_a_websocket_begins_a_session(url: str) -> None:
 def test_a_websocket_without_storage(caplog: pytest.LogCaptureFixture) -> None:
     from sqlsessions import SessionStorageMemory
 
-    storage = Spy(SessionStorageMemory())
+    storage = SpyStorage(SessionStorageMemory())
     app = app_of(storage)
     app.router.routes.append(WebSocketRoute("/talk", talk))
     client = TestClient(app)
