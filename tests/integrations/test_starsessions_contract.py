@@ -103,7 +103,7 @@ class TestStarsessions(OnEveryStorage):
     }
 
     async def test_many_requests_in_any_order_keep_all_changes(self) -> None:
-        pytest.skip(OPAQUE)  # and whether that happens is a matter of luck
+        pytest.skip(OPAQUE)  # and whether that happens depends on the storage
 
     @asynccontextmanager
     async def client(
