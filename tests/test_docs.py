@@ -21,6 +21,8 @@ from httpx import ASGITransport, AsyncClient, Cookies
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from sqlsessions.testing import IntegrationContract
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -132,6 +134,15 @@ def test_links_resolve(page: Path) -> None:
         assert file.exists(), f"{target} is not there"
         if anchor:
             assert anchor in anchors(file), f"{target}: {file.name} has no such heading"
+
+
+def test_the_routes_of_the_contract_are_those_of_its_docstring() -> None:
+    def rows(text: str) -> list[str]:
+        return re.findall(r"^ *(\| `+(?:GET|POST) .*)$", text.replace("``", "`"), re.MULTILINE)
+
+    routes = rows((ROOT / "docs" / "integrations.md").read_text())
+    assert len(routes) > 10
+    assert routes == rows(str(IntegrationContract.__doc__))
 
 
 def parsed(page: Path) -> list[Token]:

@@ -77,6 +77,16 @@ assert "opentelemetry" in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_suites_for_others_import_no_framework() -> None:
+    code = """
+import sys
+import sqlsessions.testing
+frameworks = {"starlette", "fastapi", "litestar", "aiohttp", "django", "quart", "flask", "werkzeug", "starsessions"}
+assert not (frameworks | {"httpx", "sqlsessions.integrations"}) & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_every_error_is_a_session_error() -> None:
     assert SessionError in own_errors()
     assert all(issubclass(error, SessionError) for error in own_errors())

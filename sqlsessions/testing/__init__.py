@@ -13,6 +13,7 @@ from ._conditions import Conditions
 from ._consumers import Consumers
 from ._ids import Ids
 from ._integration import IntegrationContract
+from ._integration.browser import Browser
 from ._integration.gate import Gate
 from ._integration.http import HttpRequest, HttpResponse, Send, asgi, wsgi
 from ._lifetime import Lifetime
@@ -28,6 +29,7 @@ from .clock import ManualClock
 from .spy import SpyStorage
 
 __all__ = [
+    "Browser",
     "Gate",
     "HttpRequest",
     "HttpResponse",

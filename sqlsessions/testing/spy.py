@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from .. import ManagedSessionStorage, SessionInfo, Snapshot, StorageUnavailable
+from .. import DelegatingStorage, ManagedSessionStorage, SessionInfo, Snapshot, StorageUnavailable, Successor
 from .clock import ManualClock
 
-READS = frozenset({"read", "info", "sessions"})
+READS = frozenset({"read", "info", "infos", "sessions", "successor"})
 
 
-class SpyStorage(ManagedSessionStorage):
+class SpyStorage(DelegatingStorage):
     """Forwards every call to another storage, and records the names of the calls.
 
     Args:
@@ -25,10 +25,16 @@ class SpyStorage(ManagedSessionStorage):
     """
 
     def __init__(self, delegate: ManagedSessionStorage) -> None:
-        self.delegate = delegate
+        super().__init__(delegate)
         self.calls: list[str] = []
         self.down = False
-        self.clock = getattr(delegate, "clock", None) or ManualClock()
+        if not hasattr(delegate, "clock"):
+            self.clock = ManualClock()
+
+    @property
+    def delegate(self) -> ManagedSessionStorage:
+        """The storage that does the work; what it is asked is not recorded."""
+        return self._managed("delegate")
 
     @property
     def writes(self) -> list[str]:
@@ -39,7 +45,7 @@ class SpyStorage(ManagedSessionStorage):
         self.calls.append(name)
         if self.down:
             raise StorageUnavailable("the database is down")
-        return self.delegate
+        return self._managed(name)
 
     async def write(self, *arguments: Any, **options: Any) -> SessionInfo:
         return await self._called("write").write(*arguments, **options)
@@ -58,6 +64,18 @@ class SpyStorage(ManagedSessionStorage):
 
     async def info(self, id: str) -> SessionInfo | None:
         return await self._called("info").info(id)
+
+    async def infos(self, *arguments: Any) -> dict[str, SessionInfo]:
+        return await self._called("infos").infos(*arguments)
+
+    async def load_key(self, key: str) -> Snapshot | None:
+        return await self._called("read").load_key(key)
+
+    async def write_key(self, *arguments: Any, **options: Any) -> SessionInfo:
+        return await self._called("write").write_key(*arguments, **options)
+
+    async def successor(self, id: str) -> Successor | None:
+        return await self._called("successor").successor(id)
 
     async def touch(self, id: str, **options: Any) -> SessionInfo | None:
         return await self._called("touch").touch(id, **options)
@@ -80,6 +98,3 @@ class SpyStorage(ManagedSessionStorage):
 
     async def purge(self, **options: Any) -> int:
         return await self._called("purge").purge(**options)
-
-    async def aclose(self) -> None:
-        await self.delegate.aclose()

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from sqlsessions import SessionStorageMemory, SqlSessionStorage
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
 from ..databases import available, migrated
-from .support import Spy
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
@@ -30,12 +29,12 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", *DRIVERS])
-def storage(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[Spy]:
+def storage(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[SpyStorage]:
     """A storage in memory, on SQLite and on PostgreSQL; it is closed with the event loops that use it."""
     if request.param == "memory":
-        yield Spy(SessionStorageMemory(clock=clock))
+        yield SpyStorage(SessionStorageMemory(clock=clock))
         return
     made_by = available(request.param)
     found = migrated(request.param)
-    yield Spy(SqlSessionStorage(found.set(drivername=DRIVERS[request.param]), clock=clock))
+    yield SpyStorage(SqlSessionStorage(found.set(drivername=DRIVERS[request.param]), clock=clock))
     made_by.clear(found)

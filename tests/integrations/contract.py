@@ -11,8 +11,7 @@ import pytest
 
 from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage
 from sqlsessions.integrations._web.portal import run
-from sqlsessions.testing import IntegrationContract, ManualClock, SpyStorage
-from sqlsessions.testing._integration.browser import Browser
+from sqlsessions.testing import Browser, IntegrationContract, ManualClock, SpyStorage
 
 from ..databases import available, migrated
 from .conftest import DRIVERS

@@ -3,75 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
-
-from sqlsessions import ManagedSessionStorage, SessionInfo, Snapshot, StorageUnavailable
-from sqlsessions.testing import ManualClock
-
-
-class Spy(ManagedSessionStorage):
-    """Passes every call on, and remembers the names of those calls.
-
-    Attributes:
-        calls: The names, in order.
-        down: Whether the storage is unavailable.
-    """
-
-    def __init__(self, delegate: ManagedSessionStorage) -> None:
-        self.delegate = delegate
-        self.calls: list[str] = []
-        self.down = False
-        self.clock = getattr(delegate, "clock", None) or ManualClock()
-
-    def _called(self, name: str) -> ManagedSessionStorage:
-        self.calls.append(name)
-        if self.down:
-            raise StorageUnavailable("the database is down")
-        return self.delegate
-
-    async def write(self, *arguments: Any, **options: Any) -> SessionInfo:
-        return await self._called("write").write(*arguments, **options)
-
-    async def write_bytes(self, *arguments: Any, **options: Any) -> SessionInfo:
-        return await self._called("write").write_bytes(*arguments, **options)
-
-    async def read(self, *arguments: Any) -> Any:
-        return await self._called("read").read(*arguments)
-
-    async def read_bytes(self, id: str) -> bytes:
-        return await self._called("read").read_bytes(id)
-
-    async def load(self, id: str) -> Snapshot | None:
-        return await self._called("read").load(id)
-
-    async def info(self, id: str) -> SessionInfo | None:
-        return await self._called("info").info(id)
-
-    async def touch(self, id: str, **options: Any) -> SessionInfo | None:
-        return await self._called("touch").touch(id, **options)
-
-    async def invalidate(self, id: str) -> None:
-        await self._called("invalidate").invalidate(id)
-
-    async def invalidate_key(self, key: str) -> bool:
-        return await self._called("invalidate").invalidate_key(key)
-
-    async def rotate(self, id: str, new_id: str) -> SessionInfo:
-        return await self._called("rotate").rotate(id, new_id)
-
-    async def revoke(self, subject: str, **options: Any) -> int:
-        return await self._called("revoke").revoke(subject, **options)
-
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        async for info in self._called("sessions").sessions(subject):
-            yield info
-
-    async def purge(self, **options: Any) -> int:
-        return await self._called("purge").purge(**options)
-
-    async def aclose(self) -> None:
-        await self.delegate.aclose()
 
 
 class CountingSerializer:

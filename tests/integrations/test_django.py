@@ -17,10 +17,11 @@ from sqlsessions import InvalidArgument, StorageUnavailable
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
+from sqlsessions.testing import SpyStorage
 
 from . import support
 from .django_project.browsers import abrowser, begun, browser, in_use, key_of, refused, urls  # noqa: F401 (a fixture)
-from .support import CountingSerializer, Spy
+from .support import CountingSerializer
 
 WAIT = 20  # seconds
 
@@ -40,7 +41,7 @@ class TestRequests:
         assert (await client.get("/read")).json() == {"first": 1, "second": 1}
 
     @pytest.mark.parametrize("key", ["", "short", "guessed-by-somebody", "é" * 43, "x" * 5000])
-    def test_what_is_no_key_is_never_looked_up(self, storage: Spy, key: str) -> None:
+    def test_what_is_no_key_is_never_looked_up(self, storage: SpyStorage, key: str) -> None:
         client = browser(key)
         assert client.get("/read").json() == {}
         assert storage.calls == []
@@ -64,7 +65,7 @@ class TestRequests:
         assert not session.modified
 
     @pytest.mark.parametrize("path", ["/read", "/put/second", "/aread", "/aput/second"])
-    def test_an_unavailable_storage_is_an_error(self, storage: Spy, path: str) -> None:
+    def test_an_unavailable_storage_is_an_error(self, storage: SpyStorage, path: str) -> None:
         client, key = begun()
         storage.down = True
         with pytest.raises(StorageUnavailable):
@@ -81,7 +82,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("path", ["/read", "/put/second", "/aread", "/logout"])
     def test_the_middleware_of_the_docs_answers_503(
-        self, storage: Spy, monkeypatch: pytest.MonkeyPatch, path: str
+        self, storage: SpyStorage, monkeypatch: pytest.MonkeyPatch, path: str
     ) -> None:
         _, key = begun()
         page = (Path(__file__).parents[2] / "docs" / "django.md").read_text()
@@ -108,7 +109,7 @@ class TestRequests:
 
 
 class TestConcurrency:
-    async def test_fifty_tasks_lose_nothing(self, storage: Spy) -> None:
+    async def test_fifty_tasks_lose_nothing(self, storage: SpyStorage) -> None:
         client = abrowser()
         await client.get("/aput/first")
         urls.meeting.tasks = asyncio.Barrier(50)
@@ -159,7 +160,7 @@ class TestConcurrency:
         assert answer.status_code == 400
         assert not answer.cookies
 
-    def test_logout_finds_a_session_whose_key_just_changed(self, storage: Spy) -> None:
+    def test_logout_finds_a_session_whose_key_just_changed(self, storage: SpyStorage) -> None:
         _, key = begun()
         leaving, changing = SessionStore(key), SessionStore(key)
         leaving.get("first")
@@ -191,13 +192,13 @@ class TestConcurrency:
 
 
 class TestUsers:
-    def test_a_login_costs_a_read_a_rotation_and_a_write(self, storage: Spy) -> None:
+    def test_a_login_costs_a_read_a_rotation_and_a_write(self, storage: SpyStorage) -> None:
         client, _ = begun()
         storage.calls.clear()
         client.get("/login/7")
         assert storage.calls == ["read", "rotate", "write"]
 
-    def test_another_user_gets_another_session(self, storage: Spy) -> None:
+    def test_another_user_gets_another_session(self, storage: SpyStorage) -> None:
         client, _ = begun()
         client.get("/login/7")
         client.get("/login/8")
@@ -217,7 +218,7 @@ class TestUsers:
 
 
 class TestCosts:
-    def test_a_logout_does_not_read_the_session(self, storage: Spy) -> None:
+    def test_a_logout_does_not_read_the_session(self, storage: SpyStorage) -> None:
         client, key = begun()
         storage.calls.clear()
         answer = client.get("/flush")

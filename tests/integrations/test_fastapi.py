@@ -18,8 +18,7 @@ from pydantic import BaseModel
 
 from sqlsessions import InvalidArgument, SessionStorageMemory, Snapshot, SqlSessionStorage
 from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware, SessionModel
-
-from .support import Spy
+from sqlsessions.testing import SpyStorage
 
 
 class Cart(BaseModel):
@@ -70,7 +69,7 @@ def app_of(storage: Any, model: type[Any] = Cart) -> FastAPI:
 
 @pytest.mark.parametrize("model", [Cart, Plain, Struct])
 async def test_a_model_is_kept_and_written_if_it_changed(
-    storage: Spy, model: type[Any], caplog: pytest.LogCaptureFixture
+    storage: SpyStorage, model: type[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     transport = ASGITransport(app_of(storage, model))
     async with AsyncClient(transport=transport, base_url="https://service.test") as client:
@@ -104,7 +103,7 @@ def test_a_model_that_needs_arguments_is_refused() -> None:
         SessionModel(Strict)
 
 
-class Suspending(Spy):
+class Suspending(SpyStorage):
     """A storage whose loads suspend many times."""
 
     suspensions = 0

@@ -15,13 +15,11 @@ from litestar.testing import TestClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage
 from sqlsessions.integrations.litestar import LitestarStore
-from sqlsessions.testing import ManualClock
-
-from .support import Spy
+from sqlsessions.testing import ManualClock, SpyStorage
 
 
 @pytest.fixture
-def store(storage: Spy) -> LitestarStore:
+def store(storage: SpyStorage) -> LitestarStore:
     return LitestarStore(storage)
 
 
@@ -80,7 +78,7 @@ async def test_expires_within_a_second(store: LitestarStore, clock: ManualClock,
 
 
 @pytest.mark.parametrize("expires_in", [None, 0, 0.0, timedelta(0)])
-async def test_never_expires(clock: ManualClock, storage: Spy, expires_in: Any) -> None:
+async def test_never_expires(clock: ManualClock, storage: SpyStorage, expires_in: Any) -> None:
     """Whatever the storage's own settings are."""
     store = LitestarStore(storage)
     await store.set("foo", "old", expires_in=1)
@@ -119,7 +117,7 @@ async def test_get_renews(store: LitestarStore, clock: ManualClock, renew_for: A
 
 @pytest.mark.parametrize("renew_for", [None, 0, timedelta(0)])
 async def test_get_renews_nothing(
-    store: LitestarStore, clock: ManualClock, storage: Spy, renew_for: Any
+    store: LitestarStore, clock: ManualClock, storage: SpyStorage, renew_for: Any
 ) -> None:
     await store.set("foo", "bar", expires_in=1)
     storage.calls.clear()
@@ -153,7 +151,7 @@ async def test_delete_all(store: LitestarStore) -> None:
     assert not any([await store.exists(key) for key in keys])
 
 
-async def test_delete_expired_counts(store: LitestarStore, clock: ManualClock, storage: Spy) -> None:
+async def test_delete_expired_counts(store: LitestarStore, clock: ManualClock, storage: SpyStorage) -> None:
     await store.set("a", "x", expires_in=5)
     await store.with_namespace("b").set("b", "x", expires_in=5)
     await store.set("c", "x", expires_in=3 * 3600 * 24)
@@ -180,7 +178,7 @@ async def test_namespaces_keep_keys_apart(store: LitestarStore) -> None:
     assert [await one.exists("foo") for one in stores] == [True, False, True, True, True]
 
 
-async def test_delete_all_ends_children_and_no_others(store: LitestarStore, storage: Spy) -> None:
+async def test_delete_all_ends_children_and_no_others(store: LitestarStore, storage: SpyStorage) -> None:
     parent = store.with_namespace("a")
     ended = [parent, parent.with_namespace("b"), parent.with_namespace("b/c"), parent.with_namespace("%")]
     kept = [store, store.with_namespace("ab"), store.with_namespace("b"), store.with_namespace("A")]
@@ -197,20 +195,20 @@ async def test_delete_all_ends_children_and_no_others(store: LitestarStore, stor
     assert await storage.read_bytes("a user's session") == b"data"
 
 
-async def test_a_path_names_the_same_namespace(storage: Spy) -> None:
+async def test_a_path_names_the_same_namespace(storage: SpyStorage) -> None:
     await LitestarStore(storage, "a/b").set("foo", "bar")
     assert await LitestarStore(storage).with_namespace("a").with_namespace("b").get("foo") == b"bar"
 
 
 @pytest.mark.parametrize("namespace", ["", "/", "a/", "/a", "a//b", "a\0b", "x" * 247])
-def test_refused_namespaces(storage: Spy, namespace: str) -> None:
+def test_refused_namespaces(storage: SpyStorage, namespace: str) -> None:
     with pytest.raises(InvalidArgument):
         LitestarStore(storage, namespace)
     with pytest.raises(InvalidArgument):
         LitestarStore(storage).with_namespace(namespace)
 
 
-def test_refused_types(storage: Spy) -> None:
+def test_refused_types(storage: SpyStorage) -> None:
     with pytest.raises(InvalidArgumentType):
         LitestarStore("sqlite:///sessions.db")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentType):
@@ -236,7 +234,7 @@ def cached() -> str:
     return "cached"
 
 
-def test_serves_litestar_s_own_sessions_and_cache(storage: Spy) -> None:
+def test_serves_litestar_s_own_sessions_and_cache(storage: SpyStorage) -> None:
     """From an event loop of its own each time, as `TestClient` makes them."""
     root = LitestarStore(storage)
     app = Litestar(

@@ -19,9 +19,7 @@ from starsessions.session import get_session_id, regenerate_session_id
 
 from sqlsessions import InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.starsessions import StarsessionsStore
-from sqlsessions.testing import ManualClock
-
-from .support import Spy
+from sqlsessions.testing import ManualClock, SpyStorage
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -80,12 +78,12 @@ def client_of(app: Starlette) -> AsyncClient:
 
 
 @pytest.fixture
-async def client(storage: Spy) -> AsyncIterator[AsyncClient]:
+async def client(storage: SpyStorage) -> AsyncIterator[AsyncClient]:
     async with client_of(app_of(storage)) as client:
         yield client
 
 
-async def test_no_call_without_loading(storage: Spy) -> None:
+async def test_no_call_without_loading(storage: SpyStorage) -> None:
     async with client_of(app_of(storage, autoload=False)) as client:
         client.cookies.set("session", "a" * 32)
         assert (await client.get("/untouched")).is_success
@@ -93,7 +91,7 @@ async def test_no_call_without_loading(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("rolling", [False, True])
-async def test_a_lifetime(storage: Spy, clock: ManualClock, rolling: bool) -> None:
+async def test_a_lifetime(storage: SpyStorage, clock: ManualClock, rolling: bool) -> None:
     async with client_of(app_of(storage, lifetime=100, rolling=rolling)) as client:
         response = await client.get("/put?a=1")
         assert "max-age=100" in response.headers["set-cookie"] or not rolling
@@ -106,7 +104,7 @@ async def test_a_lifetime(storage: Spy, clock: ManualClock, rolling: bool) -> No
         assert (await client.get("/show")).json() == {}
 
 
-async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, storage: Spy) -> None:
+async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, storage: SpyStorage) -> None:
     response = await client.get("/put?a=1")
     assert "max-age" not in response.headers["set-cookie"]
     info = await storage.delegate.info(client.cookies["session"])
@@ -115,7 +113,7 @@ async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, s
     assert (info.expires_at - info.updated_at).days == 14
 
 
-async def test_at_least_a_second(storage: Spy, clock: ManualClock) -> None:
+async def test_at_least_a_second(storage: SpyStorage, clock: ManualClock) -> None:
     store = StarsessionsStore(storage)
     await store.write("a", b"data", lifetime=100, ttl=-5)
     assert await store.read("a", 100) == b"data"
@@ -123,7 +121,7 @@ async def test_at_least_a_second(storage: Spy, clock: ManualClock) -> None:
     assert await store.read("a", 100) == b""
 
 
-async def test_a_store_alone(storage: Spy) -> None:
+async def test_a_store_alone(storage: SpyStorage) -> None:
     store = StarsessionsStore(storage)
     assert await store.write("a", b"one", 0, 0) == "a"
     assert await store.write("a", b"two", 0, 0) == "a"
@@ -135,7 +133,7 @@ async def test_a_store_alone(storage: Spy) -> None:
     assert await store.read("", 0) == b""
 
 
-async def test_parallel_writes_all_count(storage: Spy) -> None:
+async def test_parallel_writes_all_count(storage: SpyStorage) -> None:
     """Nobody is refused; what starsessions wrote last is what is there."""
     store = StarsessionsStore(storage)
     await store.write("a", b"start", 0, 0)
@@ -148,7 +146,7 @@ async def test_parallel_writes_all_count(storage: Spy) -> None:
     assert int(await store.read("a", 0)) in range(20)
 
 
-async def test_loaded_in_another_task(storage: Spy) -> None:
+async def test_loaded_in_another_task(storage: SpyStorage) -> None:
     async def through(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         return response
@@ -165,7 +163,7 @@ async def test_loaded_in_another_task(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("path", ["show", "put?a=1"])
-async def test_an_unavailable_storage(client: AsyncClient, storage: Spy, path: str) -> None:
+async def test_an_unavailable_storage(client: AsyncClient, storage: SpyStorage, path: str) -> None:
     await client.get("/put?a=1")
     storage.down = True
     with pytest.raises(StorageUnavailable):

@@ -18,8 +18,7 @@ from starsessions.session import get_session_id, regenerate_session_id
 
 from sqlsessions import ManagedSessionStorage
 from sqlsessions.integrations.starsessions import StarsessionsStore
-from sqlsessions.testing import Gate, Send, asgi
-from sqlsessions.testing._integration.browser import Browser
+from sqlsessions.testing import Browser, Gate, Send, asgi
 
 from .contract import STEPS, OnEveryStorage
 

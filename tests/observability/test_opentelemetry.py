@@ -29,12 +29,11 @@ from sqlsessions import (
     StorageUnavailable,
 )
 from sqlsessions.integrations.opentelemetry import instrument
-from sqlsessions.testing import ManualClock, StorageContract
+from sqlsessions.testing import ManualClock, SpyStorage, StorageContract
 from sqlsessions.testing._base import provider_of, whole
 
 from ..faults.proxy import Proxy
 from ..integrations.starlette.app import app_of
-from ..integrations.support import Spy
 from ..sql.support import postgresql, reconnect
 from .conftest import Create
 
@@ -281,7 +280,7 @@ async def test_starlettes_middleware_takes_an_instrumented_storage(
     create: Create, telemetry: Telemetry
 ) -> None:
     async with telemetry.over(create()) as observed:
-        transport = ASGITransport(app_of(Spy(observed)))
+        transport = ASGITransport(app_of(SpyStorage(observed)))
         async with AsyncClient(transport=transport, base_url="https://service") as client:
             assert (await client.get("/put", params={"a": "1"})).is_success
             assert (await client.get("/show")).json() == {"a": "1"}

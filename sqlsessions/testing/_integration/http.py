@@ -10,7 +10,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
 HOST = "service.test"
 
@@ -132,7 +131,7 @@ def wsgi(app: Callable[..., Iterable[bytes]]) -> Send:
         environ = {
             "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": "",
-            "PATH_INFO": unquote(request.path, "latin-1"),
+            "PATH_INFO": request.path,
             "QUERY_STRING": request.query,
             "SERVER_NAME": HOST,
             "SERVER_PORT": "443" if request.scheme == "https" else "80",

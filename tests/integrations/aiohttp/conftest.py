@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ..support import Spy
+from sqlsessions.testing import SpyStorage
+
 from .app import (
     Client,
     app_of,
@@ -15,6 +16,6 @@ from .app import (
 
 
 @pytest.fixture
-async def client(storage: Spy) -> AsyncIterator[Client]:
+async def client(storage: SpyStorage) -> AsyncIterator[Client]:
     async with served(app_of(storage)) as client:
         yield client

@@ -13,8 +13,8 @@ from aiohttp_session import get_session
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, UnsupportedOperation
 from sqlsessions.integrations.aiohttp import AioHttpStorage, save, setup
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     Client,
     app_of,
@@ -28,14 +28,14 @@ from .app import (
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 
 
-async def test_an_unavailable_storage_raises(storage: Spy) -> None:
+async def test_an_unavailable_storage_raises(storage: SpyStorage) -> None:
     async with served(app_of(storage, unavailable="raise")) as client:
         await client.get("/put?a=1")
         storage.down = True
         assert (await client.get("/show")).status == 500
 
 
-async def test_an_encoder_and_ids_of_ones_own(storage: Spy) -> None:
+async def test_an_encoder_and_ids_of_ones_own(storage: SpyStorage) -> None:
     numbers = iter(range(100))
     options: dict[str, Any] = {
         "key_factory": lambda: f"number {next(numbers)}".replace(" ", "-"),
@@ -53,7 +53,7 @@ async def test_an_encoder_and_ids_of_ones_own(storage: Spy) -> None:
         assert await shown(client) == {}
 
 
-async def test_a_websocket_saves(storage: Spy) -> None:
+async def test_a_websocket_saves(storage: SpyStorage) -> None:
     async def talk(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         session["talks"] = session.get("talks", 0) + 1
@@ -76,7 +76,7 @@ async def test_a_websocket_saves(storage: Spy) -> None:
                 await asyncio.sleep(0)
 
 
-async def test_a_stream_saves(storage: Spy) -> None:
+async def test_a_stream_saves(storage: SpyStorage) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         session = await get_session(request)
         session["before"] = True
@@ -91,7 +91,7 @@ async def test_a_stream_saves(storage: Spy) -> None:
         assert await shown(client) == {"before": True, "after": True}
 
 
-async def test_a_session_shows_nothing_and_takes_no_id(storage: Spy) -> None:
+async def test_a_session_shows_nothing_and_takes_no_id(storage: SpyStorage) -> None:
     session = await AioHttpStorage(storage).new_session()
     session["secret"] = "word"
     assert "word" not in repr(session)
@@ -99,7 +99,7 @@ async def test_a_session_shows_nothing_and_takes_no_id(storage: Spy) -> None:
         session.set_new_identity("chosen")
 
 
-async def test_only_its_own_sessions(storage: Spy) -> None:
+async def test_only_its_own_sessions(storage: SpyStorage) -> None:
     foreign = aiohttp_session.Session(None, data=None, new=True)
     with pytest.raises(InvalidArgumentType, match="not one that"):
         await AioHttpStorage(storage).save_session(None, None, foreign)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ async def test_only_its_own_sessions(storage: Spy) -> None:
         {"unavailable": "ignore"},
     ],
 )
-def test_bad_arguments(storage: Spy, options: dict[str, Any]) -> None:
+def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         AioHttpStorage(storage, **options)
 
@@ -127,7 +127,7 @@ def test_bad_arguments(storage: Spy, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "options", [{"max_age": "1"}, {"key_factory": "x"}, {"encoder": None}, {"decoder": 1}]
 )
-def test_arguments_of_the_wrong_type(storage: Spy, options: dict[str, Any]) -> None:
+def test_arguments_of_the_wrong_type(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentType):
         AioHttpStorage(storage, **options)
 
@@ -137,7 +137,7 @@ def test_not_a_storage() -> None:
         AioHttpStorage({})  # type: ignore[arg-type]
 
 
-async def test_helpers_need_the_storage(storage: Spy) -> None:
+async def test_helpers_need_the_storage(storage: SpyStorage) -> None:
     async def lost(request: web.Request) -> web.Response:
         with pytest.raises(InvalidArgument, match="AioHttpStorage"):
             await save(request)
@@ -149,14 +149,16 @@ async def test_helpers_need_the_storage(storage: Spy) -> None:
         assert await (await client.get("/lost")).text() == "refused"
 
 
-async def test_a_logout_reads_no_more_than_aiohttp_session_asks_for(client: Client, storage: Spy) -> None:
+async def test_a_logout_reads_no_more_than_aiohttp_session_asks_for(
+    client: Client, storage: SpyStorage
+) -> None:
     await client.get("/put?a=1")
     storage.calls.clear()
     await client.get("/logout")
     assert storage.calls == ["read", "invalidate"]  # `get_session` reads
 
 
-async def test_a_session_that_is_replaced_is_not_read(client: Client, storage: Spy) -> None:
+async def test_a_session_that_is_replaced_is_not_read(client: Client, storage: SpyStorage) -> None:
     await client.get("/put?a=1")
     old = id_of(client)
     assert old is not None

@@ -6,9 +6,8 @@ import pytest
 from aiohttp import web
 from aiohttp_session import get_session
 
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import Spy
 from .app import (
     Client,
     app_of,
@@ -20,7 +19,7 @@ from .app import (
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 
 
-async def test_without_an_age_the_browser_forgets_the_cookie(storage: Spy) -> None:
+async def test_without_an_age_the_browser_forgets_the_cookie(storage: SpyStorage) -> None:
     async with served(app_of(storage)) as client:
         assert "Max-Age" not in (await client.get("/put?a=1")).headers["Set-Cookie"]
     async with served(app_of(storage, max_age=100)) as client:
@@ -28,7 +27,7 @@ async def test_without_an_age_the_browser_forgets_the_cookie(storage: Spy) -> No
         assert "Max-Age" not in response.headers["Set-Cookie"]
 
 
-async def test_a_session_says_its_age(storage: Spy, clock: ManualClock) -> None:
+async def test_a_session_says_its_age(storage: SpyStorage, clock: ManualClock) -> None:
     ages = []
 
     async def age(request: web.Request) -> web.Response:
@@ -47,7 +46,7 @@ async def test_a_session_says_its_age(storage: Spy, clock: ManualClock) -> None:
         assert ages[1] == (500, False, id_of(client), started)
 
 
-async def test_an_empty_new_session_ends_the_old(client: Client, storage: Spy) -> None:
+async def test_an_empty_new_session_ends_the_old(client: Client, storage: SpyStorage) -> None:
     await client.get("/put?a=1")
     old = id_of(client)
     assert old

@@ -9,13 +9,13 @@ import pytest
 from django.test import AsyncClient, Client, override_settings
 
 from sqlsessions.integrations._web.portal import run
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from . import urls as urls  # noqa: PLC0414 (for tests to import)
 
 
 @pytest.fixture(autouse=True)
-async def in_use(storage: Spy) -> AsyncIterator[None]:
+async def in_use(storage: SpyStorage) -> AsyncIterator[None]:
     with override_settings(SQLSESSIONS={"storage": lambda: storage}):
         urls.meeting = urls.Meeting()
         yield

@@ -24,9 +24,8 @@ from sqlsessions import new_session_id
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import Spy
 from .browsers import begun, in_use, refused  # noqa: F401 (a fixture)
 
 
@@ -42,7 +41,7 @@ class TestExpiry:
             clock.advance(41)
             assert refused(key)
 
-    def test_may_count_from_every_request(self, clock: ManualClock, storage: Spy) -> None:
+    def test_may_count_from_every_request(self, clock: ManualClock, storage: SpyStorage) -> None:
         with override_settings(SESSION_COOKIE_AGE=100, SESSION_SAVE_EVERY_REQUEST=True):
             client, key = begun()
             for _ in range(3):
@@ -76,7 +75,7 @@ class TestExpiry:
         clock.advance(0.000_002)
         assert not session.exists(session.session_key)
 
-    def test_clearsessions_purges(self, storage: Spy, clock: ManualClock) -> None:
+    def test_clearsessions_purges(self, storage: SpyStorage, clock: ManualClock) -> None:
         begun()
         clock.advance(settings.SESSION_COOKIE_AGE + 1)
         call_command("clearsessions")
@@ -108,7 +107,7 @@ class TestStore:
             session.save()
         assert not session.exists(key)
 
-    def test_what_was_ended_gets_no_new_key(self, storage: Spy) -> None:
+    def test_what_was_ended_gets_no_new_key(self, storage: SpyStorage) -> None:
         _, key = begun()
         read, unread = SessionStore(key), SessionStore(key)
         read.get("first")
@@ -154,7 +153,7 @@ class Marked:
 
 
 class TestSettings:
-    def test_serializer(self, storage: Spy) -> None:
+    def test_serializer(self, storage: SpyStorage) -> None:
         with override_settings(SESSION_SERIALIZER=f"{__name__}.Marked"):
             client, key = begun()
             assert client.get("/read").json() == {"first": 1}
@@ -166,7 +165,7 @@ class TestSettings:
             (None, "a dict"),
             ("sqlite://", "a dict"),
             ({}, "either 'url' or 'storage'"),
-            ({"url": "sqlite://", "storage": Spy}, "either 'url' or 'storage'"),
+            ({"url": "sqlite://", "storage": SpyStorage}, "either 'url' or 'storage'"),
             ({"url": "sqlite://", "pool": 5}, "no key 'pool'.*pool_size"),
             ({"url": "sqlite://", "ttl": 5}, "SESSION_COOKIE_AGE"),
             ({"url": "sqlite://", "pool_size": 0}, "pool_size"),

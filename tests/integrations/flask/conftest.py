@@ -8,20 +8,20 @@ import pytest
 from flask.testing import FlaskClient
 
 from sqlsessions.integrations._web.portal import run
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     app_of,
 )
 
 
 @pytest.fixture
-def storage(storage: Spy) -> Iterator[Spy]:
+def storage(storage: SpyStorage) -> Iterator[SpyStorage]:
     """The storage of other tests, closed in the event loop that Flask's requests use it from."""
     yield storage
     run(storage.aclose())
 
 
 @pytest.fixture
-def client(storage: Spy) -> FlaskClient:
+def client(storage: SpyStorage) -> FlaskClient:
     return app_of(storage).test_client()

@@ -15,8 +15,8 @@ from sqlsessions.integrations.flask import (
     SqlSessionInterface,
     save,
 )
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     app_of,
     id_of,
@@ -24,7 +24,7 @@ from .app import (
 )
 
 
-def test_a_stream_after_saving(storage: Spy) -> None:
+def test_a_stream_after_saving(storage: SpyStorage) -> None:
     def stream() -> Any:
         session["streams"] = True
         save()
@@ -35,7 +35,7 @@ def test_a_stream_after_saving(storage: Spy) -> None:
     assert shown(client) == {"streams": True}
 
 
-def test_an_unavailable_storage_raises(storage: Spy) -> None:
+def test_an_unavailable_storage_raises(storage: SpyStorage) -> None:
     app = app_of(storage, unavailable="raise")
     app.register_error_handler(StorageUnavailable, lambda _error: ("down", 418))
     client = app.test_client()
@@ -54,7 +54,7 @@ def test_session_transactions(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "options", [{"cookie_name": "a b"}, {"samesite": "None", "secure": False}, {"max_age": 0}]
 )
-def test_bad_arguments(storage: Spy, options: dict[str, Any]) -> None:
+def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         SqlSessionInterface(storage, **options)
 
@@ -64,7 +64,7 @@ def test_not_a_storage() -> None:
         SqlSessionInterface({})  # type: ignore[arg-type]
 
 
-def test_bad_configuration(storage: Spy) -> None:
+def test_bad_configuration(storage: SpyStorage) -> None:
     with pytest.raises(InvalidArgument, match="HTTPONLY"):
         app_of(storage, config={"SESSION_COOKIE_HTTPONLY": False})
 
@@ -76,7 +76,7 @@ def test_helpers_need_the_interface() -> None:
         save()
 
 
-def test_a_logout_does_not_read_the_session(storage: Spy) -> None:
+def test_a_logout_does_not_read_the_session(storage: SpyStorage) -> None:
     def invalidate() -> str:
         session.invalidate()  # type: ignore[attr-defined]
         session.permanent = False

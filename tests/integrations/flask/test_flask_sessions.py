@@ -11,9 +11,8 @@ from flask import jsonify, session
 from flask.testing import FlaskClient
 
 from sqlsessions.integrations._web.portal import run
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import Spy
 from .app import (
     app_of,
     id_of,
@@ -21,7 +20,7 @@ from .app import (
 )
 
 
-def test_the_applications_own_settings(storage: Spy) -> None:
+def test_the_applications_own_settings(storage: SpyStorage) -> None:
     config = {
         "SESSION_COOKIE_NAME": "own",
         "SESSION_COOKIE_DOMAIN": "service.test",
@@ -40,7 +39,7 @@ def test_the_applications_own_settings(storage: Spy) -> None:
     assert "path=/" in parts
 
 
-def test_permanent_sessions(storage: Spy, clock: ManualClock) -> None:
+def test_permanent_sessions(storage: SpyStorage, clock: ManualClock) -> None:
     client = app_of(storage, config={"PERMANENT_SESSION_LIFETIME": 100}).test_client()
     assert "Max-Age" not in client.get("/put?a=1").headers["Set-Cookie"]
     assert "Max-Age=100" in client.get("/permanent?value=1").headers["Set-Cookie"]
@@ -54,12 +53,12 @@ def test_permanent_sessions(storage: Spy, clock: ManualClock) -> None:
     assert shown(client) == {}
 
 
-def test_permanence_alone_is_no_session(client: FlaskClient, storage: Spy) -> None:
+def test_permanence_alone_is_no_session(client: FlaskClient, storage: SpyStorage) -> None:
     assert "Set-Cookie" not in client.get("/permanent?value=1").headers
     assert storage.calls == []
 
 
-def test_a_logout_ends_a_permanent_session(client: FlaskClient, storage: Spy) -> None:
+def test_a_logout_ends_a_permanent_session(client: FlaskClient, storage: SpyStorage) -> None:
     client.get("/put?a=1")
     client.get("/permanent?value=1")
     old = id_of(client)
@@ -69,7 +68,7 @@ def test_a_logout_ends_a_permanent_session(client: FlaskClient, storage: Spy) ->
     assert shown(client) == {}
 
 
-def test_types_that_flask_tags(storage: Spy) -> None:
+def test_types_that_flask_tags(storage: SpyStorage) -> None:
     def tagged() -> Any:
         session["tuple"] = (1, b"bytes")
         flask.flash("hello", "greeting")
@@ -87,7 +86,7 @@ def test_types_that_flask_tags(storage: Spy) -> None:
     assert storage.calls == ["read", "write", "read"]
 
 
-def test_an_async_view(storage: Spy) -> None:
+def test_an_async_view(storage: SpyStorage) -> None:
     async def later() -> Any:
         await asyncio.sleep(0)
         session["later"] = session.get("later", 0) + 1

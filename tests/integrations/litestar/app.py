@@ -17,8 +17,7 @@ from sqlsessions.integrations.litestar import (
     load,
     save,
 )
-
-from ..support import Spy
+from sqlsessions.testing import SpyStorage
 
 Req = Request[Any, Any, Any]
 
@@ -71,7 +70,7 @@ async def sessions(request: Req) -> list[str]:
 HANDLERS = [untouched, read, write, login, logout, set_session, subject, sessions]
 
 
-def app_over(storage: Spy, *handlers: Any, exception_handlers: Any = None, **options: Any) -> Litestar:
+def app_over(storage: SpyStorage, *handlers: Any, exception_handlers: Any = None, **options: Any) -> Litestar:
     return Litestar(
         [*HANDLERS, *handlers],
         middleware=[SessionConfig(storage, **options).middleware],

@@ -8,13 +8,14 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
-from ..support import Spy
+from sqlsessions.testing import SpyStorage
+
 from .app import (
     app_over,
 )
 
 
 @pytest.fixture
-async def client(storage: Spy) -> AsyncIterator[AsyncTestClient[Litestar]]:
+async def client(storage: SpyStorage) -> AsyncIterator[AsyncTestClient[Litestar]]:
     async with AsyncTestClient(app_over(storage)) as client:
         yield client

@@ -14,8 +14,8 @@ from litestar.testing import AsyncTestClient, TestClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.litestar import SessionConfig, load
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     LIMIT,
     Plain,
@@ -32,7 +32,7 @@ from .app import (
 )
 
 
-async def test_an_application_may_answer_without_its_session(storage: Spy) -> None:
+async def test_an_application_may_answer_without_its_session(storage: SpyStorage) -> None:
     @get("/lenient")
     async def lenient(request: Req) -> str:
         try:
@@ -48,7 +48,7 @@ async def test_an_application_may_answer_without_its_session(storage: Spy) -> No
         assert (response.status_code, response.text) == (200, "without")
 
 
-async def test_unavailable_for_the_application_to_handle(storage: Spy) -> None:
+async def test_unavailable_for_the_application_to_handle(storage: SpyStorage) -> None:
     handlers = {StorageUnavailable: handled}
     app = app_over(storage, unavailable="raise", exception_handlers=handlers)
     async with AsyncTestClient(app) as client:
@@ -66,7 +66,7 @@ async def test_unavailable_for_the_application_to_handle(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize(("serializer", "error"), [(None, InvalidArgumentType), (Plain(), TypeError)])
-async def test_data_that_cannot_be_kept(storage: Spy, serializer: Any, error: type[Exception]) -> None:
+async def test_data_that_cannot_be_kept(storage: SpyStorage, serializer: Any, error: type[Exception]) -> None:
     @post("/bad")
     async def bad(request: Req) -> None:
         request.session["bad"] = object()
@@ -78,7 +78,7 @@ async def test_data_that_cannot_be_kept(storage: Spy, serializer: Any, error: ty
         assert (await client.get("/read")).json() == {"a": 1}
 
 
-async def test_a_rotated_id_is_told_though_the_write_failed(storage: Spy, monkeypatch: Any) -> None:
+async def test_a_rotated_id_is_told_though_the_write_failed(storage: SpyStorage, monkeypatch: Any) -> None:
     """Else the browser would be left with an id that is no more."""
     async with AsyncTestClient(app_over(storage)) as client:
         before = cookie_of(await client.post("/write", json={"a": 1}))
@@ -94,7 +94,7 @@ async def test_a_rotated_id_is_told_though_the_write_failed(storage: Spy, monkey
         assert (await client.get("/read")).json() == {"a": 1}
 
 
-async def test_a_response_cache_keeps_no_cookie(storage: Spy) -> None:
+async def test_a_response_cache_keeps_no_cookie(storage: SpyStorage) -> None:
     @get("/cached", cache=60)
     async def cached(request: Req) -> str:
         request.session["a"] = 1
@@ -108,7 +108,7 @@ async def test_a_response_cache_keeps_no_cookie(storage: Spy) -> None:
         assert "set-cookie" not in response.headers
 
 
-async def test_a_slow_set_session_does_not_undo_a_logout(storage: Spy) -> None:
+async def test_a_slow_set_session_does_not_undo_a_logout(storage: SpyStorage) -> None:
     loaded, ended = asyncio.Event(), asyncio.Event()
 
     @post("/slow")
@@ -131,7 +131,7 @@ async def test_a_slow_set_session_does_not_undo_a_logout(storage: Spy) -> None:
         assert (await client.get("/read")).json() == {}
 
 
-def test_websockets_read_and_write(storage: Spy) -> None:
+def test_websockets_read_and_write(storage: SpyStorage) -> None:
     app = app_over(storage, chat)
     with TestClient(app) as client:
         client.post("/write", json={"a": 1})
@@ -152,7 +152,7 @@ def test_websockets_read_and_write(storage: Spy) -> None:
         assert client.get("/read").json() == {"a": 1, "b": 2, "c": 3, "http": True}
 
 
-async def test_the_last_write_of_a_websocket_outlasts_its_connection(storage: Spy) -> None:
+async def test_the_last_write_of_a_websocket_outlasts_its_connection(storage: SpyStorage) -> None:
     """A server may cancel what serves a connection that is closed."""
     app = app_over(storage, chat)
     async with concurrent(app) as client:
@@ -191,7 +191,7 @@ async def test_the_last_write_of_a_websocket_outlasts_its_connection(storage: Sp
         assert (await client.get("/read")).json() == {"a": 1, "b": 2}
 
 
-def test_a_websocket_s_new_session_goes_with_its_handshake(storage: Spy) -> None:
+def test_a_websocket_s_new_session_goes_with_its_handshake(storage: SpyStorage) -> None:
     with TestClient(app_over(storage, greet)) as client:
         with client.websocket_connect("/greet") as socket:
             headers = dict(socket.extra_headers or [])
@@ -199,7 +199,7 @@ def test_a_websocket_s_new_session_goes_with_its_handshake(storage: Spy) -> None
         assert client.get("/read").json() == {"greeted": True}
 
 
-def test_a_websocket_that_is_refused_is_saved(storage: Spy) -> None:
+def test_a_websocket_that_is_refused_is_saved(storage: SpyStorage) -> None:
     with TestClient(app_over(storage, refused)) as client:
         client.post("/write", json={"a": 1})
         with pytest.raises(WebSocketDisconnect) as error, client.websocket_connect("/refused"):
@@ -208,7 +208,7 @@ def test_a_websocket_that_is_refused_is_saved(storage: Spy) -> None:
         assert client.get("/read").json() == {"a": 1, "refused": True}
 
 
-def test_a_websocket_while_the_storage_is_unavailable(storage: Spy) -> None:
+def test_a_websocket_while_the_storage_is_unavailable(storage: SpyStorage) -> None:
     with TestClient(app_over(storage, chat)) as client:
         client.post("/write", json={"a": 1})
         with client.websocket_connect("/chat") as socket:
@@ -222,7 +222,7 @@ def test_a_websocket_while_the_storage_is_unavailable(storage: Spy) -> None:
         assert error.value.code == 1013
 
 
-def test_the_test_client_s_session_data(storage: Spy) -> None:
+def test_the_test_client_s_session_data(storage: SpyStorage) -> None:
     config = SessionConfig(storage)
     app = Litestar([read, write], middleware=[config.middleware])
     with TestClient(app, session_config=config) as client:
@@ -242,12 +242,12 @@ def test_the_test_client_s_session_data(storage: Spy) -> None:
         {"samesite": "none", "secure": False},
     ],
 )
-def test_refused_settings(storage: Spy, options: Any) -> None:
+def test_refused_settings(storage: SpyStorage, options: Any) -> None:
     with pytest.raises(InvalidArgument):
         SessionConfig(storage, **options)
 
 
-def test_refused_types(storage: Spy) -> None:
+def test_refused_types(storage: SpyStorage) -> None:
     with pytest.raises(InvalidArgumentType):
         SessionConfig("sqlite:///sessions.db")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentType):
@@ -255,7 +255,7 @@ def test_refused_types(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("path", ["/logout", "/invalidate"])
-async def test_a_logout_does_not_read_the_session(storage: Spy, path: str) -> None:
+async def test_a_logout_does_not_read_the_session(storage: SpyStorage, path: str) -> None:
     @post("/invalidate")
     async def invalidate(request: Req) -> None:
         session: Any = request.session

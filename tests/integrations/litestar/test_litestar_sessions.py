@@ -17,8 +17,8 @@ from litestar.testing import AsyncTestClient
 from litestar.types import Empty
 
 from sqlsessions.integrations.litestar import Session, SessionConfig, load
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     Req,
     app_over,
@@ -33,7 +33,7 @@ from .app import (
 
 
 @pytest.mark.parametrize("value", [Empty, None, {}])
-async def test_logout(storage: Spy, value: Any) -> None:
+async def test_logout(storage: SpyStorage, value: Any) -> None:
     @post("/out")
     async def out(request: Req) -> None:
         request.set_session(value)
@@ -69,7 +69,7 @@ async def test_set_session_replaces_with_a_new_id(client: AsyncTestClient[Litest
     assert (await client.get("/subject")).json() == {"subject": "alice"}
 
 
-async def test_set_session_takes_models(storage: Spy) -> None:
+async def test_set_session_takes_models(storage: SpyStorage) -> None:
     @dataclass
     class Basket:
         items: list[str]
@@ -83,7 +83,7 @@ async def test_set_session_takes_models(storage: Spy) -> None:
         assert (await client.get("/read")).json() == {"items": ["apple"]}
 
 
-async def test_set_session_takes_a_session(storage: Spy) -> None:
+async def test_set_session_takes_a_session(storage: SpyStorage) -> None:
     @post("/own")
     async def own(request: Req) -> None:
         request.session["b"] = 2
@@ -101,7 +101,7 @@ async def test_set_session_takes_a_session(storage: Spy) -> None:
         assert (await client.get("/read")).json() == {"c": 3}
 
 
-async def test_the_innermost_middleware_counts(storage: Spy) -> None:
+async def test_the_innermost_middleware_counts(storage: SpyStorage) -> None:
     """As where an application has both `SessionConfig.middleware` and `SessionAuth`."""
     config = SessionConfig(storage)
     app = Litestar([read, set_session, logout], middleware=[config.middleware, config.middleware])
@@ -117,7 +117,7 @@ async def test_the_innermost_middleware_counts(storage: Spy) -> None:
         assert (await client.get("/read")).json() == {}
 
 
-async def test_session_auth(storage: Spy) -> None:
+async def test_session_auth(storage: SpyStorage) -> None:
     """Litestar's own authentication over our sessions."""
 
     async def user_of(session: dict[str, Any], connection: Any) -> str | None:
@@ -147,7 +147,7 @@ async def test_session_auth(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("to_thread", [True, False])
-async def test_sync_handlers_read_where_they_run(storage: Spy, to_thread: bool) -> None:
+async def test_sync_handlers_read_where_they_run(storage: SpyStorage, to_thread: bool) -> None:
     @get("/sync", sync_to_thread=to_thread)
     def sync(request: Req) -> dict[str, Any]:
         assert (threading.current_thread() is not main) is to_thread
@@ -162,7 +162,7 @@ async def test_sync_handlers_read_where_they_run(storage: Spy, to_thread: bool) 
 
 
 async def test_a_stream_may_change_the_session_that_the_browser_has(
-    storage: Spy, caplog: pytest.LogCaptureFixture
+    storage: SpyStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     @get("/stream")
     async def stream(request: Req) -> Stream:
@@ -183,7 +183,7 @@ async def test_a_stream_may_change_the_session_that_the_browser_has(
         assert "too late" in caplog.text
 
 
-async def test_dependencies_in_tasks_of_their_own(storage: Spy) -> None:
+async def test_dependencies_in_tasks_of_their_own(storage: SpyStorage) -> None:
     async def one(request: Req) -> Any:
         return request.session["a"]
 
@@ -215,7 +215,7 @@ async def test_dependencies_in_tasks_of_their_own(storage: Spy) -> None:
         assert storage.calls == ["read"]
 
 
-async def test_routes_without_sessions(storage: Spy) -> None:
+async def test_routes_without_sessions(storage: SpyStorage) -> None:
     @get("/skipped", skip_session=True)
     async def skipped(request: Req) -> bool:
         return "session" in request.scope
@@ -230,12 +230,12 @@ async def test_routes_without_sessions(storage: Spy) -> None:
         assert (await client.get("/read")).json() == {}
 
 
-async def test_helpers_need_the_middleware(storage: Spy) -> None:
+async def test_helpers_need_the_middleware(storage: SpyStorage) -> None:
     async with AsyncTestClient(Litestar([subject], debug=False)) as client:
         assert (await client.get("/subject")).status_code == 500
 
 
-async def test_unavailable_when_loaded(client: AsyncTestClient[Litestar], storage: Spy) -> None:
+async def test_unavailable_when_loaded(client: AsyncTestClient[Litestar], storage: SpyStorage) -> None:
     await client.post("/write", json={"a": 1})
     storage.down = True
     response = await client.get("/subject")

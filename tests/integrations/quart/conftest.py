@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from quart.typing import TestClientProtocol as Client
 
-from ..support import Spy
+from sqlsessions.testing import SpyStorage
+
 from .app import (
     app_of,
 )
@@ -17,5 +18,5 @@ def lazy(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def client(storage: Spy) -> Client:
+def client(storage: SpyStorage) -> Client:
     return app_of(storage).test_client()

@@ -11,8 +11,8 @@ from quart.testing.connections import WebsocketDisconnectError
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.quart import SqlSessionInterface, load, save
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import (
     _teapot,
     app_of,
@@ -21,7 +21,7 @@ from .app import (
 )
 
 
-async def test_an_unavailable_storage_for_a_handler_in_a_thread(storage: Spy, lazy: bool) -> None:
+async def test_an_unavailable_storage_for_a_handler_in_a_thread(storage: SpyStorage, lazy: bool) -> None:
     client = app_of(storage, lazy=lazy).test_client()
     await client.get("/put?a=1")
     storage.down = True
@@ -32,7 +32,7 @@ async def test_an_unavailable_storage_for_a_handler_in_a_thread(storage: Spy, la
     assert await shown(client) == {"a": "1"}
 
 
-async def test_an_unavailable_storage_raises(storage: Spy, lazy: bool) -> None:
+async def test_an_unavailable_storage_raises(storage: SpyStorage, lazy: bool) -> None:
     app = app_of(storage, lazy=lazy, unavailable="raise")
     app.register_error_handler(StorageUnavailable, _teapot)
     client = app.test_client()
@@ -41,7 +41,7 @@ async def test_an_unavailable_storage_raises(storage: Spy, lazy: bool) -> None:
     assert (await client.get("/show")).status_code == 418
 
 
-async def test_a_task_of_the_handlers_own(storage: Spy) -> None:
+async def test_a_task_of_the_handlers_own(storage: SpyStorage) -> None:
     async def split() -> Any:
         async def look() -> None:
             assert session["a"] == "1"
@@ -57,7 +57,7 @@ async def test_a_task_of_the_handlers_own(storage: Spy) -> None:
     assert (await client.get("/split")).status_code == 200
 
 
-async def test_a_websocket_saves(storage: Spy, lazy: bool) -> None:
+async def test_a_websocket_saves(storage: SpyStorage, lazy: bool) -> None:
     app = app_of(storage, lazy=lazy)
 
     @app.websocket("/talk")
@@ -83,7 +83,7 @@ async def test_a_websocket_saves(storage: Spy, lazy: bool) -> None:
                 await asyncio.sleep(0)
 
 
-async def test_a_websocket_that_ends_itself_saves(storage: Spy, lazy: bool) -> None:
+async def test_a_websocket_that_ends_itself_saves(storage: SpyStorage, lazy: bool) -> None:
     app = app_of(storage, lazy=lazy)
 
     @app.websocket("/talk")
@@ -113,13 +113,13 @@ async def test_a_websocket_that_ends_itself_saves(storage: Spy, lazy: bool) -> N
         {"unavailable": "ignore"},
     ],
 )
-def test_bad_arguments(storage: Spy, options: dict[str, Any]) -> None:
+def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         SqlSessionInterface(storage, **options)
 
 
 @pytest.mark.parametrize("options", [{"max_age": "1"}, {"serializer": object()}])
-def test_arguments_of_the_wrong_type(storage: Spy, options: dict[str, Any]) -> None:
+def test_arguments_of_the_wrong_type(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentType):
         SqlSessionInterface(storage, **options)
 
@@ -131,7 +131,7 @@ def test_arguments_of_the_wrong_type(storage: Spy, options: dict[str, Any]) -> N
         {"SESSION_COOKIE_HTTPONLY": False},
     ],
 )
-def test_bad_configuration(storage: Spy, config: dict[str, Any]) -> None:
+def test_bad_configuration(storage: SpyStorage, config: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         app_of(storage, config=config)
 
@@ -144,7 +144,7 @@ async def test_helpers_need_the_interface() -> None:
             await load()
 
 
-async def test_a_logout_does_not_read_the_session(storage: Spy, lazy: bool) -> None:
+async def test_a_logout_does_not_read_the_session(storage: SpyStorage, lazy: bool) -> None:
     async def invalidate() -> str:
         session.invalidate()  # type: ignore[attr-defined]
         return "out"

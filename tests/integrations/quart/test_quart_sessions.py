@@ -8,9 +8,8 @@ import quart
 from quart import jsonify, session
 from quart.typing import TestClientProtocol as Client
 
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import Spy
 from .app import (
     app_of,
     bring,
@@ -19,14 +18,14 @@ from .app import (
 )
 
 
-async def test_a_handler_in_a_thread(storage: Spy, lazy: bool) -> None:
+async def test_a_handler_in_a_thread(storage: SpyStorage, lazy: bool) -> None:
     client = app_of(storage, lazy=lazy).test_client()
     for _ in range(3):
         response = await client.get("/plain")
     assert await response.get_json() == {"visits": 3}
 
 
-async def test_the_applications_own_settings(storage: Spy) -> None:
+async def test_the_applications_own_settings(storage: SpyStorage) -> None:
     config = {
         "SESSION_COOKIE_NAME": "own",
         "SESSION_COOKIE_DOMAIN": "service.test",
@@ -45,7 +44,7 @@ async def test_the_applications_own_settings(storage: Spy) -> None:
     assert "samesite=lax" in parts
 
 
-async def test_permanent_sessions(storage: Spy, clock: ManualClock) -> None:
+async def test_permanent_sessions(storage: SpyStorage, clock: ManualClock) -> None:
     client = app_of(storage, config={"PERMANENT_SESSION_LIFETIME": 100}).test_client()
     assert "Max-Age" not in (await client.get("/put?a=1")).headers["Set-Cookie"]
     assert "Max-Age=100" in (await client.get("/permanent?value=1")).headers["Set-Cookie"]
@@ -60,13 +59,13 @@ async def test_permanent_sessions(storage: Spy, clock: ManualClock) -> None:
     assert await shown(client) == {}
 
 
-async def test_permanence_alone_is_no_session(client: Client, storage: Spy) -> None:
+async def test_permanence_alone_is_no_session(client: Client, storage: SpyStorage) -> None:
     response = await client.get("/permanent?value=1")
     assert "Set-Cookie" not in response.headers
     assert storage.calls == []
 
 
-async def test_reading_need_not_refresh(storage: Spy, clock: ManualClock) -> None:
+async def test_reading_need_not_refresh(storage: SpyStorage, clock: ManualClock) -> None:
     config = {"PERMANENT_SESSION_LIFETIME": 100, "SESSION_REFRESH_EACH_REQUEST": False}
     client = app_of(storage, config=config).test_client()
     await client.get("/put?a=1")
@@ -76,7 +75,7 @@ async def test_reading_need_not_refresh(storage: Spy, clock: ManualClock) -> Non
     assert await shown(client) == {}
 
 
-async def test_a_logout_ends_a_permanent_session(client: Client, storage: Spy) -> None:
+async def test_a_logout_ends_a_permanent_session(client: Client, storage: SpyStorage) -> None:
     await client.get("/put?a=1")
     await client.get("/permanent?value=1")
     old = id_of(client)
@@ -87,7 +86,7 @@ async def test_a_logout_ends_a_permanent_session(client: Client, storage: Spy) -
     assert await shown(client) == {}
 
 
-async def test_types_that_flask_tags(storage: Spy) -> None:
+async def test_types_that_flask_tags(storage: SpyStorage) -> None:
     async def tagged() -> Any:
         session["tuple"] = (1, b"bytes")
         await quart.flash("hello", "greeting")

@@ -15,8 +15,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sqlsessions.integrations.starlette import SessionMiddleware, save
 
-from ..support import Spy
-
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 DAY = 24 * 60 * 60
@@ -73,10 +71,6 @@ def client_of(app: Starlette, scheme: str = "https") -> AsyncClient:
 
 def cookie_of(response: Any) -> list[str]:
     return str(response.headers.get("set-cookie", "")).split("; ")
-
-
-def writes(storage: Spy) -> list[str]:
-    return [call for call in storage.calls if call not in ("read", "info")]
 
 
 async def talk(websocket: WebSocket) -> None:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from httpx import AsyncClient
 
-from ..support import Spy
+from sqlsessions.testing import SpyStorage
+
 from .app import (
     app_of,
     client_of,
@@ -15,6 +16,6 @@ from .app import (
 
 
 @pytest.fixture
-async def client(storage: Spy) -> AsyncIterator[AsyncClient]:
+async def client(storage: SpyStorage) -> AsyncIterator[AsyncClient]:
     async with client_of(app_of(storage)) as client:
         yield client

@@ -25,9 +25,9 @@ from sqlsessions.integrations.starlette import (
     load,
     save,
 )
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import CountingSerializer, Spy
+from ..support import CountingSerializer
 from .app import (
     DAY,
     app_of,
@@ -51,7 +51,7 @@ def test_a_secret_key_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert "secret word" not in caplog.text
 
 
-async def test_data_that_json_has_not_is_an_error(storage: Spy) -> None:
+async def test_data_that_json_has_not_is_an_error(storage: SpyStorage) -> None:
     async def bad(request: Request) -> Response:
         request.session["secret"] = {1, 2}
         return PlainTextResponse("bad")
@@ -63,7 +63,7 @@ async def test_data_that_json_has_not_is_an_error(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("eager", [False, True])
-async def test_unavailable_may_be_raised(storage: Spy, eager: bool) -> None:
+async def test_unavailable_may_be_raised(storage: SpyStorage, eager: bool) -> None:
     async with client_of(app_of(storage, unavailable="raise", eager=eager)) as client:
         await client.get("/put?a=1")
         storage.down = True
@@ -71,7 +71,7 @@ async def test_unavailable_may_be_raised(storage: Spy, eager: bool) -> None:
             await client.get("/show")
 
 
-async def test_eager(storage: Spy) -> None:
+async def test_eager(storage: SpyStorage) -> None:
     async with client_of(app_of(storage, eager=True)) as client:
         await client.get("/put?a=1")
         storage.calls.clear()
@@ -82,7 +82,7 @@ async def test_eager(storage: Spy) -> None:
         assert (await client.get("/untouched")).status_code == 503
 
 
-async def test_in_a_worker_thread(storage: Spy) -> None:
+async def test_in_a_worker_thread(storage: SpyStorage) -> None:
     def plain(request: Request) -> Response:
         request.session["count"] = request.session.get("count", 0) + 1
         return PlainTextResponse("plain")
@@ -93,7 +93,7 @@ async def test_in_a_worker_thread(storage: Spy) -> None:
         assert (await client.get("/show")).json() == {"count": 3}
 
 
-async def test_in_a_task_of_the_applications_own(storage: Spy) -> None:
+async def test_in_a_task_of_the_applications_own(storage: SpyStorage) -> None:
     async def own_task(request: Request) -> Response:
         if "load" in request.query_params:
             await load(request)
@@ -110,7 +110,7 @@ async def test_in_a_task_of_the_applications_own(storage: Spy) -> None:
             await client.get("/own_task")
 
 
-async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: Spy) -> None:
+async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: SpyStorage) -> None:
     async def pass_on(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         return response
@@ -121,7 +121,7 @@ async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: Spy) ->
         assert (await client.get("/show")).json() == {"a": "1"}
 
 
-async def test_context_variables_and_cancellation_pass_through_a_lazy_request(storage: Spy) -> None:
+async def test_context_variables_and_cancellation_pass_through_a_lazy_request(storage: SpyStorage) -> None:
     async def timed(request: Request) -> Response:
         request.session["timed"] = 1
         try:
@@ -137,7 +137,9 @@ async def test_context_variables_and_cancellation_pass_through_a_lazy_request(st
         assert (await client.get("/show")).json() == {"a": "1", "timed": 1}
 
 
-async def test_changes_after_the_response_began(storage: Spy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_changes_after_the_response_began(
+    storage: SpyStorage, caplog: pytest.LogCaptureFixture
+) -> None:
     async def streamed(request: Request) -> Response:
         session = request.session
 
@@ -158,7 +160,7 @@ async def test_changes_after_the_response_began(storage: Spy, caplog: pytest.Log
         assert "too late" in caplog.text
 
 
-async def test_nobody_has_no_sessions_to_list(storage: Spy) -> None:
+async def test_nobody_has_no_sessions_to_list(storage: SpyStorage) -> None:
     async def mine(request: Request) -> Response:
         return JSONResponse([info.key async for info in list_sessions(request)])
 
@@ -200,7 +202,7 @@ def test_a_websocket_begins_a_session(url: str) -> None:
 def test_a_websocket_without_storage(caplog: pytest.LogCaptureFixture) -> None:
     from sqlsessions import SessionStorageMemory
 
-    storage = Spy(SessionStorageMemory())
+    storage = SpyStorage(SessionStorageMemory())
     app = app_of(storage)
     app.router.routes.append(WebSocketRoute("/talk", talk))
     client = TestClient(app)
@@ -221,7 +223,7 @@ async def test_helpers_need_the_middleware() -> None:
         await load(Request({"type": "http", "headers": []}))
 
 
-async def test_a_logout_does_not_read_the_session(client: AsyncClient, storage: Spy) -> None:
+async def test_a_logout_does_not_read_the_session(client: AsyncClient, storage: SpyStorage) -> None:
     await client.get("/put?a=1")
     old = client.cookies["session"]
     storage.calls.clear()
@@ -232,7 +234,7 @@ async def test_a_logout_does_not_read_the_session(client: AsyncClient, storage: 
 
 
 async def test_a_logout_with_the_old_id_ends_a_session_that_was_just_rotated(
-    client: AsyncClient, storage: Spy
+    client: AsyncClient, storage: SpyStorage
 ) -> None:
     await client.get("/put?a=1")
     old = client.cookies["session"]
@@ -243,7 +245,9 @@ async def test_a_logout_with_the_old_id_ends_a_session_that_was_just_rotated(
 
 
 @pytest.mark.parametrize("read", [False, True])
-async def test_data_after_a_logout_begins_a_new_session(storage: Spy, clock: ManualClock, read: bool) -> None:
+async def test_data_after_a_logout_begins_a_new_session(
+    storage: SpyStorage, clock: ManualClock, read: bool
+) -> None:
     async def switch(request: Request) -> Response:
         if read:
             assert request.session["a"] == "1"
@@ -271,7 +275,7 @@ async def test_data_after_a_logout_begins_a_new_session(storage: Spy, clock: Man
         assert (await client.get("/show")).json() == {"b": 2}
 
 
-async def test_a_session_that_another_request_ended_can_be_logged_out(storage: Spy) -> None:
+async def test_a_session_that_another_request_ended_can_be_logged_out(storage: SpyStorage) -> None:
     async def late(request: Request) -> Response:
         request.session["late"] = 1
         await storage.invalidate(request.cookies["session"])
@@ -285,7 +289,7 @@ async def test_a_session_that_another_request_ended_can_be_logged_out(storage: S
         assert [info async for info in storage.sessions()] == []
 
 
-async def test_a_session_that_was_mentioned_is_read_before_the_response_begins(storage: Spy) -> None:
+async def test_a_session_that_was_mentioned_is_read_before_the_response_begins(storage: SpyStorage) -> None:
     """The body is sent from another task, which cannot read it."""
 
     async def streamed(request: Request) -> Response:
@@ -304,7 +308,7 @@ async def test_a_session_that_was_mentioned_is_read_before_the_response_begins(s
 
 
 @pytest.mark.parametrize("keys", [1, 40])
-async def test_a_write_encodes_and_decodes_twice(storage: Spy, keys: int) -> None:
+async def test_a_write_encodes_and_decodes_twice(storage: SpyStorage, keys: int) -> None:
     serializer = CountingSerializer()
     async with client_of(app_of(storage, serializer=serializer)) as client:
         await client.get("/put", params={f"key {number}": "old" for number in range(keys)})

@@ -9,28 +9,28 @@ from httpx import AsyncClient
 
 from sqlsessions import InvalidArgument, SqlSessionStorage
 from sqlsessions.integrations.starlette import SessionMiddleware
-from sqlsessions.testing import ManualClock
+from sqlsessions.testing import ManualClock, SpyStorage
 
-from ..support import Spy
 from .app import (
     DAY,
     app_of,
     client_of,
     cookie_of,
     untouched,
-    writes,
 )
 
 
-async def test_idle_timeout_is_extended_by_use(client: AsyncClient, storage: Spy, clock: ManualClock) -> None:
+async def test_idle_timeout_is_extended_by_use(
+    client: AsyncClient, storage: SpyStorage, clock: ManualClock
+) -> None:
     await client.get("/put?a=1")
     storage.calls.clear()
     clock.advance(14 * DAY * 0.04)
     assert "set-cookie" not in (await client.get("/show")).headers
-    assert writes(storage) == []
+    assert storage.writes == []
     clock.advance(14 * DAY * 0.02)
     response = await client.get("/show")
-    assert writes(storage) == ["touch"]
+    assert storage.writes == ["touch"]
     assert f"Max-Age={14 * DAY}" in cookie_of(response)
     storage.calls.clear()
     clock.advance(14 * DAY * 0.9)
@@ -40,7 +40,7 @@ async def test_idle_timeout_is_extended_by_use(client: AsyncClient, storage: Spy
     assert (await client.get("/show")).json() == {"a": "1"}
 
 
-async def test_absolute_timeout(storage: Spy, clock: ManualClock) -> None:
+async def test_absolute_timeout(storage: SpyStorage, clock: ManualClock) -> None:
     async with client_of(app_of(storage, max_age=DAY, absolute_timeout=2 * DAY)) as client:
         await client.get("/put?a=1")
         for _ in range(3):
@@ -85,7 +85,7 @@ async def test_a_session_until_the_browser_is_closed(client: AsyncClient, clock:
     ids=str,
 )
 async def test_cookie(
-    storage: Spy, options: dict[str, Any], scheme: str, flags: list[str], missing: list[str]
+    storage: SpyStorage, options: dict[str, Any], scheme: str, flags: list[str], missing: list[str]
 ) -> None:
     async with client_of(app_of(storage, **options), scheme) as client:
         parts = cookie_of(await client.get("/put?a=1"))
