@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Table, event, func
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ..._tasks import finish, wait_although_cancelled
 from .base import Dialect, ErrorKind, Settings
 
 
@@ -89,20 +90,32 @@ class SQLite(Dialect):
 
 
 async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
-    """Open a connection, or raise once its thread has ended.
+    """Open a connection, or raise once it is closed and its thread has ended.
 
     aiosqlite leaves the thread of a connection that could not be opened to itself: it prints a
-    traceback if the event loop is closed first, as it is when a command fails.
+    traceback if the event loop is closed first, as it is when a command fails. A connection that was
+    opened for a caller who was cancelled meanwhile stays open.
     """
     connection = aiosqlite.connect(*arguments, **options)
     thread: Any = getattr(connection, "_thread", connection)  # before 0.22 the connection is the thread
     thread.daemon = True
+    opening = asyncio.create_task(_open(connection))
     try:
-        return await connection
+        return await finish(opening)
     except BaseException:
-        while thread.is_alive():  # noqa: ASYNC110 (a thread has no event to wait for)
-            await asyncio.sleep(0.001)
+        await wait_although_cancelled(asyncio.create_task(_close(opening, thread)))
         raise
+
+
+async def _open(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    return await connection
+
+
+async def _close(opening: asyncio.Task[aiosqlite.Connection], thread: Any) -> None:
+    with suppress(Exception):
+        await (await opening).close()
+    while thread.is_alive():  # noqa: ASYNC110 (a thread has no event to wait for)
+        await asyncio.sleep(0.001)
 
 
 def in_memory(url: URL) -> bool:
