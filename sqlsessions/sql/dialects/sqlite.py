@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import aiosqlite
-from sqlalchemy import URL, Connection, Table, event, func
+from sqlalchemy import URL, Connection, MetaData, Table, create_engine, event, func
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import NullPool
 
 from ..._tasks import finish, wait_although_cancelled
 from .base import Dialect, ErrorKind, Settings
@@ -123,16 +126,26 @@ def in_memory(url: URL) -> bool:
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
-def shared_memory(name: str) -> tuple[URL, sqlite3.Connection]:
-    """A database in memory that several connections of this process can share.
+class SharedMemory:
+    """A new database in memory that the connections of this process can share.
 
-    Returns:
-        Its URL, and a connection that keeps it alive until closed.
+    It lives until it is closed, or until nothing refers to this object.
+
+    Attributes:
+        url: Of the database.
+        close: Ends it; may be called again.
     """
-    # https://sqlite.org/src/file/src/memdb.c: names that begin with a slash are shared.
-    uri = f"file:/{name}?vfs=memdb"
-    url = URL.create("sqlite+aiosqlite", database=f"file:/{name}", query={"vfs": "memdb", "uri": "true"})
-    return url, sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+    def __init__(self) -> None:
+        # https://sqlite.org/src/file/src/memdb.c: names that begin with a slash are shared.
+        name = f"file:/{secrets.token_hex(8)}"
+        self.url = URL.create("sqlite+aiosqlite", database=name, query={"vfs": "memdb", "uri": "true"})
+        keeper = sqlite3.connect(f"{name}?vfs=memdb", uri=True, check_same_thread=False)
+        self.close = weakref.finalize(self, keeper.close)
+
+    def create_tables(self, metadata: MetaData) -> None:
+        """Create the tables, which no other process can do."""
+        metadata.create_all(create_engine(self.url.set(drivername="sqlite"), poolclass=NullPool))
 
 
 def database_file(url: URL) -> Path | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, create_engine, event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import (
@@ -24,7 +23,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ..dialects import DIALECTS, Dialect, Settings
-from ..dialects.sqlite import in_memory, shared_memory
+from ..dialects.sqlite import SharedMemory, in_memory
 from ..models import metadata
 from .urls import async_url
 
@@ -133,17 +132,15 @@ class Engines:
         self._states: dict[asyncio.AbstractEventLoop, LoopState] = {}
         self._first_loop: asyncio.AbstractEventLoop | None = None
         self._callers = target if isinstance(target, AsyncEngine) else None
-        self._memory_keeper: Any = None
+        self._memory: SharedMemory | None = None
         self.closed = False
         self.owned = self._callers is None
         self.url = async_url(target.url if isinstance(target, AsyncEngine) else target)
         self.dialect: Dialect = DIALECTS[self.url.get_backend_name()]
         if self.owned and in_memory(self.url):
-            self.url, self._memory_keeper = shared_memory(secrets.token_hex(8))
-            # No other process can reach this database to migrate it.
-            metadata.create_all(
-                create_engine("sqlite://", creator=lambda: self._memory_keeper, poolclass=StaticPool)
-            )
+            self._memory = SharedMemory()
+            self._memory.create_tables(metadata)
+            self.url = self._memory.url
         if self.owned:
             self._refuse_reserved_options()
         self.direct = self._is_direct(self._callers or self._validated_engine())
@@ -203,8 +200,8 @@ class Engines:
             elif state.loop.is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._leave(state), state.loop))
         self._states.clear()
-        if self._memory_keeper is not None:
-            self._memory_keeper.close()
+        if self._memory is not None:
+            self._memory.close()
 
     def _add(self, loop: asyncio.AbstractEventLoop) -> LoopState:
         state = self._states[loop] = LoopState(self._callers or self._open(), loop)
