@@ -230,7 +230,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             raise UpdateError
         if stored.state.id != self.session_key:
             self._take_key(stored)
-        elif before is not None and info.version == before.version and not await self.aexists(stored.state.id):
+        elif (
+            before is not None and info.version == before.version and not await self.aexists(stored.state.id)
+        ):
             raise UpdateError
         self._logged_in = False
         _take(stored.plain(), given, data)
@@ -264,8 +266,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if stored is not None and stored.state.id == key:
             await self._manager.end(stored)
             self._stored = None
-        elif (id := parse_id(key)) is not None:
-            await self._manager.end_id(id)
+        else:
+            await self._manager.end(self._manager.open(key))
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
@@ -339,7 +341,6 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
         stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION))
-
 
     def _set_subject(self, stored: Session, subject: str | None) -> None:
         """Set whose session it is, which is a login unless it was theirs before."""

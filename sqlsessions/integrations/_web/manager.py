@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -138,10 +137,10 @@ class SessionManager:
         for source in state.sources:
             session.update(source())
         empty = session.subject is None and self._is_empty(session)
-        if state.ending is not None:
-            await self._begin_after(session, state.ending, logout=True, empty=empty)
-        elif state.cleared and empty and (state.id is not None or state.moved):
+        if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)
+        elif state.ending is not None:
+            await self._begin_after(session, state.ending, logout=True)
         elif state.id is not None:
             await self._update(session)
         elif session.logs_in or not (empty or state.moved):
@@ -152,11 +151,7 @@ class SessionManager:
             state.clear_due, state.stale = True, False
 
     async def create(self, session: Session, id: str | None = None) -> None:
-        """Store a new session, even an empty one.
-
-        Args:
-            session: The session.
-            id: Its id; by default one is made.
+        """Store a new session, even an empty one, under a given id or else one that is made.
 
         Raises:
             StorageUnavailable: If it could not be stored.
@@ -175,15 +170,8 @@ class SessionManager:
         """
         session.invalidate()
         if session.state.ending is not None:
-            await self._end(session, session.state.ending)
-
-    async def end_id(self, id: str) -> None:
-        """End the session of an id, also if it got another id.
-
-        Raises:
-            StorageUnavailable: If it could not be ended.
-        """
-        await self._moves.end(id)
+            await self._moves.end(session.state.ending)
+            session.state.ending, session.state.clear_due = None, True
 
     async def replace(self, old: Session, new: Session) -> None:
         """Write a session in the place of another, which ends.
@@ -191,10 +179,9 @@ class SessionManager:
         Raises:
             StorageUnavailable: If that could not be done.
         """
-        empty = new.subject is None and self._is_empty(new)
-        if old.state.from_cookie is not None and not empty:
+        if old.state.from_cookie is not None and (new.logs_in or not self._is_empty(new)):
             self._payloads.encode(new.plain(), new.state)  # or raise before the old one ends
-            await self._begin_after(new, old.state.from_cookie, logout=new.logs_in, empty=False)
+            await self._begin_after(new, old.state.from_cookie, logout=new.logs_in)
             return
         await self.commit(new)
         await self.end(old)
@@ -261,71 +248,49 @@ class SessionManager:
                 return await self.storage.invalidate_key(key)
         return False
 
-    async def _end(self, session: Session, id: str) -> None:
-        await self._moves.end(id)
-        session.state.ending, session.state.clear_due = None, True
+    async def _begin_after(self, session: Session, ended: str, *, logout: bool) -> None:
+        """End the session of an id, and store another in its place; a logout also ends one that was moved."""
+        try:
+            await self._supersede(session, ended)
+        except SessionNotFound:
+            if logout:  # but a login that is submitted twice leaves the session of the first time alone
+                await self._moves.end(ended, spare=session.subject)
+            await self.create(session)
 
-    async def _begin_after(self, session: Session, ended: str, *, logout: bool, empty: bool) -> None:
-        """End the session of an id; another begins in its place, unless it would be empty.
-
-        Args:
-            session: The session that begins.
-            ended: The id.
-            logout: Whether the session also ends if its id was changed by another request.
-            empty: Whether ``session`` is empty.
-        """
-        if empty:
-            await self._end(session, ended)
-            return
+    async def _supersede(self, session: Session, ended: str) -> None:
+        """End the session of an id so that this leads to another one, which begins."""
         new_id = self._fresh_id()
-        if not await self._moves.supersede(ended, new_id) and logout:
-            # A login that is submitted twice leaves the session of the first time alone.
-            await self._moves.end(ended, spare=session.subject)
+        await self.storage.rotate(ended, new_id)
+        await self.storage.invalidate(new_id)
         await self.create(session, new_id)
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
         state, data = session.state, session.plain()
+        assert state.id is not None
         payload = self._payloads.encode(data, state)
         writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
-        rotates = (
-            state.regenerating
-            or state.cleared
-            or (state.subject is not UNSET and self._rotate_on_login)
-        )
+        login = state.subject is not UNSET and self._rotate_on_login
+        rotates = state.regenerating or state.cleared or login
         if not state.vanished:
             try:
-                await self._write_found(session, data, payload, writes=writes, rotates=rotates)
+                if state.expiry_dropped and state.ttl is UNSET and self._max_age is None:
+                    # A write would keep the timeout of its own: only a new session gets the storage's.
+                    return await self._supersede(session, state.id)
+                if rotates:
+                    await self._rotate(session)
+                if writes:
+                    await self._write_over(session, data, payload)
+                elif self._refresh and not rotates:
+                    await self._touch(session)
+                return state.settle()
             except SessionNotFound:
                 # Another request ended it, or changed its id, and its response has the cookie.
                 state.vanished, state.cookie_due = True, False
-            else:
-                state.settle()
-                return
         if (writes or rotates) and await self._moves.resolve(session):
-            if session.subject is None and self._is_empty(session):
-                await self.end(session)
-            else:
-                await self.create(session)
-
-    async def _write_found(
-        self, session: Session, data: dict[str, Any], payload: bytes, *, writes: bool, rotates: bool
-    ) -> None:
-        state = session.state
-        assert state.id is not None
-        if state.expiry_dropped and state.ttl is UNSET and self._max_age is None:
-            # A write would keep the timeout of its own: only a new session gets the storage's.
-            new_id = self._fresh_id()
-            if not await self._moves.supersede(state.id, new_id):
-                raise SessionNotFound("the session ended meanwhile")
-            await self.create(session, new_id)
-            return
-        if rotates:
-            await self._rotate(session)
-        if writes:
-            await self._write_over(session, data, payload)
-        elif self._refresh and not rotates:
-            await self._touch(session)
+            empty = session.subject is None and self._is_empty(session)
+            await (self.end(session) if empty else self.create(session))
+        return None
 
     async def _rotate(self, session: Session) -> None:
         state = session.state
@@ -369,7 +334,7 @@ class SessionManager:
         async def write(payload: bytes, snapshot: Snapshot) -> SessionInfo:
             return await self._write(session, id, payload, if_match=snapshot.info.version)
 
-        session.info, payload, merged = await write_merged(partial(self.storage.load, id), merge, write)
+        session.info, payload, merged = await write_merged(lambda: self.storage.load(id), merge, write)
         state.stored(payload)
         session.fill(merged)
 

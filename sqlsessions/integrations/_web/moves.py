@@ -58,19 +58,6 @@ class Moves:
             key = moved.key
         raise StorageUnavailable(f"the session got a new id during each of {ATTEMPTS} attempts to end it")
 
-    async def supersede(self, id: str, new_id: str) -> bool:
-        """End a session so that its id leads to the one which is to begin under a new id.
-
-        Returns:
-            Whether the id was found. If not, it may have been moved.
-        """
-        try:
-            await self._storage.rotate(id, new_id)
-        except SessionNotFound:
-            return False
-        await self._storage.invalidate(new_id)
-        return True
-
     async def resolve(self, session: Session) -> bool:
         """Keep of the changes to a session that is not found any more what may be kept.
 
@@ -132,7 +119,11 @@ class Moves:
             _, payload, merged = await write_merged(load, merge, write)
         except (SessionNotFound, UnsupportedOperation):
             return False
-        if state.expiry_requested and not state.cleared and (own.ttl, own.browser) != (state.ttl, state.browser):
+        if (
+            state.expiry_requested
+            and not state.cleared
+            and (own.ttl, own.browser) != (state.ttl, state.browser)
+        ):
             self.drop(session)  # a write by key leaves the expiry as it is
         session.fill(merged)
         state.ttl, state.browser = own.ttl, own.browser
