@@ -350,6 +350,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     def _take_key(self, stored: Session) -> None:
         self._session_key = stored.state.id
         self._has_new_key = self.modified = True
+        self._logged_in = False
 
 
 def _subject(data: Mapping[str, Any]) -> str | None:
