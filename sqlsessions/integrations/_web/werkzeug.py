@@ -166,6 +166,10 @@ class Interface:
         session.https = request.is_secure
         return session
 
+    def is_null_session(self, obj: object) -> bool:
+        """Whether an object is no session; the frameworks' own way to look would read it."""
+        return type(obj) is not SqlSession
+
     def add_headers(self, session: SqlSession, response: Response) -> None:
         """Add the headers that the session needs to a response."""
         headers = session.manager.headers_for(
