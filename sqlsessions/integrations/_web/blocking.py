@@ -72,7 +72,8 @@ class LateReader:
         Raises:
             RuntimeError: If the request is over.
         """
-        if self._task is not None and self._task() is not _current_task():
+        current = _current_task()
+        if self._task is not None and (current is None or current is not self._task()):
             raise RuntimeError(f"the session was not read before its request was over: {self._hint}")
         read_blocking(self._manager, partial(self._manager.load, session), self._hint)
 
