@@ -22,17 +22,12 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sqlsessions import SqlSessionStorage, StorageUnavailable, UnsupportedOperation
-from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.starlette import Session, SessionMiddleware
+from sqlsessions.testing import SpyStorage
 
-from ..support import Spy
 from .app import app_of, client_of, put, show
 
-
-@pytest.fixture(autouse=True)
-async def _closed(storage: Spy) -> AsyncIterator[None]:
-    yield
-    await asyncio.to_thread(run, storage.aclose())  # in the background event loop, too
+pytestmark = pytest.mark.usefixtures("closed_in_background")
 
 
 async def pass_on(request: Request, call_next: Any) -> Response:
@@ -53,31 +48,31 @@ def hidden(app: ASGIApp) -> ASGIApp:
     return serve
 
 
-def in_a_mounted_application(storage: Spy) -> Any:
+def in_a_mounted_application(storage: SpyStorage) -> Any:
     inner = Starlette(routes=[Route("/show", show)], middleware=[PASSING_ON])
     session = Middleware(SessionMiddleware, storage=storage)
     return Starlette(routes=[Route("/put", put), Mount("/in", app=inner)], middleware=[session])
 
 
-def in_a_mount(storage: Spy) -> Any:
+def in_a_mount(storage: SpyStorage) -> Any:
     inner = Mount("/in", routes=[Route("/show", show)], middleware=[PASSING_ON])
     session = Middleware(SessionMiddleware, storage=storage)
     return Starlette(routes=[Route("/put", put), inner], middleware=[session])
 
 
-def in_a_route(storage: Spy) -> Any:
+def in_a_route(storage: SpyStorage) -> Any:
     inner = Route("/in/show", show, middleware=[PASSING_ON])
     session = Middleware(SessionMiddleware, storage=storage)
     return Starlette(routes=[Route("/put", put), inner], middleware=[session])
 
 
-def behind_a_function(storage: Spy) -> Any:
+def behind_a_function(storage: SpyStorage) -> Any:
     session = Middleware(SessionMiddleware, storage=storage)
     routes = [Route("/put", put), Route("/in/show", show)]
     return Starlette(routes=routes, middleware=[session, Middleware(hidden)])
 
 
-def in_a_mounted_fastapi(storage: Spy) -> Any:
+def in_a_mounted_fastapi(storage: SpyStorage) -> Any:
     inner = FastAPI()
     inner.middleware("http")(pass_on)
     inner.get("/show")(fastapi_show)
@@ -88,7 +83,7 @@ def in_a_mounted_fastapi(storage: Spy) -> Any:
     return app
 
 
-def behind_a_function_of_fastapi(storage: Spy) -> Any:
+def behind_a_function_of_fastapi(storage: SpyStorage) -> Any:
     router = APIRouter(prefix="/in")
     router.get("/show")(fastapi_show)
     app = FastAPI()
@@ -116,7 +111,7 @@ async def fastapi_show(request: Request) -> Any:
     ],
 )
 async def test_behind_a_middleware_that_runs_the_rest_in_a_task(
-    storage: Spy, structure: Callable[[Spy], Any], caplog: pytest.LogCaptureFixture
+    storage: SpyStorage, structure: Callable[[SpyStorage], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with client_of(structure(storage)) as client:
         assert (await client.get("/in/show")).json() == {}
@@ -176,7 +171,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_in_what_the_application_starts(storage: Spy, way: Callable[..., Any]) -> None:
+async def test_in_what_the_application_starts(storage: SpyStorage, way: Callable[..., Any]) -> None:
     async def elsewhere(request: Request) -> Response:
         seen = await way(lambda: request.session.get("a"))
         request.session["seen"] = seen
@@ -190,7 +185,7 @@ async def test_in_what_the_application_starts(storage: Spy, way: Callable[..., A
         assert (await client.get("/show")).json() == {"a": "1", "seen": "1"}
 
 
-async def test_an_unavailable_storage_is_a_503_there_too(storage: Spy) -> None:
+async def test_an_unavailable_storage_is_a_503_there_too(storage: SpyStorage) -> None:
     async def elsewhere(request: Request) -> Response:
         return JSONResponse(await by_create_task(lambda: request.session["a"]))
 
@@ -200,7 +195,7 @@ async def test_an_unavailable_storage_is_a_503_there_too(storage: Spy) -> None:
         assert (await client.get("/elsewhere")).status_code == 503
 
 
-async def test_in_the_body_of_a_stream(storage: Spy) -> None:
+async def test_in_the_body_of_a_stream(storage: SpyStorage) -> None:
     async def streamed(request: Request) -> Response:
         async def body() -> AsyncIterator[str]:
             yield "a"
@@ -214,7 +209,7 @@ async def test_in_the_body_of_a_stream(storage: Spy) -> None:
 
 
 @pytest.mark.parametrize("pure", [True, False])
-async def test_error_handlers_see_the_session(storage: Spy, pure: bool) -> None:
+async def test_error_handlers_see_the_session(storage: SpyStorage, pure: bool) -> None:
     async def failing(_request: Request) -> Response:
         raise ZeroDivisionError
 
@@ -234,7 +229,7 @@ async def test_error_handlers_see_the_session(storage: Spy, pure: bool) -> None:
         assert response.json() == {"a": "1"}
 
 
-async def test_outer_middlewares_and_background_tasks_see_the_session(storage: Spy) -> None:
+async def test_outer_middlewares_and_background_tasks_see_the_session(storage: SpyStorage) -> None:
     seen: list[Any] = []
 
     def watching(app: ASGIApp) -> ASGIApp:
@@ -268,7 +263,9 @@ async def test_outer_middlewares_and_background_tasks_see_the_session(storage: S
         assert seen == ["1"] * 5
 
 
-async def test_after_its_request_an_unread_session_is_an_error_and_a_read_one_stays(storage: Spy) -> None:
+async def test_after_its_request_an_unread_session_is_an_error_and_a_read_one_stays(
+    storage: SpyStorage,
+) -> None:
     kept: list[Session] = []
 
     async def keep(request: Request) -> Response:
@@ -323,7 +320,7 @@ async def test_an_engine_of_the_callers_own_is_read_from_by_its_event_loop_only(
 
 
 async def test_a_storage_that_never_answers_there_does_not_hang(
-    storage: Spy, monkeypatch: pytest.MonkeyPatch
+    storage: SpyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sqlsessions.integrations._web.blocking.TIMEOUT", 0.05)
     load, main = storage.load, threading.current_thread()
