@@ -201,7 +201,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
         A login is stored even if the session was ended, or given a new key, since it was read: as a session
         of its own. Other changes follow a session to its new key if its user is the same; it is an error all
-        the same, since this request must not give the browser a key.
+        the same, since this request must not give the browser a key. A session whose last key was deleted
+        ends, and Django's middleware, which keeps a session that is empty, gets a new one.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -226,6 +227,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             stored.regenerate()
         await self._manager.commit(stored)
         info = stored.info
+        if info is None and stored.state.clear_due:  # it ended, as it is empty
+            await self.acreate()
+            return
         if stored.state.vanished or info is None:
             raise UpdateError
         if stored.state.id != self.session_key:

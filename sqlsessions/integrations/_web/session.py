@@ -33,6 +33,7 @@ class State:
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
         cleared: Whether all data was dropped.
+        emptied: Whether the request deleted all data of the session, which therefore ends.
         assigned: The keys that were assigned.
         regenerating: Whether a new id was requested.
         subject: The subject requested, or UNSET.
@@ -57,6 +58,7 @@ class State:
     cookie_due: bool = False
     clear_due: bool = False
     cleared: bool = False
+    emptied: bool = False
     regenerating: bool = False
     subject: Any = UNSET
     ttl: Any = UNSET
@@ -77,7 +79,9 @@ class State:
 
     def settle(self) -> None:
         """Forget what was requested: it is done."""
-        self.cleared = self.regenerating = self.expiry_requested = self.cookie_requested = False
+        self.cleared = self.emptied = self.regenerating = self.expiry_requested = self.cookie_requested = (
+            False
+        )
         self.expiry_dropped = False
         self.subject = UNSET
         self.assigned.clear()

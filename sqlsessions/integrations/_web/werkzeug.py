@@ -205,9 +205,9 @@ class Interface:
         response.status_code = STATUS
 
 
-def _is_empty(session: Session) -> bool:
+def _is_empty(data: dict[str, Any]) -> bool:
     """Whether a session holds nothing, or only whether it is permanent."""
-    return all(key == PERMANENT for key in dict.__iter__(session))
+    return all(key == PERMANENT for key in dict.__iter__(data))
 
 
 def _is_permanent(session: Session) -> bool:
