@@ -7,6 +7,7 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -69,6 +70,11 @@ _process = _Process()
 atexit.register(_process.close)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_process.forked)
+
+
+def spawn(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run a coroutine in the background event loop, without waiting for it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _process.portal().loop)
 
 
 def run(coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:

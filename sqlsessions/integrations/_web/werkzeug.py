@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from flask.sessions import SessionMixin, session_json_serializer
 from werkzeug.exceptions import ServiceUnavailable
@@ -12,7 +12,7 @@ from werkzeug.sansio.response import Response
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
-from .cookies import Cookie, SameSite
+from .cookies import Cookie
 from .manager import SessionManager
 from .serializers import Serializer, checked_serializer
 from .session import Session
@@ -139,7 +139,7 @@ class Interface:
             name=setting("SESSION_COOKIE_NAME"),
             path=setting("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT") or "/",
             domain=setting("SESSION_COOKIE_DOMAIN") or None,
-            same_site=cast(SameSite, (setting("SESSION_COOKIE_SAMESITE") or "lax").lower()),
+            same_site=setting("SESSION_COOKIE_SAMESITE") or "lax",
             secure=secure,
             partitioned=bool(setting("SESSION_COOKIE_PARTITIONED")),
         )

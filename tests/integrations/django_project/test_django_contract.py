@@ -70,11 +70,11 @@ def blocking(gate: Gate) -> View:
             case "remember":
                 session.set_expiry(int(query["seconds"]))
             case "sessions":
-                result = [info.key for info in session.listed()]
+                result = [info.key for info in session.list_sessions()]
             case "end":
-                result = session.end_listed(query["key"])
+                result = session.end_session(query["key"])
             case "end_others":
-                result = session.end_others()
+                result = session.end_other_sessions()
         return ended(name, result)
 
     return respond
@@ -111,11 +111,11 @@ def awaiting(gate: Gate) -> View:
             case "remember":
                 await session.aset_expiry(int(query["seconds"]))
             case "sessions":
-                result = [info.key for info in await session.alisted()]
+                result = [info.key for info in await session.alist_sessions()]
             case "end":
-                result = await session.aend_listed(query["key"])
+                result = await session.aend_session(query["key"])
             case "end_others":
-                result = await session.aend_others()
+                result = await session.aend_other_sessions()
         return ended(name, result)
 
     return respond
