@@ -25,7 +25,7 @@ from ..storage import ManagedSessionStorage, new_session_id
 from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
-from ._web.portal import run
+from ._web.portal import run, spawn
 from ._web.session import UNSET, Session
 
 __all__ = ["SessionStore", "storage"]
@@ -46,6 +46,7 @@ class _Configured:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engine: _Engine | None = None
+        self._storage: ManagedSessionStorage | None = None
 
     def __call__(self) -> _Engine:
         with self._lock:
@@ -54,18 +55,26 @@ class _Configured:
             return self._engine
 
     def changed(self, *, setting: str, **_: Any) -> None:
-        """Make it again when a test overrides a setting."""
-        if setting in ("SQLSESSIONS", "SESSION_SERIALIZER"):
+        """Make it again when a test overrides a setting, and close the storage that is not used any more."""
+        if setting not in ("SQLSESSIONS", "SESSION_SERIALIZER"):
+            return
+        with self._lock:
             self._engine = None
+            if setting == "SQLSESSIONS" and self._storage is not None:
+                if self._owned:
+                    spawn(self._storage.aclose())  # without waiting, as it may wait for this event loop
+                self._storage = None
 
     def _made(self) -> _Engine:
         chosen = settings.SESSION_SERIALIZER
         serializer = None if chosen == JSON else import_string(chosen)()
         try:
-            made = _storage(getattr(settings, "SQLSESSIONS", None))
+            if self._storage is None:
+                setting: Any = getattr(settings, "SQLSESSIONS", None)
+                self._storage, self._owned = _storage(setting), "url" in setting
             # Django's middleware writes the cookie, and its settings determine the expiry.
             manager = SessionManager(
-                made, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
+                self._storage, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
             )
             return _Engine(manager, Payloads(serializer))
         except (InvalidArgument, InvalidArgumentType) as error:
@@ -201,7 +210,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
         A login is stored even if the session was ended, or given a new key, since it was read: as a session
         of its own. Other changes follow a session to its new key if its user is the same; it is an error all
-        the same, since this request must not give the browser a key.
+        the same, since this request must not give the browser a key. A session whose last key was deleted
+        ends, and Django's middleware, which keeps a session that is empty, gets a new one.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -226,6 +236,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             stored.regenerate()
         await self._manager.commit(stored)
         info = stored.info
+        if info is None and stored.state.clear_due:  # it ended, as it is empty
+            await self.acreate()
+            return
         if stored.state.vanished or info is None:
             raise UpdateError
         if stored.state.id != self.session_key:
@@ -279,7 +292,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Delete the sessions that have expired, as ``manage.py clearsessions`` does."""
         await storage().purge()
 
-    async def alisted(self) -> list[SessionInfo]:
+    async def alist_sessions(self) -> list[SessionInfo]:
         """The live sessions of the user who is logged in, the newest first.
 
         Raises:
@@ -287,11 +300,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """
         return [info async for info in self._manager.listed(await self._owned())]
 
-    async def aend_listed(self, key: str) -> bool:
+    async def aend_session(self, key: str) -> bool:
         """End a session of the same user by its `SessionInfo.key`; whether there was one."""
         return await self._manager.end_listed(await self._owned(), key)
 
-    async def aend_others(self) -> int:
+    async def aend_other_sessions(self) -> int:
         """End all sessions of the same user but this one; the number of them."""
         return await self._manager.end_others(await self._owned())
 
@@ -302,9 +315,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     delete = _blocking(adelete)
     exists = _blocking(aexists)
     clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
-    listed = _blocking(alisted)
-    end_listed = _blocking(aend_listed)
-    end_others = _blocking(aend_others)
+    list_sessions = _blocking(alist_sessions)
+    end_session = _blocking(aend_session)
+    end_other_sessions = _blocking(aend_other_sessions)
+    listed, alisted = list_sessions, alist_sessions  # their names in earlier versions
+    end_listed, aend_listed = end_session, aend_session
+    end_others, aend_others = end_other_sessions, aend_other_sessions
 
     def _get_new_session_key(self) -> str:
         return new_session_id()

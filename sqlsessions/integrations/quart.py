@@ -115,7 +115,7 @@ class _Loader:
         assert isinstance(session, SqlSession)
         if self.failure is None:
             try:
-                self._bridge.wait(partial(session.manager.load, session))
+                self._bridge.wait(session.manager, partial(session.manager.load, session))
             except StorageUnavailable as error:
                 self.failure = error
         if self.failure is not None:
