@@ -6,11 +6,10 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
-from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils import timezone
@@ -20,13 +19,14 @@ from django.utils.module_loading import import_string
 from .._validation import MAX_DURATION
 from ..errors import InvalidArgument, InvalidArgumentType
 from ..info import SessionInfo
+from ..records import checked_subject
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
 from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
 from ._web.portal import run
-from ._web.session import Session
+from ._web.session import UNSET, Session
 
 __all__ = ["SessionStore", "storage"]
 
@@ -123,7 +123,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     Unlike theirs, concurrent changes to different keys are both kept, a change within a value is saved
     without ``modified = True``, and `cycle_key` moves the session in one step. The user that
-    ``django.contrib.auth`` logs in is the subject of the session in the storage.
+    ``django.contrib.auth`` logs in is the subject of the session in the storage; each login gives a new key.
 
     Blocking methods run on an event loop in the background, which all threads share; their async twins,
     whose names begin with ``a``, run on the caller's own.
@@ -141,6 +141,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._manager, self._payloads = _configured()
         self._stored: Session | None = None
         self._modified = self._watched = False
+        self._logged_in = self._has_new_key = False
         super().__init__(session_key)
 
     @property
@@ -157,14 +158,25 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             self._watched = False  # not to be saved, whatever its values
         self._modified = value
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._logged_in = self._logged_in or key == USER
+
+    async def aset(self, key: str, value: Any) -> None:
+        await super().aset(key, value)
+        self._logged_in = self._logged_in or key == USER
+
     async def aload(self) -> dict[str, Any]:
-        """The data; empty if the session is gone, whose key is not used again.
+        """The data; empty if the session is gone or got a new key. The old key is not used again.
 
         Raises:
             StorageUnavailable: If it cannot be read.
         """
         self._stored = None
         stored = await self._read()
+        if stored.state.moved:  # with its key, the middleware leaves the cookie alone
+            self._stored = stored
+            return {}
         if stored.info is None:
             self._session_key = None
             return {}
@@ -182,11 +194,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._give(stored, data)
         await self._manager.create(stored)
         self._stored = stored
-        self._session_key = stored.state.id
-        self.modified = True
+        self._take_key(stored)
 
     async def asave(self, must_create: bool = False) -> None:
         """Store what changed, merged with what other requests stored since the session was read.
+
+        A login is stored even if the session was ended, or given a new key, since it was read: as a session
+        of its own. Other changes follow a session to its new key if its user is the same; it is an error all
+        the same, since this request must not give the browser a key.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -196,27 +211,39 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             CreateError: If ``must_create``, and this one was stored before.
             StorageUnavailable: If it could not be stored.
         """
-        if must_create and self._stored is not None:
+        if must_create and self._stored is not None and self._stored.info is not None:
             raise CreateError
         data = await self._aget_session(no_load=must_create)
         if must_create or self.session_key is None:
             await self.acreate()
             return
         stored = await self._current()
-        if stored.info is None:
-            raise UpdateError
-        given, version = dict(data), stored.info.version
+        given, before = dict(data), stored.info
         self._give(stored, data)
-        await self._manager.commit(stored)
-        if stored.info.version == version and not await self.aexists(self.session_key):
+        if before is None and not stored.logs_in:
             raise UpdateError
+        if self._logged_in and not self._has_new_key:
+            stored.regenerate()
+        await self._manager.commit(stored)
+        info = stored.info
+        if stored.state.vanished or info is None:
+            raise UpdateError
+        if stored.state.id != self.session_key:
+            self._take_key(stored)
+        elif (
+            before is not None and info.version == before.version and not await self.aexists(stored.state.id)
+        ):
+            raise UpdateError
+        self._logged_in = False
         _take(stored.plain(), given, data)
 
     async def acycle_key(self) -> None:
         """Give the session a new key; the old one is refused from then on.
 
+        If the session was ended, or given a new key, since it was read, it gets none: to save it is an error
+        then, unless a user logs in.
+
         Raises:
-            SessionInterrupted: If it was ended, or given a new key, since it was read.
             StorageUnavailable: If it could not be done.
         """
         await self._aget_session()
@@ -228,9 +255,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             stored.regenerate()  # its data is stored with the rest of the request's
             await self._manager.commit(stored)
         if stored.info is None or stored.state.vanished:
-            raise SessionInterrupted("The request's session was deleted before it could get a new key.")
-        self._session_key = stored.state.id
-        self.modified = True
+            self.modified = True
+        else:
+            self._take_key(stored)
 
     async def adelete(self, session_key: str | None = None) -> None:
         """End a session: the one with this key, or else this one."""
@@ -239,8 +266,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if stored is not None and stored.state.id == key:
             await self._manager.end(stored)
             self._stored = None
-        elif parse_id(key) is not None:
-            await self._manager.storage.invalidate(key)
+        else:
+            await self._manager.end(self._manager.open(key))
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
@@ -292,9 +319,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     async def _current(self) -> Session:
         """The session as it was read or written last."""
-        if self._stored is None or self._stored.state.id != self.session_key:
+        state = None if self._stored is None else self._stored.state
+        if state is None or (state.id or state.from_cookie) != self.session_key:
             self._stored = await self._read()
-        return self._stored
+        return cast(Session, self._stored)
 
     async def _owned(self) -> Session:
         """The same, with the user who is now logged in as its subject."""
@@ -302,22 +330,31 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if (subject := _subject(data)) is None:
             raise InvalidArgument("no user is logged in whose sessions could be listed or ended")
         stored = await self._current()
-        stored.subject = subject
+        self._set_subject(stored, subject)
         return stored
 
     def _give(self, stored: Session, data: dict[str, Any]) -> None:
         """Set the data to be stored, with the subject and expiry that follow from it."""
         stored.fill(data)
-        stored.subject = _subject(data)
+        self._set_subject(stored, _subject(data))
         now = timezone.now()
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
         stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION))
 
+    def _set_subject(self, stored: Session, subject: str | None) -> None:
+        """Set whose session it is, which is a login unless it was theirs before."""
+        owner = None if stored.info is None else stored.info.subject
+        stored.state.subject = subject if self._logged_in or subject != owner else UNSET
+
+    def _take_key(self, stored: Session) -> None:
+        self._session_key = stored.state.id
+        self._has_new_key = self.modified = True
+
 
 def _subject(data: Mapping[str, Any]) -> str | None:
     user = data.get(USER)
-    return None if user is None else str(user)
+    return None if user is None else checked_subject(str(user))
 
 
 def _take(merged: Mapping[str, Any], given: Mapping[str, Any], data: dict[str, Any]) -> None:

@@ -214,9 +214,9 @@ async def _replace(manager: SessionManager, session: Session, value: Any, scope:
     await manager.load(session)
     session.mark_accessed()
     if not session.keys() <= data.keys():  # else it is the old one with changes
-        subject = session.subject
+        requested = session.state.subject
         session.clear()
-        session.subject = subject
+        session.state.subject = requested  # it stays whose it is, which is no login
     session.update(data)
 
 

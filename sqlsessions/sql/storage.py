@@ -266,6 +266,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         if (found := await self._repository.forwarding(records.digest(id))) is None:
             return None
         digest, record = found
+        self._events.moved(records.digest(id), digest)
         return Successor(digest.hex(), None if record is None else record.info(digest))
 
     async def _load(self, digest: bytes) -> Snapshot | None:
@@ -299,7 +300,7 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        if digest is None or not await self._repository.end_one(digest):
+        if digest is None or not await self._repository.delete(digest):
             return False
         await self._events.invalidated([digest])
         return True

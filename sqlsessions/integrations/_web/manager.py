@@ -5,36 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from ...errors import (
-    InvalidArgument,
-    SessionConflict,
-    SessionCorrupt,
-    SessionNotFound,
-    StorageUnavailable,
-)
-from ...info import SessionInfo
-from ...records import digest, duration, from_datetime, microseconds
+from ...errors import InvalidArgument, SessionConflict, SessionCorrupt, SessionNotFound
+from ...info import SessionInfo, Snapshot
+from ...records import duration, from_datetime, microseconds
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
 from .arguments import checked_storage
 from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
+from .merging import write_merged
+from .moves import Moves
 from .payloads import Changes, Payloads
-from .rotations import Rotations
 from .serializers import Serializer
-from .session import UNSET, Session, State
+from .session import UNSET, Session
 
 S = TypeVar("S", bound=Session)
 
 SECOND = 1_000_000
 TOUCH_SHARE = 20  # an expiry is extended once that gains a 20th, 5 %, of the idle timeout
-ATTEMPTS = 30
-LONGEST_PAUSE = 0.1  # seconds
 
 logger = logging.getLogger("sqlsessions")
 
@@ -49,7 +41,7 @@ class SessionManager:
             holds, and the cookie ends when the browser is closed.
         absolute_timeout: Their absolute timeout; with None the storage's own holds.
         serializer: Encodes the data; None is JSON.
-        rotate_on_login: Whether a session whose subject changes gets a new id.
+        rotate_on_login: Whether a session whose subject is set gets a new id.
         new_id: Makes ids, which must be impossible to guess.
         refresh: Whether a request that only reads a session extends it.
         is_empty: Whether a session holds no data that is worth storing; by default one without keys.
@@ -87,7 +79,7 @@ class SessionManager:
         self._refresh = refresh
         self._is_empty = is_empty
         self._is_persistent = is_persistent
-        self._rotations = Rotations(self._clock)
+        self._moves = Moves(storage, self._payloads)
         self._locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
     def open(self, value: str | None, load: Callable[[Session], None] | None = None) -> Session:
@@ -119,10 +111,11 @@ class SessionManager:
         except SessionCorrupt:
             logger.warning("a session is damaged in its storage and is taken for absent")
             snapshot = None
+        if snapshot is None:
+            await self._moves.not_found(state, state.from_cookie)
         if session.loaded:  # by another task of the request
             return
         if snapshot is None:
-            state.stale = True
             session.fill({})
             return
         state.id, session.info = state.from_cookie, snapshot.info
@@ -139,37 +132,35 @@ class SessionManager:
             SessionTooLarge: If it is too large for the storage.
         """
         state = session.state
-        if not session.loaded or state.vanished or not (session.accessed or state.sources):
+        if not session.loaded or not (session.accessed or state.sources):
             return
-        if state.ending is not None:
-            await self._end(state, state.ending)
         for source in state.sources:
             session.update(source())
-        if state.id is not None:
-            if state.cleared and self._is_empty(session) and not session.subject:
-                await self.end(session)
-            else:
-                await self._update(session)
-        elif session.subject_changed or not self._is_empty(session):
+        empty = session.subject is None and self._is_empty(session)
+        if empty and (state.ending or (state.cleared and (state.id or state.moved))):
+            await self.end(session)
+        elif state.ending is not None:
+            await self._begin_after(session, state.ending, logout=True)
+        elif state.id is not None:
+            await self._update(session)
+        elif session.logs_in or not (empty or state.moved):
             await self.create(session)
+        elif state.moved and not empty:
+            self._moves.drop(session)
         elif state.stale:
-            # Unless another response just gave the browser the new cookie of the same session.
-            rotated = state.from_cookie and self._rotations.successor(digest(state.from_cookie))
-            state.clear_due = rotated is None
-            state.stale = False
+            state.clear_due, state.stale = True, False
 
-    async def create(self, session: Session) -> None:
-        """Store a new session, even an empty one.
+    async def create(self, session: Session, id: str | None = None) -> None:
+        """Store a new session, even an empty one, under a given id or else one that is made.
 
         Raises:
             StorageUnavailable: If it could not be stored.
         """
         state = session.state
-        id, payload = self._fresh_id(), self._payloads.encode(session.plain(), state)
+        id = self._fresh_id() if id is None else id
+        payload = self._payloads.encode(session.plain(), state)
         session.info = await self._write(session, id, payload, if_match=0)
-        state.stored(payload)
-        state.id, state.cookie_due, state.clear_due, state.stale = id, True, False, False
-        state.settle()
+        state.begin(id, payload)
 
     async def end(self, session: Session) -> None:
         """End the session now; it is not read for that. The next response deletes its cookie.
@@ -179,7 +170,8 @@ class SessionManager:
         """
         session.invalidate()
         if session.state.ending is not None:
-            await self._end(session.state, session.state.ending)
+            await self._moves.end(session.state.ending)
+            session.state.ending, session.state.clear_due = None, True
 
     async def replace(self, old: Session, new: Session) -> None:
         """Write a session in the place of another, which ends.
@@ -187,12 +179,12 @@ class SessionManager:
         Raises:
             StorageUnavailable: If that could not be done.
         """
+        if old.state.from_cookie is not None and (new.logs_in or not self._is_empty(new)):
+            self._payloads.encode(new.plain(), new.state)  # or raise before the old one ends
+            await self._begin_after(new, old.state.from_cookie, logout=new.logs_in)
+            return
         await self.commit(new)
-        ended = old.state.id or old.state.from_cookie
         await self.end(old)
-        if ended is not None and new.info is not None:
-            # Requests that come with the old id must not clear the new cookie.
-            self._rotations.add(digest(ended), new.info.key)
         await self.commit(old)  # which clears a stale cookie
         new.state.clear_due = new.state.id is None and old.state.clear_due
 
@@ -256,32 +248,49 @@ class SessionManager:
                 return await self.storage.invalidate_key(key)
         return False
 
-    async def _end(self, state: State, id: str) -> None:
-        await self.storage.invalidate(id)
-        # A concurrent login may have given the session a new id meanwhile.
-        if (key := self._rotations.successor(digest(id))) is not None:
-            await self.storage.invalidate_key(key)
-        state.ending, state.clear_due = None, True
+    async def _begin_after(self, session: Session, ended: str, *, logout: bool) -> None:
+        """End the session of an id, and store another in its place; a logout also ends one that was moved."""
+        try:
+            await self._supersede(session, ended)
+        except SessionNotFound:
+            if logout:  # but a login that is submitted twice leaves the session of the first time alone
+                await self._moves.end(ended, spare=session.subject)
+            await self.create(session)
+
+    async def _supersede(self, session: Session, ended: str) -> None:
+        """End the session of an id so that this leads to another one, which begins."""
+        new_id = self._fresh_id()
+        await self.storage.rotate(ended, new_id)
+        await self.storage.invalidate(new_id)
+        await self.create(session, new_id)
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
         state, data = session.state, session.plain()
+        assert state.id is not None
         payload = self._payloads.encode(data, state)
-        subject_changed = session.subject_changed
-        writes = state.cleared or subject_changed or not self._payloads.unchanged(payload, state)
-        rotates = state.regenerating or state.cleared or (subject_changed and self._rotate_on_login)
-        try:
-            if rotates:
-                await self._rotate(session)
-            if writes:
-                await self._write_over(session, data, payload)
-            elif self._refresh and not rotates:
-                await self._touch(session)
-        except SessionNotFound:
-            # Another request ended it, or changed its id, and its response has the cookie.
-            state.vanished = True
-            return
-        state.settle()
+        writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
+        login = state.subject is not UNSET and self._rotate_on_login
+        rotates = state.regenerating or state.cleared or login
+        if not state.vanished:
+            try:
+                if state.expiry_dropped and state.ttl is UNSET and self._max_age is None:
+                    # A write would keep the timeout of its own: only a new session gets the storage's.
+                    return await self._supersede(session, state.id)
+                if rotates:
+                    await self._rotate(session)
+                if writes:
+                    await self._write_over(session, data, payload)
+                elif self._refresh and not rotates:
+                    await self._touch(session)
+                return state.settle()
+            except SessionNotFound:
+                # Another request ended it, or changed its id, and its response has the cookie.
+                state.vanished, state.cookie_due = True, False
+        if (writes or rotates) and await self._moves.resolve(session):
+            empty = session.subject is None and self._is_empty(session)
+            await (self.end(session) if empty else self.create(session))
+        return None
 
     async def _rotate(self, session: Session) -> None:
         state = session.state
@@ -289,7 +298,6 @@ class SessionManager:
         assert session.info is not None
         new_id = self._fresh_id()
         info = await self.storage.rotate(state.id, new_id)
-        self._rotations.add(digest(state.id), info.key)
         state.id, state.cookie_due = new_id, True
         # The version stays the one that was read, so that concurrent writes are noticed.
         session.info = replace(info, version=session.info.version)
@@ -315,21 +323,20 @@ class SessionManager:
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:
         """Make the changes to the session as it is stored by now."""
-        for attempt in range(ATTEMPTS):
-            if (snapshot := await self.storage.load(id)) is None:
-                raise SessionNotFound("the session ended meanwhile")
-            _, data = self._payloads.decode(snapshot.data, session.state)
-            merged = changes.apply(data)
-            payload = self._payloads.encode(merged, session.state)
-            try:
-                session.info = await self._write(session, id, payload, if_match=snapshot.info.version)
-            except SessionConflict:
-                await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
-            else:
-                session.state.stored(payload)
-                session.fill(merged)
-                return
-        raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
+        state = session.state
+
+        def merge(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:
+            _, data = self._payloads.decode(snapshot.data, state)
+            others = session.logs_in and snapshot.info.subject not in (None, session.subject)
+            merged = session.plain() if others else changes.apply(data)
+            return self._payloads.encode(merged, state), merged
+
+        async def write(payload: bytes, snapshot: Snapshot) -> SessionInfo:
+            return await self._write(session, id, payload, if_match=snapshot.info.version)
+
+        session.info, payload, merged = await write_merged(lambda: self.storage.load(id), merge, write)
+        state.stored(payload)
+        session.fill(merged)
 
     async def _touch(self, session: Session) -> None:
         """Extend a session that was accessed, if that is worth a write."""
@@ -362,7 +369,7 @@ class SessionManager:
             payload,
             ttl=idle if idle in (DEFAULT, None) else idle / SECOND,
             max_age=self._absolute / SECOND if new and self._absolute is not None else DEFAULT,
-            subject=session.subject if session.subject_changed else KEEP,
+            subject=session.subject if new or session.subject_changed else KEEP,
             if_match=if_match,
         )
 

@@ -43,6 +43,9 @@ class Changes:
                 changes.assigned[key] = value
         return changes
 
+    def __bool__(self) -> bool:
+        return bool(self.replaced or self.assigned or self.removed)
+
     def apply(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the data with the changes made."""
         if self.replaced:

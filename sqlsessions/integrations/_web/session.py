@@ -25,16 +25,20 @@ class State:
         raw: The data as it was read or written last, encoded.
         raw_is_ours: Whether the serializer of this process encoded ``raw``.
         stale: Whether the cookie of the request belongs to no session.
-        vanished: Whether another request ended the session, or changed its id, meanwhile.
+        moved: Whether another request changed the id in the cookie, and its response has the new one.
+        vanished: Whether another request ended the session, or changed its id, since it was read.
+        drop_logged: Whether it was logged that changes were dropped.
         ending: The id of the session to end when this one is written.
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
         cleared: Whether all data was dropped.
+        assigned: The keys that were assigned.
         regenerating: Whether a new id was requested.
         subject: The subject requested, or UNSET.
         ttl: The session's own idle timeout in microseconds, None for never, or UNSET.
         browser: Whether the cookie ends when the browser is closed; None if the integration decides.
         expiry_requested: Whether this request set ``ttl`` and ``browser``.
+        expiry_dropped: Whether this request dropped a ``ttl`` that is stored.
         cookie_requested: Whether this request changed how long the browser keeps the cookie.
         accessed_since: Whether the request accessed the session since this was last reset.
         sources: Functions that give data to take over when the session is written.
@@ -45,7 +49,9 @@ class State:
     raw: bytes = b""
     raw_is_ours: bool = False
     stale: bool = False
+    moved: bool = False
     vanished: bool = False
+    drop_logged: bool = False
     ending: str | None = None
     cookie_due: bool = False
     clear_due: bool = False
@@ -55,12 +61,14 @@ class State:
     ttl: Any = UNSET
     browser: bool | None = None
     expiry_requested: bool = False
+    expiry_dropped: bool = False
     cookie_requested: bool = False
     accessed_since: bool = False
     sources: tuple[Callable[[], Mapping[str, Any]], ...] = ()
 
     def __init__(self, from_cookie: str | None = None) -> None:
         self.from_cookie = from_cookie
+        self.assigned: set[str] = set()
 
     def stored(self, payload: bytes) -> None:
         """Note the data that was written."""
@@ -69,14 +77,28 @@ class State:
     def settle(self) -> None:
         """Forget what was requested: it is done."""
         self.cleared = self.regenerating = self.expiry_requested = self.cookie_requested = False
+        self.expiry_dropped = False
         self.subject = UNSET
+        self.assigned.clear()
+
+    def begin(self, id: str, payload: bytes) -> None:
+        """Note that a new session was stored under an id."""
+        self.stored(payload)
+        self.id, self.ending, self.cookie_due = id, None, True
+        self.clear_due = self.stale = self.moved = self.vanished = False
+        self.settle()
+
+    def drop_expiry(self) -> None:
+        """Forget the session's own expiry, for that of new sessions."""
+        self.expiry_dropped = self.expiry_dropped or self.ttl is not UNSET
+        self.ttl, self.browser, self.expiry_requested = UNSET, None, True
 
     def restart(self) -> None:
         """Begin a new session, and have the present one ended."""
         self.ending = self.ending or self.id or self.from_cookie
         self.id = self.from_cookie = None
         self.stored(b"")
-        self.vanished = self.cookie_due = False
+        self.moved = self.vanished = self.cookie_due = False
         self.ttl, self.browser = UNSET, None
         self.settle()
 
@@ -132,8 +154,9 @@ class Session(dict[str, Any]):
     def subject(self) -> str | None:
         """The user whose session it is, for `ManagedSessionStorage.sessions` and ``revoke``.
 
-        Set it at login. The session then gets a new id, unless the integration is configured otherwise:
-        an id that an attacker knew before must not become the user's.
+        Set it at login, also at one of the same user. The session then gets a new id, unless the integration
+        is configured otherwise: an id that an attacker knew before must not become the user's. From one user
+        to another, the data of the first is dropped with its expiry; a visitor's is kept.
         """
         self.ensure_loaded()
         if self.state.subject is not UNSET:
@@ -144,13 +167,33 @@ class Session(dict[str, Any]):
     @subject.setter
     def subject(self, subject: str | None) -> None:
         self._change()
-        self.state.subject = None if subject is None else checked_subject(subject)
+        if subject is not None:
+            self._belong_to(checked_subject(subject))
+        self.state.subject = subject
+
+    def _belong_to(self, subject: str) -> None:
+        """Drop the data of another user."""
+        if self.logs_in and self.state.subject != subject:
+            kept: dict[str, Any] = {}
+        elif self.info is not None and self.info.subject not in (None, subject):
+            kept = {key: value for key, value in dict.items(self) if key in self.state.assigned}
+        else:
+            return
+        if not self.state.expiry_requested:
+            self.state.drop_expiry()
+        self.state.cleared = True
+        self.fill(kept)
 
     @property
     def subject_changed(self) -> bool:
         """Whether the request changes the subject."""
         now = self.info.subject if self.info else None
         return self.state.subject is not UNSET and self.state.subject != now
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether the request sets a user as the subject; for integrations."""
+        return self.state.subject is not UNSET and self.state.subject is not None
 
     def regenerate(self) -> None:
         """Give the session a new id when it is written; the old one is refused from then on."""
@@ -275,6 +318,7 @@ class Session(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._change()
+        self.state.assigned.add(key)
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -288,9 +332,9 @@ class Session(dict[str, Any]):
     def clear(self) -> None:
         """Drop all data. Without new data the session ends; with new data it gets a new id."""
         self._change()
-        self.state.cleared = self.state.expiry_requested = True
-        self.state.subject = self.state.browser = None
-        self.state.ttl = UNSET
+        self.state.cleared = True
+        self.state.subject = None
+        self.state.drop_expiry()
         super().clear()
 
     def pop(self, key: str, *default: D) -> Any:
@@ -305,8 +349,11 @@ class Session(dict[str, Any]):
     def setdefault(self, key: str, default: Any = None) -> Any:
         if key not in self:
             self._change()
+            self.state.assigned.add(key)
         return super().setdefault(key, default)
 
     def update(self, *others: Any, **values: Any) -> None:
         self._change()
-        super().update(*others, **values)
+        new = dict(*others, **values)
+        self.state.assigned.update(new)
+        super().update(new)

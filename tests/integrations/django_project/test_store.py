@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, UpdateError
-from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.core.management import call_command
 from django.test import override_settings
 
-from sqlsessions import new_session_id
+from sqlsessions import SessionInfo, new_session_id
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
@@ -83,6 +82,13 @@ class TestExpiry:
         assert run(storage.purge()) == 0
 
 
+def list_of(storage: Spy) -> list[SessionInfo]:
+    async def listed() -> list[SessionInfo]:
+        return [info async for info in storage.sessions()]
+
+    return run(listed())
+
+
 class TestStore:
     def test_what_was_ended_is_not_saved(self) -> None:
         changes: list[Callable[[SessionStore], object]] = [
@@ -114,8 +120,12 @@ class TestStore:
         unread.clear()
         SessionStore().delete(key)
         for session in (read, unread):
-            with pytest.raises(SessionInterrupted):
-                session.cycle_key()
+            session.cycle_key()
+            assert session.session_key == key
+            assert session.modified
+            with pytest.raises(UpdateError):
+                session.save()
+        assert list_of(storage) == []
 
     def test_a_session_is_created_once(self) -> None:
         session = SessionStore(key := new_session_id())

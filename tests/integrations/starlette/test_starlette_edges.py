@@ -264,7 +264,7 @@ async def test_data_after_a_logout_begins_a_new_session(
         clock.advance(60)
         storage.calls.clear()
         response = await client.get("/switch")
-        assert storage.calls == ["read"] * read + ["invalidate", "write"]
+        assert storage.calls == ["read"] * read + ["rotate", "invalidate", "write"]
         assert f"Max-Age={14 * DAY}" in cookie_of(response)  # not that of the old session
         assert len(response.headers.get_list("set-cookie")) == 1
         assert await storage.info(old) is None
