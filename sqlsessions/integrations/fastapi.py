@@ -13,6 +13,7 @@ from ..errors import InvalidArgument
 from .starlette import (
     Session,
     SessionMiddleware,
+    change,
     end_other_sessions,
     end_session,
     list_sessions,
@@ -25,6 +26,7 @@ __all__ = [
     "Session",
     "SessionMiddleware",
     "SessionModel",
+    "change",
     "end_other_sessions",
     "end_session",
     "get_session",

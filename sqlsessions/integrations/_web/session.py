@@ -28,6 +28,7 @@ class State:
         moved: Whether another request changed the id in the cookie, and its response has the new one.
         vanished: Whether another request ended the session, or changed its id, since it was read.
         drop_logged: Whether it was logged that changes were dropped.
+        queued: The key of the session whose other requests wait for this one; None if they do not.
         ending: The id of the session to end when this one is written.
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
@@ -52,6 +53,7 @@ class State:
     moved: bool = False
     vanished: bool = False
     drop_logged: bool = False
+    queued: str | None = None
     ending: str | None = None
     cookie_due: bool = False
     clear_due: bool = False
