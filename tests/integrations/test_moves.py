@@ -12,9 +12,7 @@ from sqlsessions import SessionInfo, Snapshot, UnsupportedOperation
 from sqlsessions.integrations._web.cookies import Cookie
 from sqlsessions.integrations._web.manager import SessionManager
 from sqlsessions.integrations._web.session import Session
-from sqlsessions.testing import ManualClock
-
-from .support import Spy
+from sqlsessions.testing import ManualClock, SpyStorage
 
 DAY = 24 * 60 * 60
 DROPPED = "its changes are dropped"
@@ -25,12 +23,12 @@ def process(storage: Any, **options: Any) -> SessionManager:
 
 
 @pytest.fixture
-def one(storage: Spy) -> SessionManager:
+def one(storage: SpyStorage) -> SessionManager:
     return process(storage)
 
 
 @pytest.fixture
-def other(storage: Spy) -> SessionManager:
+def other(storage: SpyStorage) -> SessionManager:
     return process(storage)
 
 
@@ -83,7 +81,7 @@ async def data_of(manager: SessionManager, id: str) -> dict[str, Any]:
     return (await read(manager, id)).plain()
 
 
-async def sessions(storage: Spy) -> list[SessionInfo]:
+async def sessions(storage: SpyStorage) -> list[SessionInfo]:
     return [info async for info in storage.sessions()]
 
 
@@ -100,7 +98,11 @@ class TestAMovedId:
         assert await data_of(other, new) == {"a": 1}
 
     async def test_begins_no_session(
-        self, one: SessionManager, other: SessionManager, storage: Spy, caplog: pytest.LogCaptureFixture
+        self,
+        one: SessionManager,
+        other: SessionManager,
+        storage: SpyStorage,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         old = await begin(one, a=1)
         new = await login(one, old)
@@ -133,7 +135,7 @@ class TestAMovedId:
         assert {"session_hash", "previous_hash"} <= moved.keys()
         assert not any(id in caplog.text for id in (old, new))
 
-    async def test_may_log_in(self, one: SessionManager, other: SessionManager, storage: Spy) -> None:
+    async def test_may_log_in(self, one: SessionManager, other: SessionManager, storage: SpyStorage) -> None:
         old = await begin(one, cart=1)
         first = await login(one, old)
         late = await read(other, old)
@@ -146,7 +148,7 @@ class TestAMovedId:
         assert {info.subject for info in await sessions(storage)} == {"ann"}
 
     async def test_gives_access_to_nothing_ever(
-        self, one: SessionManager, other: SessionManager, storage: Spy, clock: ManualClock
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage, clock: ManualClock
     ) -> None:
         old = await begin(one, a=1)
         new = await login(one, old)
@@ -170,7 +172,7 @@ class TestALogout:
     @pytest.mark.parametrize("how", ["unread", "invalidate", "clear", "read before", "cleared before"])
     @pytest.mark.parametrize("move", [login, regenerate])
     async def test_with_a_moved_id_ends_the_successor(
-        self, one: SessionManager, other: SessionManager, storage: Spy, how: str, move: Any
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage, how: str, move: Any
     ) -> None:
         old = await begin(one, a=1)
         before = await read(other, old)
@@ -187,7 +189,7 @@ class TestALogout:
         assert await sessions(storage) == []
 
     async def test_takes_a_user_away_that_got_a_new_id(
-        self, one: SessionManager, other: SessionManager, storage: Spy
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
     ) -> None:
         old = await begin(one, "ann", a=1)
         leaving, emptied = await read(other, old), await read(other, old)
@@ -200,11 +202,13 @@ class TestALogout:
         emptied.subject = None
         assert await answer(other, emptied) is None  # that session has ended by now
 
-    async def test_is_not_missed_by_a_move_at_the_same_time(self, one: SessionManager, storage: Spy) -> None:
+    async def test_is_not_missed_by_a_move_at_the_same_time(
+        self, one: SessionManager, storage: SpyStorage
+    ) -> None:
         """Whatever is moved between its statements, the session has ended at the end."""
         current = await begin(one, a=1)
 
-        class Racing(Spy):
+        class Racing(SpyStorage):
             moves = 5
 
             async def moved(self) -> None:
@@ -227,7 +231,9 @@ class TestALogout:
         await racing.end(racing.open(current))
         assert await sessions(storage) == []
 
-    async def test_of_many_at_once(self, one: SessionManager, other: SessionManager, storage: Spy) -> None:
+    async def test_of_many_at_once(
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
+    ) -> None:
         for _ in range(10):
             old = await begin(one, a=1)
             slow = [await read(manager, old) for manager in (one, other) for _ in range(2)]
@@ -240,7 +246,7 @@ class TestALogout:
             assert await sessions(storage) == []
 
     async def test_with_new_data_lets_the_old_id_lead_to_it(
-        self, one: SessionManager, other: SessionManager, storage: Spy
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
     ) -> None:
         old = await begin(one, "ann", a=1)
         leaving = await read(one, old)
@@ -255,7 +261,9 @@ class TestALogout:
 
 
 class TestChangesOfASlowRequest:
-    async def test_follow_a_new_id(self, one: SessionManager, other: SessionManager, storage: Spy) -> None:
+    async def test_follow_a_new_id(
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
+    ) -> None:
         old = await begin(one, "ann", kept=1, changed=1, removed=1)
         slow = await read(other, old)
         session = await read(one, old)
@@ -283,11 +291,11 @@ class TestChangesOfASlowRequest:
         assert len(await data_of(one, new)) == 21
 
     async def test_follow_a_session_that_is_moved_on_meanwhile(
-        self, one: SessionManager, storage: Spy
+        self, one: SessionManager, storage: SpyStorage
     ) -> None:
         old = await begin(one, a=1)
 
-        class Racing(Spy):
+        class Racing(SpyStorage):
             moved = ""
 
             async def load_key(self, key: str) -> Snapshot | None:
@@ -303,7 +311,11 @@ class TestChangesOfASlowRequest:
         assert await data_of(one, racing.moved) == {"a": 1, "slow": 1}
 
     async def test_do_not_follow_a_login(
-        self, one: SessionManager, other: SessionManager, storage: Spy, caplog: pytest.LogCaptureFixture
+        self,
+        one: SessionManager,
+        other: SessionManager,
+        storage: SpyStorage,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         old = await begin(one, a=1)
         slow = await read(other, old)
@@ -316,11 +328,11 @@ class TestChangesOfASlowRequest:
         assert len(await sessions(storage)) == 1
 
     async def test_do_not_follow_a_login_that_comes_in_between(
-        self, one: SessionManager, storage: Spy, caplog: pytest.LogCaptureFixture
+        self, one: SessionManager, storage: SpyStorage, caplog: pytest.LogCaptureFixture
     ) -> None:
         old = await begin(one, a=1)
 
-        class Racing(Spy):
+        class Racing(SpyStorage):
             async def load_key(self, key: str) -> Snapshot | None:
                 await storage.write_bytes(new, b'{"of":"ann"}', subject="ann")
                 return await super().load_key(key)
@@ -338,7 +350,7 @@ class TestChangesOfASlowRequest:
         self,
         one: SessionManager,
         other: SessionManager,
-        storage: Spy,
+        storage: SpyStorage,
         clock: ManualClock,
         how: str,
         caplog: pytest.LogCaptureFixture,
@@ -386,9 +398,9 @@ class TestChangesOfASlowRequest:
         assert await data_of(one, new) == {"c": 1}
 
     async def test_are_dropped_on_a_storage_without_keys(
-        self, one: SessionManager, storage: Spy, caplog: pytest.LogCaptureFixture
+        self, one: SessionManager, storage: SpyStorage, caplog: pytest.LogCaptureFixture
     ) -> None:
-        class Plain(Spy):
+        class Plain(SpyStorage):
             async def load_key(self, key: str) -> Snapshot | None:
                 raise UnsupportedOperation(key)
 
@@ -454,7 +466,7 @@ class TestALogin:
         assert await data_of(one, id_of(late)) == {"cart": 1}
         assert await data_of(one, new) == {"cart": 1, "secret": 1}
 
-    async def test_of_another_user_under_the_same_id(self, storage: Spy) -> None:
+    async def test_of_another_user_under_the_same_id(self, storage: SpyStorage) -> None:
         keeping = process(storage, rotate_on_login=False)
         id = await begin(keeping, cart=1)
         late = await read(keeping, id)
@@ -466,7 +478,7 @@ class TestALogin:
         assert (found.subject, found.plain()) == ("bob", {"cart": 1, "mine": 1})
 
     async def test_after_a_logout_of_its_own_spares_the_one_before(
-        self, one: SessionManager, other: SessionManager, storage: Spy
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
     ) -> None:
         old = await begin(one, a=1)
         submitted = [(one, await read(one, old)), (other, await read(other, old))]
@@ -502,7 +514,7 @@ class TestANewSessionInThePlaceOfAnother:
 
     @pytest.mark.parametrize("subject", [None, "ann"])
     async def test_spares_the_one_before(
-        self, one: SessionManager, other: SessionManager, storage: Spy, subject: str | None
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage, subject: str | None
     ) -> None:
         old = await begin(one, a=1)
         both = [await self.replaced(manager, old, subject) for manager in (one, other)]
@@ -510,7 +522,9 @@ class TestANewSessionInThePlaceOfAnother:
             assert await data_of(one, id_of(session)) == {"new": 1}
         assert [info.subject for info in await sessions(storage)] == [subject] * 2
 
-    async def test_of_another_user_ends_the_one_before(self, one: SessionManager, storage: Spy) -> None:
+    async def test_of_another_user_ends_the_one_before(
+        self, one: SessionManager, storage: SpyStorage
+    ) -> None:
         old = await begin(one, a=1)
         for subject in ("ann", "bob"):
             await self.replaced(one, old, subject)
@@ -525,7 +539,7 @@ class TestANewSessionInThePlaceOfAnother:
         assert await data_of(one, old) == {"a": 1}
 
     async def test_that_is_empty_ends_the_successor(
-        self, one: SessionManager, other: SessionManager, storage: Spy
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage
     ) -> None:
         old = await begin(one, a=1)
         await login(one, old)
@@ -536,7 +550,7 @@ class TestANewSessionInThePlaceOfAnother:
 
 
 class TestFromOneUserToAnother:
-    async def test_the_data_of_the_first_is_dropped(self, one: SessionManager, storage: Spy) -> None:
+    async def test_the_data_of_the_first_is_dropped(self, one: SessionManager, storage: SpyStorage) -> None:
         old = await begin(one, "ann", of_ann=1, cart=[1], role="same", changed=1)
         session = await read(one, old)
         session["cart"].append(2)  # in a value of ann's
@@ -587,7 +601,7 @@ class TestFromOneUserToAnother:
 
     @pytest.mark.parametrize("max_age", [None, DAY])
     async def test_an_expiry_of_the_first_is_dropped(
-        self, storage: Spy, clock: ManualClock, max_age: int | None
+        self, storage: SpyStorage, clock: ManualClock, max_age: int | None
     ) -> None:
         manager = process(storage, max_age=max_age)
         session = await read(manager, await begin(manager, "ann", a=1))
@@ -598,7 +612,7 @@ class TestFromOneUserToAnother:
         assert [info.subject for info in await sessions(storage)] == ["bob"]
 
     async def test_an_expiry_that_is_set_with_it_is_kept(
-        self, one: SessionManager, storage: Spy, clock: ManualClock
+        self, one: SessionManager, storage: SpyStorage, clock: ManualClock
     ) -> None:
         session = await read(one, await begin(one, "ann", a=1))
         session.set_expiry(60)
@@ -609,7 +623,7 @@ class TestFromOneUserToAnother:
 
 
 class TestTheSameUserAgain:
-    async def test_gets_a_new_id_and_keeps_the_data(self, one: SessionManager, storage: Spy) -> None:
+    async def test_gets_a_new_id_and_keeps_the_data(self, one: SessionManager, storage: SpyStorage) -> None:
         old = await begin(one, "ann", a=1)
         new = await login(one, old, "ann")
         assert new != old
@@ -617,7 +631,7 @@ class TestTheSameUserAgain:
         found = await read(one, new)
         assert (found.subject, found.plain()) == ("ann", {"a": 1})
 
-    async def test_unless_the_id_is_to_stay(self, storage: Spy) -> None:
+    async def test_unless_the_id_is_to_stay(self, storage: SpyStorage) -> None:
         keeping = process(storage, rotate_on_login=False)
         old = await begin(keeping, "ann", a=1)
         session = await read(keeping, old)
@@ -630,7 +644,7 @@ class TestClear:
     @pytest.mark.parametrize("subject", [None, "bob"])
     @pytest.mark.parametrize("seconds", [60, 365 * DAY])
     async def test_forgets_an_expiry_where_the_storage_decides(
-        self, storage: Spy, clock: ManualClock, subject: str | None, seconds: int
+        self, storage: SpyStorage, clock: ManualClock, subject: str | None, seconds: int
     ) -> None:
         """The storage's own timeout is 14 days."""
         manager = process(storage, max_age=None)
@@ -652,7 +666,7 @@ class TestClear:
         late = await read(process(storage), old)
         assert await answer(process(storage), late) is None
 
-    async def test_may_set_another(self, storage: Spy, clock: ManualClock) -> None:
+    async def test_may_set_another(self, storage: SpyStorage, clock: ManualClock) -> None:
         manager = process(storage, max_age=None)
         session = await read(manager, await begin(manager, a=1))
         session.set_expiry(365 * DAY)
@@ -664,7 +678,7 @@ class TestClear:
         clock.advance(61)
         assert await sessions(storage) == []
 
-    async def test_of_a_session_that_was_moved_meanwhile(self, storage: Spy) -> None:
+    async def test_of_a_session_that_was_moved_meanwhile(self, storage: SpyStorage) -> None:
         one, other = process(storage, max_age=None), process(storage, max_age=None)
         session = await read(one, await begin(one, a=1))
         session.set_expiry(60)
@@ -679,7 +693,7 @@ class TestClear:
 
 class TestCosts:
     async def test_a_session_that_is_found_costs_nothing_more(
-        self, one: SessionManager, storage: Spy, clock: ManualClock
+        self, one: SessionManager, storage: SpyStorage, clock: ManualClock
     ) -> None:
         id = await begin(one, a=1)
         storage.calls.clear()
@@ -697,7 +711,9 @@ class TestCosts:
         await one.end(one.open(new))
         assert storage.calls == ["invalidate"]
 
-    async def test_an_unknown_id_asks_for_its_successor_once(self, one: SessionManager, storage: Spy) -> None:
+    async def test_an_unknown_id_asks_for_its_successor_once(
+        self, one: SessionManager, storage: SpyStorage
+    ) -> None:
         session = await read(one, "a" * 43)
         assert "Max-Age=0" in str(await answer(one, session))
         assert storage.calls == ["read", "successor"]

@@ -134,7 +134,7 @@ class TestDjangoByWSGI(InBackground):
         "an_equal_value_costs_one_read": "Django saves what is assigned, if not to the storage",
         "an_answer_without_a_look_or_a_session_has_no_header_of_sessions": "Django clears what can be no key",
         "shared_caches_keep_no_answer": "Django leaves Cache-Control to the view",
-        "the_id_from_before_does_not_clear_the_new_cookie": "Django clears the cookie of an empty session",
+        "the_id_from_before_a_replacement_does_not_clear_the_new_cookie": "Django ends a session that it flushes",
         "a_look_extends_a_session_and_its_cookie": "Django counts from the last change",
         "the_cookie_is_secure_over_https": "Django's SESSION_COOKIE_SECURE says whether it is",
         "a_login_may_keep_the_id": NO_SETTING,

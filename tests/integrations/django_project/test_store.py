@@ -82,7 +82,7 @@ class TestExpiry:
         assert run(storage.purge()) == 0
 
 
-def list_of(storage: Spy) -> list[SessionInfo]:
+def list_of(storage: SpyStorage) -> list[SessionInfo]:
     async def listed() -> list[SessionInfo]:
         return [info async for info in storage.sessions()]
 
