@@ -136,7 +136,7 @@ class SessionManager:
         if not session.loaded or not (session.accessed or state.sources):
             return
         for source in state.sources:
-            session.update(source())
+            session.update(source(session))
         empty = session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)

@@ -145,6 +145,7 @@ class Moves:
 
     def changes(self, session: Session) -> Changes:
         """What a request has changed since it read the session, or wrote it."""
-        if session.state.cleared:
-            return Changes(replaced=True, assigned=session.plain())
-        return self._payloads.changes(session.state.raw, session.plain())
+        state, data = session.state, session.plain()
+        if state.cleared:
+            return Changes(replaced=True, assigned=data)
+        return self._payloads.changes(state.raw, data, state.sources)

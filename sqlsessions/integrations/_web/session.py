@@ -8,6 +8,7 @@ from typing import Any, Self, SupportsIndex, TypeVar
 from ...info import SessionInfo
 from ...records import checked_subject, duration
 from ...storage import Duration
+from .sources import Source
 
 D = TypeVar("D")
 
@@ -42,7 +43,7 @@ class State:
         expiry_dropped: Whether this request dropped a ``ttl`` that is stored.
         cookie_requested: Whether this request changed how long the browser keeps the cookie.
         accessed_since: Whether the request accessed the session since this was last reset.
-        sources: Functions that give data to take over when the session is written.
+        sources: Objects whose data is taken over when the session is written.
     """
 
     # Defaults of the class, since most requests change few of them.
@@ -66,7 +67,7 @@ class State:
     expiry_dropped: bool = False
     cookie_requested: bool = False
     accessed_since: bool = False
-    sources: tuple[Callable[[], Mapping[str, Any]], ...] = ()
+    sources: tuple[Source, ...] = ()
 
     def __init__(self, from_cookie: str | None = None) -> None:
         self.from_cookie = from_cookie
@@ -82,6 +83,8 @@ class State:
         self.expiry_dropped = False
         self.subject = UNSET
         self.assigned.clear()
+        for source in self.sources:
+            source.settle()
 
     def begin(self, id: str, payload: bytes) -> None:
         """Note that a new session was stored under an id."""
@@ -102,6 +105,8 @@ class State:
         self.stored(b"")
         self.moved = self.vanished = self.cookie_due = False
         self.ttl, self.browser = UNSET, None
+        for source in self.sources:
+            source({})  # whose changes up to now go with the session
         self.settle()
 
 
