@@ -6,7 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
@@ -22,6 +22,8 @@ from ..info import SessionInfo
 from ..records import checked_subject
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
+from ._django_changing import attempts
+from ._web.changing import Change, Data, apply, apply_blocking
 from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
@@ -29,6 +31,8 @@ from ._web.portal import run, spawn
 from ._web.session import UNSET, Session
 
 __all__ = ["SessionStore", "storage"]
+
+R = TypeVar("R")
 
 USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
 JSON = "django.contrib.sessions.serializers.JSONSerializer"
@@ -121,10 +125,15 @@ def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
         return run(getattr(self, method.__name__)(*arguments, **options))
 
     waiting.__name__ = method.__name__.removeprefix("a")
+    return _unsafe(waiting)
+
+
+def _unsafe(method: Callable[..., Any]) -> Any:
+    """A blocking method that refuses to run in a thread that has an event loop."""
     return async_unsafe(
-        f"session.{waiting.__name__} would block the event loop: await session.{method.__name__}, and to "
+        f"session.{method.__name__} would block the event loop: await session.a{method.__name__}, and to "
         "access the session await session.aget and its like - or use a thread or sync_to_async."
-    )(waiting)
+    )(method)
 
 
 class SessionStore(SessionBase):  # type: ignore[misc]
@@ -249,6 +258,25 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             raise UpdateError
         self._logged_in = False
         _take(stored.plain(), given, data)
+
+    async def achange(self, function: Change[R]) -> R:
+        """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+        The function changes a dict that has the data as it is stored. If another request writes the session
+        meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What
+        this request changed before is saved first. Without a session, one is begun. Returns what it returned.
+
+        Raises:
+            SessionInterrupted: If the session ended meanwhile, or another user has it; nothing was changed.
+            StorageUnavailable: If it could not be stored, or others use it for more than ten seconds.
+            InvalidArgument: If the function logs in or out, or changes the session in another way.
+        """
+        return await apply(attempts(self, self._manager.changing, self._current, USER), function)
+
+    @_unsafe
+    def change(self, function: Callable[[Data], R]) -> R:
+        """The blocking twin of `achange`; the function is called in this thread, and must not be async."""
+        return apply_blocking(attempts(self, self._manager.changing, self._current, USER), function)
 
     async def acycle_key(self) -> None:
         """Give the session a new key; the old one is refused from then on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
@@ -21,6 +21,7 @@ from ..storage import Duration, ManagedSessionStorage
 from ._litestar_store import LitestarStore
 from ._web.asgi import (
     RequestSession,
+    change,
     end_other_sessions,
     end_session,
     is_https,
@@ -28,8 +29,10 @@ from ._web.asgi import (
     load,
     save,
 )
+from ._web.changing import Change
 from ._web.cookies import Cookie, SameSite
 from ._web.manager import SessionManager
+from ._web.queues import request_queue
 from ._web.serializers import Serializer
 from ._web.session import Session
 from ._web.unavailable import Unavailable, is_raised
@@ -40,6 +43,7 @@ __all__ = [
     "SessionBackend",
     "SessionConfig",
     "SessionMiddleware",
+    "change",
     "end_other_sessions",
     "end_session",
     "list_sessions",
@@ -48,6 +52,8 @@ __all__ = [
 ]
 
 ID_BYTES = 32
+R = TypeVar("R")
+
 _SERVER_ERROR = 500
 _CLOSED_BY_ERROR = 4500  # with which Litestar closes a WebSocket whose handler raised
 
@@ -114,6 +120,9 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
             resolves in tasks of their own.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable` for the application's own exception handlers.
+        serialize: Whether the HTTP requests of one session wait for each other in this process, from their
+            first access to the session until their response begins. True waits for up to 10 seconds, a number
+            for so many; then the session counts as unavailable.
         httponly: True only: scripts do not need a session id.
         session_id_bytes: 32 only: ids have 256 random bits.
         store: None only: Litestar's own sessions name a store here; for these, give ``storage``.
@@ -145,6 +154,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     httponly: bool = True
     session_id_bytes: int = ID_BYTES
     store: None = None
+    serialize: bool | Duration = False
 
     def __post_init__(self) -> None:
         """Check the arguments, and make of them what serves requests."""
@@ -155,6 +165,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         if self.session_id_bytes != ID_BYTES:
             raise InvalidArgument(f"session_id_bytes must be {ID_BYTES}: ids have 256 random bits")
         self.raises = is_raised(self.unavailable)
+        self.queue = request_queue(self.serialize)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
         self.manager = SessionManager(
             self.storage,
@@ -198,18 +209,26 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             cookie=self.backend.get_session_id(ASGIConnection(scope)),
             eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
             raises=config.raises,
+            queue=config.queue,
         ).serve()
 
 
 class _RequestSession(RequestSession):
     """Supports assignments to ``scope["session"]``, and Litestar's handling of errors."""
 
+    async def change(self, function: Change[R]) -> R:
+        await self._take_over()
+        return await super().change(function)
+
     async def _commit(self) -> None:
+        await self._take_over()
+        await super()._commit()
+
+    async def _take_over(self) -> None:
         value = self.scope["session"]
         if value is not self.session and self.innermost:
             await _replace(self.manager, self.session, value, self.scope)
             self.scope["session"] = self.session
-        await super()._commit()
 
     async def _send(self, message: Any) -> None:
         failure = self.failure

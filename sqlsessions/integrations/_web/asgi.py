@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..._tasks import finish
 from ...errors import InvalidArgument, StorageUnavailable, UnsupportedOperation
 from ...info import SessionInfo
 from .blocking import LateReader
+from .changing import Change, apply
 from .greenlets import GreenletBridge
 from .manager import SessionManager
+from .queues import RequestQueue
 from .session import Session
 from .unavailable import HEADERS, STATUS, TEXT, WEBSOCKET_CODE, log
 
@@ -22,6 +24,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Header = tuple[bytes, bytes]
+R = TypeVar("R")
+
 _SCOPE_KEY = "sqlsessions"
 _BEGINS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _HINT = "`await load(request)` first, or set eager=True"
@@ -39,6 +43,7 @@ class RequestSession:
         cookie: Value of the session cookie of the request.
         eager: Whether to load before the application is called.
         raises: Whether `StorageUnavailable` is raised for the application to handle.
+        queue: Where HTTP requests of a session wait for each other; None if they do not.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class RequestSession:
         cookie: str | None,
         eager: bool,
         raises: bool,
+        queue: RequestQueue | None = None,
     ) -> None:
         self.app = app
         self.scope: MutableMapping[str, Any] = scope
@@ -60,6 +66,7 @@ class RequestSession:
         self.manager = manager
         self.eager = eager
         self.raises = raises
+        self.queue = queue if scope["type"] == "http" else None
         self.https = is_https(scope)
         self.failure: Exception | None = None  # of the last read or write of the session
         self.began = False
@@ -101,6 +108,7 @@ class RequestSession:
             over = self.began or self._refused  # else an outer error handler may look at the session
             self.session.detach(LateReader(self.manager, asyncio.current_task() if over else None, _HINT))
         self.failure = None
+        self._leave()
         if self.innermost:
             del self.scope[_SCOPE_KEY]
 
@@ -118,6 +126,8 @@ class RequestSession:
 
     async def _load(self) -> None:
         try:
+            if self.queue is not None and not self.began:
+                await self.queue.enter(self.session)
             await self.manager.load(self.session)
         except Exception as error:
             self.failure = error
@@ -132,6 +142,21 @@ class RequestSession:
             self.failure = error
             raise
         self.failure = None
+
+    async def change(self, function: Change[R]) -> R:
+        """Change the session as it is stored."""
+        await self.load()
+        try:
+            result = await apply(self.manager.changing.attempts(self.session), function)
+        except StorageUnavailable as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return result
+
+    def _leave(self) -> None:
+        if self.queue is not None:
+            self.queue.leave(self.session)
 
     async def _answered(self) -> None:
         await self.app(self.scope, self.receive, self._send)
@@ -158,6 +183,7 @@ class RequestSession:
             self.began = True
             self.session.state.accessed_since = False
             message = self._with_headers(message)
+            self._leave()  # streams may last for long
         await self.send(message)
 
     async def _finish(self) -> None:
@@ -237,6 +263,28 @@ async def save(connection: HasScope) -> None:
         StorageUnavailable: If it cannot be written.
     """
     await _own(connection).save()
+
+
+async def change(connection: HasScope, function: Change[R]) -> R:
+    """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+    The function changes a dict that has the data as it is stored. If another request writes the session
+    meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
+    request changed before is written first. Without a session, one is begun.
+
+    Args:
+        connection: The request or WebSocket.
+        function: The function, which may be async.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
+        StorageUnavailable: If it cannot be read or written, or others use it for more than ten seconds.
+        InvalidArgument: If it is called by such a function.
+    """
+    return await _own(connection).change(function)
 
 
 async def list_sessions(connection: HasScope) -> AsyncIterator[SessionInfo]:

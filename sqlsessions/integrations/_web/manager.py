@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 from ...errors import InvalidArgument, SessionConflict, SessionCorrupt, SessionNotFound
 from ...info import SessionInfo, Snapshot
 from ...records import duration, from_datetime, microseconds
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
 from .arguments import checked_storage, required_subject
+from .changing import Changing, Data
 from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
 from .emptied import ENDED, Emptied
-from .merging import write_merged
+from .merging import LONGEST_WAIT, write_merged
 from .moves import Moves
 from .payloads import Changes, Payloads
+from .queues import SessionQueues
 from .serializers import Serializer
 from .session import UNSET, Session
 
@@ -82,7 +82,8 @@ class SessionManager:
         self._is_emptied = Emptied(is_empty, self._payloads)
         self._is_persistent = is_persistent
         self._moves = Moves(storage, self._payloads)
-        self._locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+        self._queues = SessionQueues()
+        self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store)
 
     def open(self, value: str | None, load: Callable[[Session], None] | None = None) -> Session:
         """The session of a request; nothing is read yet.
@@ -137,7 +138,7 @@ class SessionManager:
         if not session.loaded or not (session.accessed or state.sources):
             return
         for source in state.sources:
-            session.update(source())
+            session.update(source(session))
         empty = session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)
@@ -268,8 +269,9 @@ class SessionManager:
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
-        state, data = session.state, session.plain()
+        state = session.state
         assert state.id is not None
+        data = session.plain()
         payload = self._payloads.encode(data, state)
         state.emptied = self._is_emptied(session, data)
         writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
@@ -283,7 +285,7 @@ class SessionManager:
                 if rotates:
                     await self._rotate(session)
                 if writes:
-                    await self._write_over(session, data, payload)
+                    await self._write_over(session, payload)
                 elif self._refresh and not rotates:
                     await self._touch(session)
                 if state.emptied:
@@ -308,7 +310,7 @@ class SessionManager:
         session.info = replace(info, version=session.info.version)
         state.regenerating = False
 
-    async def _write_over(self, session: Session, data: dict[str, Any], payload: bytes) -> None:
+    async def _write_over(self, session: Session, payload: bytes) -> None:
         """Write the data, merged with what other requests wrote since it was read."""
         state = session.state
         assert state.id is not None
@@ -316,11 +318,8 @@ class SessionManager:
         try:
             session.info = await self._write(session, state.id, payload, if_match=session.info.version)
         except SessionConflict:
-            if state.cleared:
-                changes = Changes(replaced=True, assigned=data)
-            else:
-                changes = self._payloads.changes(state.raw, data)
-            async with self._lock(session.info.key):  # requests of one process need not conflict again
+            changes = self._moves.changes(session)
+            async with self._queues.turn(session.info.key, LONGEST_WAIT):  # one process need not conflict
                 await self._merge(session, state.id, changes)
         else:
             state.stored(payload)
@@ -345,6 +344,13 @@ class SessionManager:
         session.info, payload, merged = await write_merged(lambda: self.storage.load(id), merge, write)
         state.stored(payload)
         session.fill(merged)
+
+    async def _store(self, session: Session, id: str, data: Data, over: SessionInfo) -> bytes:
+        """Write data that a function changed over a version of the session; gives its bytes."""
+        payload = self._payloads.encode(data, session.state)
+        session.info = await self._write(session, id, payload, if_match=over.version)
+        session.state.cookie_due |= self._persistent(session)
+        return payload
 
     async def _touch(self, session: Session) -> None:
         """Extend a session that was accessed, if that is worth a write."""
@@ -385,9 +391,6 @@ class SessionManager:
         if (id := parse_custom_id(self._new_id())) is None:
             raise InvalidArgument("an id must consist of 1 to 4,096 characters that a cookie can hold")
         return id
-
-    def _lock(self, key: str) -> asyncio.Lock:
-        return self._locks.setdefault((id(asyncio.get_running_loop()), key), asyncio.Lock())
 
     def _persistent(self, session: Session) -> bool:
         """Whether the cookie of the session outlasts the browser."""

@@ -74,16 +74,33 @@ class Moves:
         state.moved = lives = moved is not None and moved.info is not None
         if session.logs_in:
             if not lives and not state.cleared:  # what ended does not come back
-                session.fill(self._changes(session).apply({}))
+                session.fill(self.changes(session).apply({}))
             return True
         if lives and info.subject is not None and session.subject is None:  # a logout
             await self.end(state.id)
             return True
-        changes = self._changes(session)
+        changes = self.changes(session)
         asked = changes or state.expiry_requested
         if asked and not (lives and await self._follow(session, state.id, info.subject, changes)):
             self.drop(session)
         return False
+
+    async def load(self, id: str, subject: str | None) -> Snapshot | None:
+        """The session that an id was moved to; None if there is none, or another user has it.
+
+        Raises:
+            SessionConflict: If it was moved again in between.
+        """
+        moved = await self._storage.successor(id)
+        if moved is None or moved.info is None or moved.info.subject != subject:
+            return None
+        try:
+            snapshot = await self._storage.load_key(moved.key)
+        except UnsupportedOperation:
+            return None
+        if snapshot is None:
+            raise SessionConflict("the session was moved again, or ended")
+        return snapshot if snapshot.info.subject == subject else None
 
     def drop(self, session: Session) -> None:
         """Log that what a request changed is lost; once for a request."""
@@ -98,12 +115,7 @@ class Moves:
         state, own = session.state, State()
 
         async def load() -> Snapshot | None:
-            moved = await self._storage.successor(id)
-            if moved is None or moved.info is None or moved.info.subject != subject:
-                return None
-            if (snapshot := await self._storage.load_key(moved.key)) is None:
-                raise SessionConflict("the session was moved again, or ended")
-            return snapshot if snapshot.info.subject == subject else None
+            return await self.load(id, subject)
 
         def merge(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:
             own.ttl, own.browser = UNSET, None
@@ -117,7 +129,7 @@ class Moves:
 
         try:
             _, payload, merged = await write_merged(load, merge, write)
-        except (SessionNotFound, UnsupportedOperation):
+        except SessionNotFound:
             return False
         if (
             state.expiry_requested
@@ -131,7 +143,9 @@ class Moves:
         state.settle()
         return True
 
-    def _changes(self, session: Session) -> Changes:
-        if session.state.cleared:
-            return Changes(replaced=True, assigned=session.plain())
-        return self._payloads.changes(session.state.raw, session.plain())
+    def changes(self, session: Session) -> Changes:
+        """What a request has changed since it read the session, or wrote it."""
+        state, data = session.state, session.plain()
+        if state.cleared:
+            return Changes(replaced=True, assigned=data)
+        return self._payloads.changes(state.raw, data, state.sources)

@@ -9,6 +9,7 @@ from ...info import SessionInfo
 from ...records import checked_subject, duration
 from ...storage import Duration
 from .lazy import LazyDict
+from .sources import Source
 
 D = TypeVar("D")
 
@@ -29,6 +30,7 @@ class State:
         moved: Whether another request changed the id in the cookie, and its response has the new one.
         vanished: Whether another request ended the session, or changed its id, since it was read.
         drop_logged: Whether it was logged that changes were dropped.
+        queued: The key of the session whose other requests wait for this one; None if they do not.
         ending: The id of the session to end when this one is written.
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
@@ -43,7 +45,7 @@ class State:
         expiry_dropped: Whether this request dropped a ``ttl`` that is stored.
         cookie_requested: Whether this request changed how long the browser keeps the cookie.
         accessed_since: Whether the request accessed the session since this was last reset.
-        sources: Functions that give data to take over when the session is written.
+        sources: Objects whose data is taken over when the session is written.
     """
 
     # Defaults of the class, since most requests change few of them.
@@ -54,6 +56,7 @@ class State:
     moved: bool = False
     vanished: bool = False
     drop_logged: bool = False
+    queued: str | None = None
     ending: str | None = None
     cookie_due: bool = False
     clear_due: bool = False
@@ -67,7 +70,7 @@ class State:
     expiry_dropped: bool = False
     cookie_requested: bool = False
     accessed_since: bool = False
-    sources: tuple[Callable[[], Mapping[str, Any]], ...] = ()
+    sources: tuple[Source, ...] = ()
 
     def __init__(self, from_cookie: str | None = None) -> None:
         self.from_cookie = from_cookie
@@ -85,6 +88,8 @@ class State:
         self.expiry_dropped = False
         self.subject = UNSET
         self.assigned.clear()
+        for source in self.sources:
+            source.settle()
 
     def begin(self, id: str, payload: bytes) -> None:
         """Note that a new session was stored under an id."""
@@ -105,6 +110,8 @@ class State:
         self.stored(b"")
         self.moved = self.vanished = self.cookie_due = False
         self.ttl, self.browser = UNSET, None
+        for source in self.sources:
+            source({})  # whose changes up to now go with the session
         self.settle()
 
 

@@ -14,6 +14,7 @@ from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
 from .cookies import Cookie
 from .manager import SessionManager
+from .queues import RequestQueue, request_queue
 from .serializers import Serializer, checked_serializer
 from .session import Session
 from .unavailable import HEADERS, RETRY_AFTER, STATUS, TEXT, Unavailable, is_raised, log
@@ -27,10 +28,28 @@ class SqlSession(Session, SessionMixin):
     Attributes:
         manager: Loads and writes it.
         https: Whether the request came by https.
+        queue: Where the request waits for the others of its session; None if it does not, or not any more.
     """
 
     manager: SessionManager
     https: bool
+    queue: RequestQueue | None = None
+
+    async def read(self) -> None:
+        """Read it, unless that was done; for integrations.
+
+        Raises:
+            StorageUnavailable: If it cannot be read.
+        """
+        if self.queue is not None:
+            await self.queue.enter(self)
+        await self.manager.load(self)
+
+    def leave(self) -> None:
+        """Let the other requests have it, once it is written; for integrations."""
+        if self.queue is not None:
+            self.queue.leave(self)
+            self.queue = None
 
     @property
     def new(self) -> bool:  # type: ignore[override]
@@ -81,6 +100,9 @@ class Interface:
         rotate_on_login: Whether a session whose subject changes gets a new id.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable`.
+        serialize: Whether the HTTP requests of one session wait for each other in this process, from their
+            first access to the session until it is written with the response; needs ``init_app``. True waits
+            for up to 10 seconds, a number for so many; then the session counts as unavailable.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie; for
@@ -103,6 +125,7 @@ class Interface:
         serializer: Serializer | None = None,
         rotate_on_login: bool = True,
         unavailable: Unavailable = "503",
+        serialize: bool | Duration = False,
     ) -> None:
         self._storage = storage
         self._cookie = {
@@ -120,6 +143,7 @@ class Interface:
             "rotate_on_login": rotate_on_login,
         }
         self._raises = is_raised(unavailable)
+        self._queue = request_queue(serialize)
         self._managers: dict[tuple[Cookie, Duration, bool], SessionManager] = {}
         self.manager_of({"SESSION_COOKIE_NAME": "session", "PERMANENT_SESSION_LIFETIME": timedelta(days=31)})
 
@@ -164,6 +188,7 @@ class Interface:
         session = manager.open_as(SqlSession, request.cookies.get(manager.cookie.name), load)
         session.manager = manager
         session.https = request.is_secure
+        session.queue = self._queue
         return session
 
     def is_null_session(self, obj: object) -> bool:
