@@ -138,6 +138,9 @@ class SessionManager:
             return
         for source in state.sources:
             session.update(source())
+        if state.id is not None and not state.cleared:
+            await self._update(session)
+            return
         empty = session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)

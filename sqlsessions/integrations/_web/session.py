@@ -82,9 +82,11 @@ class State:
         self.cleared = self.emptied = self.regenerating = self.expiry_requested = self.cookie_requested = (
             False
         )
-        self.expiry_dropped = False
         self.subject = UNSET
-        self.assigned.clear()
+        if self.expiry_dropped:
+            self.expiry_dropped = False
+        if self.assigned:
+            self.assigned.clear()
 
     def begin(self, id: str, payload: bytes) -> None:
         """Note that a new session was stored under an id."""
