@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
-from django.utils.module_loading import import_string
 
 from .._validation import MAX_DURATION
-from ..errors import InvalidArgument, InvalidArgumentType
+from ..errors import InvalidArgument
 from ..info import SessionInfo
 from ..records import checked_subject
-from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
+from ._django_settings import Configured
 from ._web.changing import Change, Data, apply, apply_blocking
-from ._web.cookies import Cookie, parse_id
-from ._web.manager import SessionManager
-from ._web.payloads import Payloads
-from ._web.portal import run, spawn
+from ._web.cookies import parse_id
+from ._web.portal import run
 from ._web.session import UNSET, Session
 
 __all__ = ["SessionStore", "storage"]
@@ -35,76 +29,10 @@ __all__ = ["SessionStore", "storage"]
 R = TypeVar("R")
 
 USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
-JSON = "django.contrib.sessions.serializers.JSONSerializer"
 SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
 
 
-class _Engine(NamedTuple):
-    manager: SessionManager
-    payloads: Payloads
-
-
-class _Configured:
-    """The manager that the settings configure, made when first needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engine: _Engine | None = None
-        self._storage: ManagedSessionStorage | None = None
-
-    def __call__(self) -> _Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._made()
-            return self._engine
-
-    def changed(self, *, setting: str, **_: Any) -> None:
-        """Make it again when a test overrides a setting, and close the storage that is not used any more."""
-        if setting not in ("SQLSESSIONS", "SESSION_SERIALIZER"):
-            return
-        with self._lock:
-            self._engine = None
-            if setting == "SQLSESSIONS" and self._storage is not None:
-                if self._owned:
-                    spawn(self._storage.aclose())  # without waiting, as it may wait for this event loop
-                self._storage = None
-
-    def _made(self) -> _Engine:
-        chosen = settings.SESSION_SERIALIZER
-        serializer = None if chosen == JSON else import_string(chosen)()
-        try:
-            if self._storage is None:
-                setting: Any = getattr(settings, "SQLSESSIONS", None)
-                self._storage, self._owned = _storage(setting), "url" in setting
-            # Django's middleware writes the cookie, and its settings determine the expiry.
-            manager = SessionManager(
-                self._storage, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
-            )
-            return _Engine(manager, Payloads(serializer))
-        except (InvalidArgument, InvalidArgumentType) as error:
-            raise ImproperlyConfigured(f"the setting SQLSESSIONS: {error}") from error
-
-
-def _storage(setting: Any) -> ManagedSessionStorage:
-    if not isinstance(setting, Mapping) or ("url" in setting) == ("storage" in setting):
-        raise InvalidArgument("it must be a dict that has either 'url' or 'storage'")
-    options = dict(setting)
-    if "storage" in options:
-        made = options.pop("storage")
-        if options:
-            raise InvalidArgument("beside 'storage' there is no other key: give the storage its arguments")
-        made = import_string(made) if isinstance(made, str) else made
-        return made() if callable(made) else made  # type: ignore[no-any-return]
-    if "ttl" in options:
-        raise InvalidArgument("'ttl' is Django's own setting SESSION_COOKIE_AGE")
-    known = [*inspect.signature(SqlSessionStorage).parameters][1:]
-    known.remove("ttl")
-    if unknown := sorted(str(name) for name in options.keys() - {"url", *known}):
-        raise InvalidArgument(f"there is no key {unknown[0]!r}; beside 'url' there are {', '.join(known)}")
-    return SqlSessionStorage(options.pop("url"), **options)
-
-
-_configured = _Configured()
+_configured = Configured()
 setting_changed.connect(_configured.changed)
 
 

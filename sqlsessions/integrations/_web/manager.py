@@ -139,12 +139,15 @@ class SessionManager:
             return
         for source in state.sources:
             session.update(source(session))
+        if state.id is not None and not state.cleared:
+            await self._update(session)
+            return
         empty = session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)
         elif state.ending is not None:
             await self._begin_after(session, state.ending, logout=True)
-        elif state.id is not None:
+        elif state.id is not None:  # and it was cleared
             await self._update(session)
         elif session.logs_in or not (empty or state.moved):
             await self.create(session)

@@ -85,9 +85,11 @@ class State:
         self.cleared = self.emptied = self.regenerating = self.expiry_requested = self.cookie_requested = (
             False
         )
-        self.expiry_dropped = False
         self.subject = UNSET
-        self.assigned.clear()
+        if self.expiry_dropped:
+            self.expiry_dropped = False
+        if self.assigned:
+            self.assigned.clear()
         for source in self.sources:
             source.settle()
 
