@@ -109,6 +109,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._logged_in = self._logged_in or key == USER
 
     async def aset(self, key: str, value: Any) -> None:
+        """Set a value; that of the user's id is a login."""
         await super().aset(key, value)
         self._logged_in = self._logged_in or key == USER
 

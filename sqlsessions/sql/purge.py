@@ -169,7 +169,7 @@ class Purge:
 
     async def _forwardings(self) -> AsyncIterator[Purged]:
         """Delete the notes of where sessions went, once they are too old to be followed."""
-        until = (self.clock() - FORWARDING).to_bytes(8, "big")
+        until = (self.clock() - FORWARDING + 1).to_bytes(8, "big")
         notes = and_(k.version == 0, k.seq == MOVED)
         after: bytes | None = b""
         while after is not None:

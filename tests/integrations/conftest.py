@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from sqlsessions import SessionStorageMemory, SqlSessionStorage
+from sqlsessions.integrations._web.manager import SessionManager
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.testing import ManualClock, SpyStorage
 
 from ..databases import available, migrated
+from .moving import process
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
@@ -47,3 +49,13 @@ async def closed_in_background(storage: SpyStorage) -> AsyncIterator[None]:
     """For tests in which the background event loop uses the storage too."""
     yield
     await asyncio.to_thread(run, storage.aclose())
+
+
+@pytest.fixture
+def one(storage: SpyStorage) -> SessionManager:
+    return process(storage)
+
+
+@pytest.fixture
+def other(storage: SpyStorage) -> SessionManager:
+    return process(storage)

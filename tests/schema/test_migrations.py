@@ -106,7 +106,8 @@ def test_a_url_that_is_none(monkeypatch: pytest.MonkeyPatch, url: str | None, me
 @pytest.mark.parametrize("name", ["sqlite", "postgresql", "mysql", "mariadb+asyncmy"])
 def test_offline(name: str) -> None:
     output = io.StringIO()
-    command.upgrade(checkout(f"{name}://host/name", output_buffer=output), "head", sql=True)
+    url = "sqlite:///name" if name == "sqlite" else f"{name}://host/name"
+    command.upgrade(checkout(url, output_buffer=output), "head", sql=True)
     sql = output.getvalue()
     for expected in ("CREATE TABLE sessions", "CREATE TABLE session_chunks", f"CREATE TABLE {VERSION_TABLE}"):
         assert expected in sql
