@@ -16,7 +16,7 @@ from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, U
 from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
 from ..storage import Duration, ManagedSessionStorage, new_session_id
-from ._web.cookies import Cookie, SameSite
+from ._web.cookies import Cookie, SameSite, cookie_values, default_name
 from ._web.manager import SECOND, SessionManager
 from ._web.session import UNSET
 from ._web.session import Session as _Data
@@ -116,7 +116,8 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
 
     Args:
         storage: The storage of the sessions; it is not closed.
-        cookie_name: Name of the cookie. The prefix ``__Host-`` is the safest.
+        cookie_name: Name of the cookie; None, the default, is ``"AIOHTTP_SESSION"``, with ``__Host-`` before it
+            if ``secure=True`` and no path or domain is set, which is the safest.
         domain: Domain of the cookie; None is only the host that set it.
         max_age: Seconds after its last use that a session ends, and age of the cookie. With None, the
             default, the cookie ends when the browser is closed, and the storage's own timeout holds.
@@ -145,7 +146,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         self,
         storage: ManagedSessionStorage,
         *,
-        cookie_name: str = "AIOHTTP_SESSION",
+        cookie_name: str | None = None,
         domain: str | None = None,
         max_age: int | None = None,
         path: str = "/",
@@ -166,6 +167,8 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             if not callable(function):
                 raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
         same_site = cast(SameSite, "lax" if samesite is None else samesite.lower())
+        if cookie_name is None:
+            cookie_name = default_name("AIOHTTP_SESSION", path=path, domain=domain, secure=secure)
         cookie = Cookie(cookie_name, path, domain, same_site, secure, partitioned)
         super().__init__(
             cookie_name=cookie_name,
@@ -191,11 +194,11 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
 
     async def new_session(self) -> Session:
         """A new session that replaces the session of the request, which ends."""
-        return Session(self.manager.open(None), self.max_age, replaces=True)
+        return Session(self.manager.open(), self.max_age, replaces=True)
 
     async def load_session(self, request: web.Request) -> Session:
         """The session of the request, or a new one."""
-        data = self.manager.open(self.load_cookie(request))
+        data = self._open(request)
         try:
             await self.manager.load(data)
         except StorageUnavailable as error:
@@ -216,9 +219,10 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         if not isinstance(session, Session):
             raise InvalidArgumentType("the session is not one that AioHttpStorage loaded")
         data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
+        data.state.answered = response is None
         try:
             if session.replaces:
-                await self.manager.replace(self.manager.open(self.load_cookie(request)), data)
+                await self.manager.replace(self._open(request), data)
                 session.replaces = False
             else:
                 await self.manager.commit(data)
@@ -226,13 +230,22 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             self._fail(error)
         if response is not None:
             data.mark_accessed()
-            headers = self.manager.headers_for(
+            headers = self.manager.headers.of(
                 data,
                 https=request.secure,
+                header=request.headers.get,
                 vary=",".join(response.headers.getall("Vary", [])),
-                has_cache_control="Cache-Control" in response.headers,
+                cache_control=",".join(response.headers.getall("Cache-Control", [])),
             )
-            response.headers.extend(headers)
+            for name, value in headers:
+                if name == "Cache-Control":
+                    response.headers[name] = value
+                else:
+                    response.headers.add(name, value)
+
+    def _open(self, request: web.Request) -> _Data:
+        cookies = cookie_values(request.headers.getall("Cookie", ()), self.manager.cookie.name)
+        return self.manager.open(*cookies)
 
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         if self.raises:

@@ -21,6 +21,7 @@ from ..storage import Duration, ManagedSessionStorage
 from ._litestar_store import LitestarStore
 from ._web.asgi import (
     RequestSession,
+    cookies_of,
     end_other_sessions,
     end_session,
     is_https,
@@ -28,7 +29,7 @@ from ._web.asgi import (
     load,
     save,
 )
-from ._web.cookies import Cookie, SameSite
+from ._web.cookies import Cookie, SameSite, default_name
 from ._web.manager import SessionManager
 from ._web.serializers import Serializer
 from ._web.session import Session
@@ -60,7 +61,7 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
 
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
         """The session of a connection's cookie."""
-        session = self.config.manager.open(self.get_session_id(connection))
+        session = self.config.manager.open(*cookies_of(connection.scope, self.config.key))
         await self.config.manager.load(session)
         return session
 
@@ -69,10 +70,10 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     ) -> None:
         """Write a session, and its cookie into a message."""
         manager = self.config.manager
-        session = manager.open(self.get_session_id(connection))
+        session = manager.open(*cookies_of(connection.scope, self.config.key))
         await _replace(manager, session, scope_session, connection.scope)
         await manager.commit(session)
-        cookie = manager.set_cookie(session, https=is_https(connection.scope))
+        cookie = manager.headers.set_cookie(session, https=is_https(connection.scope))
         if cookie is not None:
             headers: Any = message.setdefault("headers", [])  # type: ignore[typeddict-item]
             headers.append((b"set-cookie", cookie.encode("latin-1")))
@@ -88,7 +89,8 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     Args:
         storage: The storage of the sessions; close it yourself, as by ``on_shutdown=[storage.aclose]``.
-        key: Name of the cookie. The prefix ``__Host-`` is the safest.
+        key: Name of the cookie; None, the default, is ``"session"``, or ``"__Host-session"`` with
+            ``secure=True`` unless a path or domain is set. The prefix ``__Host-`` is the safest.
         max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
             set; with None the cookie ends when the browser is closed, and the storage's own timeout
             holds.
@@ -122,7 +124,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     _backend_class = SessionBackend
 
     storage: ManagedSessionStorage = field(repr=False)
-    key: str = "session"
+    key: str = None  # type: ignore[assignment]  # a str once it is made
     max_age: Duration | None = 14 * 24 * 60 * 60  # type: ignore[assignment]
     scopes: Scopes = field(default_factory=lambda: {ScopeType.HTTP, ScopeType.WEBSOCKET})
     path: str = "/"
@@ -141,6 +143,8 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        if self.key is None:
+            self.key = default_name("session", path=self.path, domain=self.domain, secure=self.secure)
         self.raises = is_raised(self.unavailable)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
         self.manager = SessionManager(
@@ -170,7 +174,6 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             receive,
             send,
             manager=config.manager,
-            cookie=self.backend.get_session_id(ASGIConnection(scope)),
             eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
             raises=config.raises,
         ).serve()

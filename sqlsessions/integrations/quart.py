@@ -65,6 +65,7 @@ class SqlSessionInterface(Interface, SessionInterface):
         loader.interface = self
         session = self.session_of(app, request, loader)
         loader.session = session
+        session.state.answered = request.scope["type"] == "websocket"
         if not loader.lazy:
             try:
                 await session.manager.load(session)
@@ -77,6 +78,7 @@ class SqlSessionInterface(Interface, SessionInterface):
         if not isinstance(session, SqlSession):
             return
         known = session.state.id
+        session.state.answered = response is None
         try:
             await session.manager.commit(session)
         except StorageUnavailable as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 from ..._tasks import finish
 from ...errors import InvalidArgument, StorageUnavailable
 from ...info import SessionInfo
+from .cookies import cookie_values
 from .greenlets import GreenletBridge
 from .manager import SessionManager
 from .session import Session
@@ -35,7 +36,6 @@ class RequestSession:
         receive: The ASGI receive function.
         send: The ASGI send function.
         manager: Loads and writes the session.
-        cookie: Value of the session cookie of the request.
         eager: Whether to load before the application is called.
         raises: Whether `StorageUnavailable` is raised for the application to handle.
     """
@@ -48,7 +48,6 @@ class RequestSession:
         send: Send,
         *,
         manager: SessionManager,
-        cookie: str | None,
         eager: bool,
         raises: bool,
     ) -> None:
@@ -64,8 +63,11 @@ class RequestSession:
         self.began = False
         self._unwritten = self._refused = False
         self._bridge = GreenletBridge(_HINT)
-        self.session = manager.open(cookie, lambda _session: self._bridge.wait(self._load))
-        self._known = self.session.state.from_cookie
+        self.session = manager.open(
+            *cookies_of(scope, manager.cookie.name), load=lambda _session: self._bridge.wait(self._load)
+        )
+        self._known = {None, *self.session.state.candidates}  # ids that the browser has or is sent
+        self._outer = {key: scope[key] for key in (_SCOPE_KEY, "session") if _SCOPE_KEY in scope}
         scope["session"] = self.session
         scope[_SCOPE_KEY] = self
 
@@ -98,6 +100,8 @@ class RequestSession:
         self.failure = None
         if self.innermost:
             del self.scope[_SCOPE_KEY]
+            self.scope.update(self._outer)  # the session of a middleware outside of a mounted application
+            self._outer = {}
 
     async def load(self) -> None:
         """Read the session, unless that was done."""
@@ -156,8 +160,8 @@ class RequestSession:
         await finish(
             asyncio.ensure_future(self.save())
         )  # a server may cancel the task of a closed connection
-        cookie = self.manager.set_cookie(self.session, https=self.https)
-        if self.began and cookie is not None and self.session.state.id not in (None, self._known):
+        cookie = self.manager.headers.set_cookie(self.session, https=self.https)
+        if self.began and cookie is not None and self.session.state.id not in self._known:
             logger.warning(
                 "a session got its id after the response began, too late for its cookie to be sent"
             )
@@ -165,19 +169,22 @@ class RequestSession:
     def _with_headers(self, message: Any) -> Any:
         """A copy of a message with the headers that the session needs; a response cache may keep the original."""
         headers: list[Header] = list(message.get("headers") or ())
-        vary, has_cache_control = "", False
-        for key, text in headers:
-            name = key.lower()
-            if name == b"vary":
-                vary += f",{text.decode('latin-1')}"
-            elif name == b"cache-control":
-                has_cache_control = True
-        for title, value in self.manager.headers_for(
-            self.session, https=self.https, vary=vary, has_cache_control=has_cache_control
+        for title, value in self.manager.headers.of(
+            self.session,
+            https=self.https,
+            header=self._request_header,
+            vary=_joined(headers, b"vary"),
+            cache_control=_joined(headers, b"cache-control"),
         ):
-            headers.append((title.lower().encode(), value.encode("latin-1")))
-        self._known = self.session.state.id or self._known
+            name = title.lower().encode()
+            if name == b"cache-control":
+                headers = [header for header in headers if header[0].lower() != name]
+            headers.append((name, value.encode("latin-1")))
+        self._known.add(self.session.state.id)
         return {**message, "headers": headers}
+
+    def _request_header(self, name: str) -> str | None:
+        return _joined(self.scope["headers"], name.encode()) or None
 
     async def _refuse(self, error: StorageUnavailable) -> None:
         """Answer that the storage is unavailable."""
@@ -192,6 +199,18 @@ class RequestSession:
             self._with_headers({"type": "http.response.start", "status": STATUS, "headers": headers})
         )
         await self.send({"type": "http.response.body", "body": TEXT.encode(), "more_body": False})
+
+
+def cookies_of(scope: Any, name: str) -> list[str]:
+    """All values of a cookie of a request or WebSocket."""
+    return cookie_values(
+        (header.decode("latin-1") for key, header in scope["headers"] if key == b"cookie"), name
+    )
+
+
+def _joined(headers: Iterable[Header], name: bytes) -> str:
+    """The value of a header that may be given several times; empty if it is not given."""
+    return ",".join(value.decode("latin-1") for key, value in headers if key.lower() == name)
 
 
 def is_https(scope: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,16 +14,19 @@ from weakref import WeakValueDictionary
 from ...errors import (
     InvalidArgument,
     SessionConflict,
-    SessionCorrupt,
     SessionNotFound,
     StorageUnavailable,
+    UnsupportedOperation,
 )
 from ...info import SessionInfo
-from ...records import digest, duration, from_datetime, microseconds
+from ...records import digest, duration
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
 from .arguments import checked_storage
-from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
+from .candidates import candidate_ids, load_live
+from .cookies import Cookie, parse_custom_id, parse_id
+from .headers import ResponseHeaders
 from .payloads import Changes, Payloads
+from .renewal import Renewal
 from .rotations import Rotations
 from .serializers import Serializer
 from .session import UNSET, Session, State
@@ -32,7 +34,6 @@ from .session import UNSET, Session, State
 S = TypeVar("S", bound=Session)
 
 SECOND = 1_000_000
-TOUCH_SHARE = 20  # an expiry is extended once that gains a 20th, 5 %, of the idle timeout
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.1  # seconds
 
@@ -55,6 +56,11 @@ class SessionManager:
         is_empty: Whether a session holds no data that is worth storing; by default one without keys.
         is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser;
             by default if there is a ``max_age``.
+
+    Attributes:
+        storage: The storage of the sessions.
+        cookie: Name and attributes of the cookie.
+        headers: Gives the headers of responses.
 
     Raises:
         InvalidArgument: If a duration is not above 0 and at most 1,000 years.
@@ -86,23 +92,25 @@ class SessionManager:
         self._parse_id = parse_id if new_id is new_session_id else parse_custom_id
         self._refresh = refresh
         self._is_empty = is_empty
-        self._is_persistent = is_persistent
+        self.headers = ResponseHeaders(cookie, self._max_age, is_persistent, self._clock)
         self._rotations = Rotations(self._clock)
+        self._renewal = Renewal(self._max_age, self._absolute, self._clock)
         self._locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
-    def open(self, value: str | None, load: Callable[[Session], None] | None = None) -> Session:
+    def open(self, *values: str | None, load: Callable[[Session], None] | None = None) -> Session:
         """The session of a request; nothing is read yet.
 
         Args:
-            value: Value of the session cookie that the request came with.
+            values: Values of the session cookies that the request came with, of which browsers may send
+                several. None is no cookie.
             load: Loads a session that is accessed, or raises.
         """
-        return self.open_as(Session, value, load)
+        return self.open_as(Session, *values, load=load)
 
-    def open_as(self, kind: type[S], value: str | None, load: Callable[[Session], None] | None) -> S:
+    def open_as(self, kind: type[S], *values: str | None, load: Callable[[Session], None] | None = None) -> S:
         """`open`, for a class of sessions of the integration's own."""
-        session = kind.lazy(self._parse_id(value), load)
-        session.state.stale = value is not None and session.loaded
+        session = kind.lazy(candidate_ids(values, self._parse_id), load)
+        session.state.stale = session.loaded and any(value is not None for value in values)
         return session
 
     async def load(self, session: Session) -> None:
@@ -114,17 +122,14 @@ class SessionManager:
         state = session.state
         if session.loaded or state.from_cookie is None:
             return
-        try:
-            snapshot = await self.storage.load(state.from_cookie)
-        except SessionCorrupt:
-            logger.warning("a session is damaged in its storage and is taken for absent")
-            snapshot = None
+        found = await load_live(self.storage, state.candidates)
         if session.loaded:  # by another task of the request
             return
-        if snapshot is None:
+        if found is None:
             state.stale = True
             session.fill({})
             return
+        state.from_cookie, snapshot = found
         state.id, session.info = state.from_cookie, snapshot.info
         state.raw, data = self._payloads.decode(snapshot.data, state)
         session.fill(data)
@@ -196,47 +201,6 @@ class SessionManager:
         await self.commit(old)  # which clears a stale cookie
         new.state.clear_due = new.state.id is None and old.state.clear_due
 
-    def headers_for(
-        self, session: Session, *, https: bool, vary: str, has_cache_control: bool
-    ) -> list[tuple[str, str]]:
-        """The headers that the session adds to a response. ``Set-Cookie`` is given once.
-
-        Args:
-            session: The session, after its commit, even a failed one.
-            https: Whether the request came by https.
-            vary: The response's ``Vary`` header; empty if it has none.
-            has_cache_control: Whether the response has a ``Cache-Control``, which stays.
-        """
-        headers: list[tuple[str, str]] = []
-        cookie = self.set_cookie(session, https=https)
-        if cookie is not None:
-            headers.append(("Set-Cookie", cookie))
-        elif not session.accessed:
-            return headers
-        if not (vary and varies_by_cookie(vary)):
-            headers.append(("Vary", "Cookie"))
-        if not has_cache_control:
-            headers.append(("Cache-Control", "private" if cookie is None else "no-store"))
-        return headers
-
-    def set_cookie(self, session: Session, *, https: bool) -> str | None:
-        """The ``Set-Cookie`` value that the browser needs, if any; as for `headers_for`."""
-        state = session.state
-        if state.clear_due:
-            state.clear_due = False
-            return self.cookie.clear(https=https)
-        if not state.cookie_due or state.id is None or session.info is None:
-            return None
-        state.cookie_due = False
-        max_age: int | None = None
-        if self._persistent(session):
-            expires_at = session.info.expires_at
-            now = microseconds(self._clock)
-            max_age = (
-                LONGEST_AGE if expires_at is None else math.ceil((from_datetime(expires_at) - now) / SECOND)
-            )
-        return self.cookie.set(state.id, max_age=max_age, https=https)
-
     def listed(self, session: Session) -> AsyncIterator[SessionInfo]:
         """The live sessions of its subject, the newest first.
 
@@ -251,29 +215,38 @@ class SessionManager:
 
     async def end_listed(self, session: Session, key: str) -> bool:
         """End one of its subject's sessions by its `SessionInfo.key`; whether there was one."""
-        async for info in self.listed(session):
-            if info.key == key:
-                return await self.storage.invalidate_key(key)
-        return False
+        subject = _subject(session)
+        try:
+            found = (await self.storage.infos([key])).get(key)
+        except UnsupportedOperation:
+            found = None
+            async for info in self.listed(session):
+                if info.key == key:
+                    found = info
+                    break
+        return found is not None and found.subject == subject and await self.storage.invalidate_key(key)
 
     async def _end(self, state: State, id: str) -> None:
-        await self.storage.invalidate(id)
+        await asyncio.gather(*(self.storage.invalidate(each) for each in {id, *state.candidates}))
         # A concurrent login may have given the session a new id meanwhile.
         if (key := self._rotations.successor(digest(id))) is not None:
             await self.storage.invalidate_key(key)
-        state.ending, state.clear_due = None, True
+        state.ending, state.clear_due, state.candidates = None, True, ()
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
         state, data = session.state, session.plain()
         payload = self._payloads.encode(data, state)
         subject_changed = session.subject_changed
-        writes = state.cleared or subject_changed or not self._payloads.unchanged(payload, state)
+        unchanged = self._payloads.unchanged(payload, state)
+        writes = state.cleared or subject_changed or not unchanged or self._renews(session)
         rotates = state.regenerating or state.cleared or (subject_changed and self._rotate_on_login)
         try:
             if rotates:
                 await self._rotate(session)
             if writes:
+                if self._note_cookie(session, session.info):
+                    payload = self._payloads.encode(data, state)
                 await self._write_over(session, data, payload)
             elif self._refresh and not rotates:
                 await self._touch(session)
@@ -311,7 +284,9 @@ class SessionManager:
                 await self._merge(session, state.id, changes)
         else:
             state.stored(payload)
-        state.cookie_due |= state.expiry_requested or state.cookie_requested or self._persistent(session)
+        state.cookie_due |= (
+            state.expiry_requested or state.cookie_requested or self.headers.is_persistent(session)
+        )
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:
         """Make the changes to the session as it is stored by now."""
@@ -319,6 +294,7 @@ class SessionManager:
             if (snapshot := await self.storage.load(id)) is None:
                 raise SessionNotFound("the session ended meanwhile")
             _, data = self._payloads.decode(snapshot.data, session.state)
+            self._note_cookie(session, snapshot.info)
             merged = changes.apply(data)
             payload = self._payloads.encode(merged, session.state)
             try:
@@ -331,25 +307,31 @@ class SessionManager:
                 return
         raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
 
+    def _renews(self, session: Session) -> bool:
+        """Whether a session that did not change is written for its cookie's sake."""
+        assert session.info is not None
+        if not (
+            self.headers.is_persistent(session) and self._renewal.is_write_due(session.state, session.info)
+        ):
+            return False
+        session.state.cookie_due = True
+        return self._refresh
+
+    def _note_cookie(self, session: Session, info: SessionInfo | None) -> bool:
+        assert info is not None
+        return self._renewal.note_cookie(session.state, info, persistent=self.headers.is_persistent(session))
+
     async def _touch(self, session: Session) -> None:
         """Extend a session that was accessed, if that is worth a write."""
         state, info = session.state, session.info
         assert state.id is not None
         assert info is not None
-        idle: int | None = self._max_age if state.ttl is UNSET else state.ttl
-        if info.expires_at is None or (idle is None and state.ttl is not UNSET):
-            return
-        if idle is None:  # the storage's own, which is at most this
-            idle = from_datetime(info.expires_at) - from_datetime(info.updated_at)
-        until = microseconds(self._clock) + idle
-        if self._absolute is not None:
-            until = min(until, from_datetime(info.created_at) + self._absolute)
-        if (until - from_datetime(info.expires_at)) * TOUCH_SHARE < idle:
+        if not self._renewal.is_touch_due(state, info):
             return
         touched = await self.storage.touch(state.id)
         if touched is None:
             raise SessionNotFound("the session ended meanwhile")
-        state.cookie_due = touched.expires_at != info.expires_at and self._persistent(session)
+        state.cookie_due = touched.expires_at != info.expires_at and self.headers.is_persistent(session)
         session.info = replace(touched, version=info.version)
 
     async def _write(self, session: Session, id: str, payload: bytes, *, if_match: int) -> SessionInfo:
@@ -373,14 +355,6 @@ class SessionManager:
 
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault((id(asyncio.get_running_loop()), key), asyncio.Lock())
-
-    def _persistent(self, session: Session) -> bool:
-        """Whether the cookie of the session outlasts the browser."""
-        if session.state.browser is not None:
-            return not session.state.browser
-        if self._is_persistent is not None:
-            return self._is_persistent(session)
-        return self._max_age is not None
 
 
 def _subject(session: Session) -> str:

@@ -13,7 +13,8 @@ from .session import UNSET, State
 logger = logging.getLogger("sqlsessions")
 
 OWN = "__sqlsessions__"
-"""The key of a session's own expiry: its idle timeout, and whether the cookie ends with the browser."""
+"""The key of a session's own expiry: its idle timeout, whether the cookie ends with the browser, and until
+when the browser keeps the cookie if the session was written later; 0 is what is not set."""
 
 _MISSING = object()
 
@@ -63,7 +64,10 @@ class Payloads:
 
     def encode(self, data: dict[str, Any], state: State) -> bytes:
         """The bytes to store."""
-        if state.ttl is not UNSET:
+        if state.cookie_until is not UNSET:
+            ttl = 0 if state.ttl is UNSET else state.ttl
+            data = data | {OWN: [ttl, state.browser, state.cookie_until]}
+        elif state.ttl is not UNSET:
             data = data | {OWN: [state.ttl, state.browser]}
         return self._serializer.dumps(data)
 
@@ -77,8 +81,12 @@ class Payloads:
             logger.warning("the data of a session cannot be decoded and is taken for empty")
             return self._serializer.dumps({}), {}
         own = data.pop(OWN, None)
-        if own is not None and not state.expiry_requested:
-            state.ttl, state.browser = own
+        state.cookie_until = UNSET
+        if own is not None:
+            ttl, browser, *until = own
+            state.cookie_until = until[0] if until else UNSET
+            if not state.expiry_requested:
+                state.ttl, state.browser = UNSET if ttl == 0 else ttl, browser
         return raw, data
 
     def unchanged(self, payload: bytes, state: State) -> bool:
