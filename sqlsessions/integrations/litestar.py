@@ -11,6 +11,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
+from litestar.security.session_auth.middleware import MiddlewareWrapper as SessionAuthMiddleware
 from litestar.serialization import decode_json, encode_json
 from litestar.types import Empty, Message, Receive, Scope, Scopes, Send
 from litestar.utils import get_serializer_from_scope
@@ -59,9 +60,13 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
         """The value of the session cookie of a connection."""
         return connection.cookies.get(self.config.key)
 
+    def _cookies(self, connection: ASGIConnection[Any, Any, Any, Any]) -> list[str | None]:
+        # Litestar's test client gives cookies without headers.
+        return [*cookies_of(connection.scope, self.config.key)] or [self.get_session_id(connection)]
+
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
         """The session of a connection's cookie."""
-        session = self.config.manager.open(*cookies_of(connection.scope, self.config.key))
+        session = self.config.manager.open(*self._cookies(connection))
         await self.config.manager.load(session)
         return session
 
@@ -70,7 +75,7 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     ) -> None:
         """Write a session, and its cookie into a message."""
         manager = self.config.manager
-        session = manager.open(*cookies_of(connection.scope, self.config.key))
+        session = manager.open(*self._cookies(connection))
         await _replace(manager, session, scope_session, connection.scope)
         await manager.commit(session)
         cookie = manager.headers.set_cookie(session, https=is_https(connection.scope))
@@ -182,9 +187,13 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
 class _RequestSession(RequestSession):
     """Supports assignments to ``scope["session"]``, and Litestar's handling of errors."""
 
+    def __init__(self, app: Any, scope: Any, receive: Any, send: Any, **options: Any) -> None:
+        super().__init__(app, scope, receive, send, **options)
+        self._litestar_app = scope["litestar_app"]
+
     async def _commit(self) -> None:
         value = self.scope["session"]
-        if value is not self.session and self.innermost:
+        if value is not self.session and self.innermost and self._is_ours(self.scope):
             await _replace(self.manager, self.session, value, self.scope)
             self.scope["session"] = self.session
         await super()._commit()
@@ -201,6 +210,21 @@ class _RequestSession(RequestSession):
                 # Litestar assumes that the response began, and would not answer the error.
                 ScopeState.from_scope(self.scope).response_started = False  # type: ignore[arg-type]
             raise
+
+    def _is_ours(self, scope: Any) -> bool:
+        """Whether the handler assigns the session of this middleware.
+
+        An application that is mounted may have session middleware of its own, of any kind.
+        """
+        handler = scope.get("route_handler")
+        if handler is None:
+            return True
+        if getattr(handler, "is_mount", False):  # other ASGI than Litestar
+            return False
+        sessions = [each for each in map(_middleware_class, handler.resolve_middleware()) if each is not None]
+        if scope["litestar_app"] is self._litestar_app:
+            return issubclass(sessions[-1], SessionMiddleware) if sessions else True
+        return not sessions
 
     def _answers_failure(self, message: Any) -> bool:
         """Whether a message is Litestar's answer to an error that no handler of the application took."""
@@ -221,6 +245,14 @@ async def _replace(manager: SessionManager, session: Session, value: Any, scope:
         session.clear()
         session.subject = subject
     session.update(data)
+
+
+def _middleware_class(middleware: Any) -> type[Any] | None:
+    """The class of a session middleware; None for any other."""
+    made = middleware.middleware if isinstance(middleware, DefineMiddleware) else middleware
+    if isinstance(made, type) and issubclass(made, (LitestarSessionMiddleware, SessionAuthMiddleware)):
+        return made
+    return None
 
 
 def _plain(value: Any, scope: Any) -> dict[str, Any]:

@@ -253,4 +253,4 @@ def test_serves_litestar_s_own_sessions_and_cache(storage: SpyStorage) -> None:
     async def subjects() -> list[str]:
         return sorted({info.subject or "" async for info in storage.sessions()})
 
-    assert asyncio.run(subjects()) == ["litestar:response_cache", "litestar:sessions"]
+    assert asyncio.run(subjects()) == ["\x1flitestar:response_cache", "\x1flitestar:sessions"]

@@ -115,35 +115,37 @@ async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, s
 
 async def test_at_least_a_second(storage: SpyStorage, clock: ManualClock) -> None:
     store = StarsessionsStore(storage)
-    await store.write("a", b"data", lifetime=100, ttl=-5)
-    assert await store.read("a", 100) == b"data"
+    id = await store.write("a", b"data", lifetime=100, ttl=-5)
+    assert await store.read(id, 100) == b"data"
     clock.advance(1)
-    assert await store.read("a", 100) == b""
+    assert await store.read(id, 100) == b""
 
 
 async def test_a_store_alone(storage: SpyStorage) -> None:
     store = StarsessionsStore(storage)
-    assert await store.write("a", b"one", 0, 0) == "a"
-    assert await store.write("a", b"two", 0, 0) == "a"
-    assert await store.read("a", 0) == b"two"
-    await store.remove("a")
-    await store.remove("a")
-    await store.remove("")
+    id = await store.write("a", b"one", 0, 0)
+    assert id != "a"
     assert await store.read("a", 0) == b""
+    assert await store.write(id, b"two", 0, 0) == id
+    assert await store.read(id, 0) == b"two"
+    await store.remove(id)
+    await store.remove(id)
+    await store.remove("")
+    assert await store.read(id, 0) == b""
     assert await store.read("", 0) == b""
 
 
 async def test_parallel_writes_all_count(storage: SpyStorage) -> None:
     """Nobody is refused; what starsessions wrote last is what is there."""
     store = StarsessionsStore(storage)
-    await store.write("a", b"start", 0, 0)
+    id = await store.write("a", b"start", 0, 0)
 
     async def request(number: int) -> None:
-        assert await store.read("a", 0)
-        assert await store.write("a", b"%d" % number, 0, 0) == "a"
+        assert await store.read(id, 0)
+        assert await store.write(id, b"%d" % number, 0, 0) == id
 
     await asyncio.gather(*(request(number) for number in range(20)))
-    assert int(await store.read("a", 0)) in range(20)
+    assert int(await store.read(id, 0)) in range(20)
 
 
 async def test_loaded_in_another_task(storage: SpyStorage) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidArgumentType
+from ... import _validation
+from ...errors import InvalidArgument, InvalidArgumentType
 from ...storage import ManagedSessionStorage
+
+RESERVED = "\x1f"
+"""What the subjects of our own begin with, and no user's: a control character, Unit Separator."""
 
 
 def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
@@ -18,3 +22,15 @@ def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
             f"not {type(storage).__name__}"
         )
     return storage
+
+
+def checked_subject(subject: str) -> str:
+    """Check a user's subject.
+
+    Raises:
+        InvalidArgumentType: If it is not a string.
+        InvalidArgument: If no storage takes it, or it is reserved for what is not a user's.
+    """
+    if _validation.checked_subject(subject).startswith(RESERVED):
+        raise InvalidArgument("a subject must not begin with the control character U+001F, which is reserved")
+    return subject

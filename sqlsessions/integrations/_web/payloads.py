@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .comparing import differing
 from .serializers import Serializer, checked_serializer
 from .session import UNSET, State
 
@@ -15,8 +16,6 @@ logger = logging.getLogger("sqlsessions")
 OWN = "__sqlsessions__"
 """The key of a session's own expiry: its idle timeout, whether the cookie ends with the browser, and until
 when the browser keeps the cookie if the session was written later; 0 is what is not set."""
-
-_MISSING = object()
 
 
 @dataclass(slots=True)
@@ -36,13 +35,11 @@ class Changes:
     @classmethod
     def between(cls, old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Changes:
         """The changes that lead from one state to another; values are the same if their bytes are."""
-        changes = cls(removed={key for key in old if key not in new})
-        for key, value in new.items():
-            before = old.get(key, _MISSING)
-            # Equal is not the same: True == 1 == 1.0.
-            if before is _MISSING or serializer.dumps({"": before}) != serializer.dumps({"": value}):
-                changes.assigned[key] = value
-        return changes
+        differ = set(differing(old, new, serializer))
+        return cls(
+            assigned={key: value for key, value in new.items() if key in differ or key not in old},
+            removed={key for key in old if key not in new},
+        )
 
     def apply(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the data with the changes made."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from typing import Any, Self, SupportsIndex, TypeVar
 
 from ...info import SessionInfo
-from ...records import checked_subject, duration
+from ...records import duration
 from ...storage import Duration
+from .arguments import checked_subject
 
 D = TypeVar("D")
 

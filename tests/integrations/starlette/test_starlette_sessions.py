@@ -74,7 +74,7 @@ async def test_a_session_until_the_browser_is_closed(client: AsyncClient, clock:
             ["secure", "partitioned"],
         ),
         ({}, "https", ["httponly", "samesite=lax", "secure"], ["partitioned"]),
-        ({"https_only": True}, "http", ["secure"], []),
+        ({"https_only": True, "path": "/put"}, "http", ["secure"], []),
         ({"https_only": False}, "https", [], ["secure"]),
         ({"same_site": "none"}, "http", ["samesite=none", "secure"], []),
         ({"same_site": "strict"}, "http", ["samesite=strict"], ["secure"]),
