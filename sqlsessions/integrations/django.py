@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -22,13 +22,14 @@ from ..errors import InvalidArgument, InvalidArgumentType
 from ..info import SessionInfo
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
+from ._django_middleware import SessionMiddleware
 from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
 from ._web.portal import run
 from ._web.session import Session
 
-__all__ = ["SessionStore", "storage"]
+__all__ = ["SessionMiddleware", "SessionStore", "storage"]
 
 USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
 JSON = "django.contrib.sessions.serializers.JSONSerializer"
@@ -131,11 +132,15 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     Args:
         session_key: The id in the cookie of the request.
 
+    Attributes:
+        candidates: The ids in the cookies of the request, if it has several.
+
     Raises:
         ImproperlyConfigured: If the settings are wrong.
     """
 
     _session_key: str | None
+    candidates: Sequence[str] = ()
 
     def __init__(self, session_key: str | None = None) -> None:
         self._manager, self._payloads = _configured()
@@ -178,7 +183,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             StorageUnavailable: If it could not be stored.
         """
         data = await self._aget_session(no_load=True)
-        stored = self._manager.open(None)
+        stored = self._manager.open()
         self._give(stored, data)
         await self._manager.create(stored)
         self._stored = stored
@@ -286,8 +291,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return new_session_id()
 
     async def _read(self) -> Session:
-        stored = self._manager.open(self.session_key)
+        key = self.session_key
+        stored = self._manager.open(*(self.candidates if key in self.candidates else (key,)))
         await self._manager.load(stored)
+        if stored.state.id is not None:
+            self._session_key = stored.state.id
         return stored
 
     async def _current(self) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import _validation
+from ... import records
 from ...errors import InvalidArgument, InvalidArgumentType
 from ...storage import ManagedSessionStorage
 
@@ -31,6 +31,6 @@ def checked_subject(subject: str) -> str:
         InvalidArgumentType: If it is not a string.
         InvalidArgument: If no storage takes it, or it is reserved for what is not a user's.
     """
-    if _validation.checked_subject(subject).startswith(RESERVED):
+    if records.checked_subject(subject).startswith(RESERVED):
         raise InvalidArgument("a subject must not begin with the control character U+001F, which is reserved")
     return subject
