@@ -16,7 +16,6 @@ from sqlsessions.testing import Browser, IntegrationContract, ManualClock, SpySt
 from ..databases import available, migrated
 from .conftest import DRIVERS
 
-WERKZEUG = {"a_malformed_cookie_is_cleared": "Werkzeug ignores a cookie that no browser would send"}
 Query = Mapping[str, str]
 
 

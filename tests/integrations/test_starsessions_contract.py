@@ -13,11 +13,11 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starsessions import SessionAutoloadMiddleware, SessionMiddleware
+from starsessions import SessionAutoloadMiddleware
 from starsessions.session import get_session_id, regenerate_session_id
 
 from sqlsessions import ManagedSessionStorage
-from sqlsessions.integrations.starsessions import StarsessionsStore
+from sqlsessions.integrations.starsessions import SessionMiddleware, StarsessionsStore
 from sqlsessions.testing import Browser, Gate, Send, asgi
 
 from .contract import STEPS, OnEveryStorage
@@ -95,11 +95,13 @@ class TestStarsessions(OnEveryStorage):
         "a_write_that_fails_is_a_503": RAISED,
         "answers_vary_with_the_cookie": CACHES,
         "shared_caches_keep_no_answer": CACHES,
-        "the_cookie_holds_nothing_but_an_id": "starsessions' ids have 128 random bits",
         "the_cookie_works_over_http": "starsessions' cookie is Secure unless cookie_https_only=False",
         "the_cookie_may_be_partitioned": NO_SETTING,
         "an_absolute_timeout_ends_a_session_in_use": NO_SETTING,
         "a_session_may_have_an_expiry_of_its_own": NO_SETTING,
+        "the_cookie_of_a_long_session_is_renewed": NO_SETTING,
+        "of_several_cookies_the_live_one_is_used": "starsessions sets the cookie of all that it wrote",
+        "several_cookies_without_a_session_are_cleared": COOKIE,
     }
 
     @asynccontextmanager
