@@ -193,7 +193,7 @@ class _RequestSession(RequestSession):
 
     async def _commit(self) -> None:
         value = self.scope["session"]
-        if value is not self.session and self.innermost and self._is_ours(self.scope):
+        if value is not self.session and self._is_ours(self.scope):
             await _replace(self.manager, self.session, value, self.scope)
             self.scope["session"] = self.session
         await super()._commit()
@@ -223,7 +223,7 @@ class _RequestSession(RequestSession):
             return False
         sessions = [each for each in map(_middleware_class, handler.resolve_middleware()) if each is not None]
         if scope["litestar_app"] is self._litestar_app:
-            return issubclass(sessions[-1], SessionMiddleware) if sessions else True
+            return issubclass(sessions[0], SessionMiddleware) if sessions else True  # the innermost
         return not sessions
 
     def _answers_failure(self, message: Any) -> bool:

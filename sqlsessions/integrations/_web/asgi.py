@@ -32,7 +32,7 @@ class RequestSession:
 
     Args:
         app: The application inside the middleware.
-        scope: The ASGI scope; gets ``session``.
+        scope: The ASGI scope; gets ``session``, or a copy does if it has one of ours.
         receive: The ASGI receive function.
         send: The ASGI send function.
         manager: Loads and writes the session.
@@ -52,7 +52,8 @@ class RequestSession:
         raises: bool,
     ) -> None:
         self.app = app
-        self.scope: MutableMapping[str, Any] = scope
+        # What lies outside of a mounted application keeps its own session.
+        self.scope: MutableMapping[str, Any] = dict(scope) if _SCOPE_KEY in scope else scope
         self.receive = receive
         self.send = send
         self.manager = manager
@@ -67,14 +68,8 @@ class RequestSession:
             *cookies_of(scope, manager.cookie.name), load=lambda _session: self._bridge.wait(self._load)
         )
         self._known = {None, *self.session.state.candidates}  # ids that the browser has or is sent
-        self._outer = {key: scope[key] for key in (_SCOPE_KEY, "session") if _SCOPE_KEY in scope}
-        scope["session"] = self.session
-        scope[_SCOPE_KEY] = self
-
-    @property
-    def innermost(self) -> bool:
-        """Whether no other session middleware lies between this one and the application."""
-        return self.scope.get(_SCOPE_KEY) is self
+        self.scope["session"] = self.session
+        self.scope[_SCOPE_KEY] = self
 
     async def serve(self) -> None:
         """Call the application, and write the session."""
@@ -98,10 +93,7 @@ class RequestSession:
         """Break the reference cycles, which would make the garbage collector run every few requests."""
         self.session.detach()
         self.failure = None
-        if self.innermost:
-            del self.scope[_SCOPE_KEY]
-            self.scope.update(self._outer)  # the session of a middleware outside of a mounted application
-            self._outer = {}
+        del self.scope[_SCOPE_KEY]
 
     async def load(self) -> None:
         """Read the session, unless that was done."""
