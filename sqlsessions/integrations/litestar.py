@@ -249,7 +249,13 @@ async def _replace(manager: SessionManager, session: Session, value: Any, scope:
 
 def _middleware_class(middleware: Any) -> type[Any] | None:
     """The class of a session middleware; None for any other."""
-    made = middleware.middleware if isinstance(middleware, DefineMiddleware) else middleware
+    made = middleware
+    if isinstance(middleware, DefineMiddleware):
+        made = middleware.middleware
+        if made is SessionAuthMiddleware and isinstance(
+            middleware.kwargs["config"].session_backend_config, SessionConfig
+        ):
+            return SessionMiddleware
     if isinstance(made, type) and issubclass(made, (LitestarSessionMiddleware, SessionAuthMiddleware)):
         return made
     return None

@@ -21,7 +21,7 @@ from sqlsessions.integrations.quart import SqlSessionInterface as QuartInterface
 from sqlsessions.integrations.starlette import SessionMiddleware
 from sqlsessions.testing import Browser, HttpRequest, HttpResponse, ManualClock, Send, SpyStorage
 
-from .services import SERVICES, Service
+from .services import SERVICES, Service, litestar, quart_, starlette
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 every_framework = pytest.mark.parametrize(
@@ -42,6 +42,29 @@ async def get(send: Send, path: str, headers: dict[str, str] | None = None, **qu
     response = await send(HttpRequest("GET", path, urlencode(query), sent))
     assert response.status == 200
     return response
+
+
+@pytest.mark.parametrize("service", [starlette, litestar, quart_], ids=lambda service: service.__name__)
+async def test_a_cookie_may_be_in_any_of_several_headers(service: Service, storage: SpyStorage) -> None:
+    """As HTTP/2 sends them; WSGI servers and aiohttp's join them."""
+
+    class Split(dict[str, str]):
+        """Headers of which one comes twice."""
+
+        def items(self) -> Any:
+            return [item for item in super().items() if item[0] != "Cookie"] + [
+                ("Cookie", "other=1"),
+                ("Cookie", self["Cookie"]),
+                ("Cookie", "more=2; session=no-id"),
+            ]
+
+    async with service(storage) as send:
+        [cookie] = (await get(send, "/cached", control="no-store", a=1)).all("Set-Cookie")
+        storage.calls.clear()
+        headers = Split(Host="service.test", Cookie=cookie.partition(";")[0])
+        response = await send(HttpRequest("GET", "/cached", "control=no-store&a=1", headers))
+        assert response.all("Set-Cookie") == []
+        assert storage.calls == ["read"]
 
 
 @every_framework

@@ -118,3 +118,17 @@ async def test_cookie(
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         SessionMiddleware(untouched, SqlSessionStorage("sqlite://"), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("max_age", [0, -1, -0.5])
+async def test_a_session_without_time_ends_at_once(
+    storage: SpyStorage, clock: ManualClock, max_age: float
+) -> None:
+    """As with Starlette's own middleware."""
+    async with client_of(app_of(storage, max_age=max_age)) as client:
+        response = await client.get("/put?a=1")
+        assert "Max-Age=0" in cookie_of(response)
+        id = cookie_of(response)[0].partition("=")[2]
+        clock.advance(1)
+        client.cookies.set("session", id, domain="service.test")
+        assert (await client.get("/show")).json() == {}
