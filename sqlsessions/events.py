@@ -138,6 +138,11 @@ class Events:
         if security.isEnabledFor(logging.INFO):
             self._log("unknown", digest)
 
+    def moved(self, previous: bytes, digest: bytes) -> None:
+        """Log an id that was changed, and the one that the session has now."""
+        if security.isEnabledFor(logging.INFO):
+            self._log("moved", digest, previous=previous)
+
     async def _ended(self, kind: Kind, digests: Sequence[bytes]) -> None:
         if not digests:
             return
@@ -196,4 +201,5 @@ _MESSAGES = {
     "invalidated": "session invalidated",
     "expired": "session expired",
     "unknown": "unknown session id presented",
+    "moved": "moved session id presented",
 }

@@ -132,6 +132,7 @@ class SessionStorageMemory(ManagedSessionStorage):
             digest = moved[1]
         if digest == first:
             return None
+        self._events.moved(first, digest)
         found = self._live(digest)
         return Successor(digest.hex(), found and found[0].info(digest))
 

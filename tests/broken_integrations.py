@@ -114,6 +114,29 @@ class Forgetting(Plain):
         pass
 
 
+class Local(Plain):
+    """Ends no session whose id another process changed."""
+
+    async def log_out(self, visit: Visit) -> None:
+        assert visit.presented is not None
+        await self.storage.invalidate(visit.presented)
+
+
+class Clearing(Plain):
+    """Takes an id that was changed for one that was never there."""
+
+    async def look(self, visit: Visit) -> None:
+        await super().look(visit)
+        visit.stale, visit.moved = visit.stale or visit.moved, False
+
+
+class Missing(Plain):
+    """Drops a login whose session has gone."""
+
+    async def missed(self, visit: Visit) -> None:
+        visit.cookie = None
+
+
 class Hiding(Plain):
     """Takes an unavailable storage for an empty one."""
 
@@ -175,7 +198,8 @@ class Cacheable(Plain):
 
 
 BROKEN: list[type[Plain]] = [
-    Adopting, Eager, Writing, Losing, Resurrecting, Renewing, Shallow, Fixed, Copying, Forgetting, Hiding,
+    Adopting, Eager, Writing, Losing, Resurrecting, Renewing, Shallow, Fixed, Copying, Forgetting, Local,
+    Clearing, Missing, Hiding,
     Talkative, Strict, Trusting, Immortal, Exposed, Insecure, Cacheable,
 ]  # fmt: skip
 

@@ -11,7 +11,8 @@ from litestar.stores.base import NamespacedStore
 from ..errors import InvalidArgument, InvalidArgumentType
 from ..records import checked_subject, from_datetime, microseconds
 from ..storage import ManagedSessionStorage
-from ._web.arguments import RESERVED, checked_storage
+from ._web.arguments import checked_storage
+from ._web.subjects import RESERVED
 
 _ROOT = "litestar:"
 _SEPARATOR = "/"

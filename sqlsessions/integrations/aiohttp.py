@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import aiohttp_session
 from aiohttp import web
@@ -16,8 +16,11 @@ from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, U
 from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
 from ..storage import Duration, ManagedSessionStorage, new_session_id
+from ._web.changing import Change, apply
 from ._web.cookies import Cookie, SameSite, cookie_values, default_name
 from ._web.manager import SECOND, SessionManager
+from ._web.queues import RequestQueue, request_queue
+from ._web.serializers import TextSerializer
 from ._web.session import UNSET
 from ._web.session import Session as _Data
 from ._web.unavailable import RETRY_AFTER, TEXT, Unavailable, is_raised, log
@@ -25,12 +28,18 @@ from ._web.unavailable import RETRY_AFTER, TEXT, Unavailable, is_raised, log
 __all__ = [
     "AioHttpStorage",
     "Session",
+    "change",
     "end_other_sessions",
     "end_session",
     "list_sessions",
     "save",
     "setup",
 ]
+
+R = TypeVar("R")
+
+_QUEUED = "sqlsessions.queued"
+"""The key of what a request loaded, for which others of the session wait; None once its response began."""
 
 
 class Session(aiohttp_session.Session):
@@ -136,6 +145,9 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         unavailable: What is raised while the storage is unavailable: ``"503"`` is aiohttp's
             `HTTPServiceUnavailable`; ``"raise"`` is `StorageUnavailable`, for middlewares of the
             application's own.
+        serialize: Whether the requests of one session wait for each other in this process, from their first
+            access to the session until it is written with the response; needs `setup`. True waits for up to
+            10 seconds, a number for so many; then the session counts as unavailable.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
@@ -160,23 +172,23 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         absolute_timeout: Duration | None = None,
         rotate_on_login: bool = True,
         unavailable: Unavailable = "503",
+        serialize: bool | Duration = False,
     ) -> None:
         if not httponly:
             raise InvalidArgument("httponly must be True: scripts do not need a session id")
         for name, function in (("key_factory", key_factory), ("encoder", encoder), ("decoder", decoder)):
             if not callable(function):
                 raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
-        same_site = cast(SameSite, "lax" if samesite is None else samesite.lower())
         if cookie_name is None:
             cookie_name = default_name("AIOHTTP_SESSION", path=path, domain=domain, secure=secure)
-        cookie = Cookie(cookie_name, path, domain, same_site, secure, partitioned)
+        cookie = Cookie(cookie_name, path, domain, cast(SameSite, samesite or "lax"), secure, partitioned)
         super().__init__(
             cookie_name=cookie_name,
             domain=domain,
             max_age=max_age,
             path=path,
             secure=secure,
-            samesite=same_site,
+            samesite=cookie.same_site,
             encoder=encoder,
             decoder=decoder,
         )
@@ -186,11 +198,12 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             cookie,
             max_age=max_age,
             absolute_timeout=absolute_timeout,
-            serializer=None if standard else _TextSerializer(encoder, decoder),
+            serializer=None if standard else TextSerializer(encoder, decoder),
             rotate_on_login=rotate_on_login,
             new_id=key_factory,
         )
         self.raises = is_raised(unavailable)
+        self._queue = request_queue(serialize)
 
     async def new_session(self) -> Session:
         """A new session that replaces the session of the request, which ends."""
@@ -200,11 +213,22 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         """The session of the request, or a new one."""
         data = self._open(request)
         try:
+            await self._enter(request, data)
             await self.manager.load(data)
         except StorageUnavailable as error:
             self._fail(error)
         data.mark_accessed()
         return Session(data, self.max_age)
+
+    async def change(self, request: web.Request, session: Session, function: Change[R]) -> R:
+        """Change a session as it is stored."""
+        if session.replaces:
+            await self.save_session(request, None, session)
+        data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
+        try:
+            return await apply(self.manager.changing.attempts(data), function)
+        except StorageUnavailable as error:
+            self._fail(error)
 
     async def save_session(
         self, request: web.Request, response: web.StreamResponse | None, session: aiohttp_session.Session
@@ -247,6 +271,21 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         cookies = cookie_values(request.headers.getall("Cookie", ()), self.manager.cookie.name)
         return self.manager.open(*cookies)
 
+    async def _enter(self, request: web.Request, data: _Data) -> None:
+        if self._queue is None:
+            return
+        if _QUEUED not in request:
+            raise InvalidArgument("serialize needs sqlsessions.integrations.aiohttp.setup(app, storage)")
+        if request[_QUEUED] is not None:  # else the response began
+            request[_QUEUED].append(data)
+            await self._queue.enter(data)
+
+    def leave(self, request: web.Request) -> None:
+        """Let the other requests have the session, once it is written."""
+        queued, request[_QUEUED] = request.get(_QUEUED) or (), None
+        for data in queued:
+            cast(RequestQueue, self._queue).leave(data)
+
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         if self.raises:
             raise error
@@ -260,9 +299,18 @@ def setup(app: web.Application, storage: AioHttpStorage) -> None:
     They are saved before the response begins, and again when its handler has returned.
     """
 
+    @web.middleware
+    async def leave_last(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[_QUEUED] = []
+        try:
+            return await handler(request)
+        finally:
+            storage.leave(request)
+
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         if not isinstance(response, web.Response) and aiohttp_session.SESSION_KEY in request:
             await save(request, response)
+        storage.leave(request)
 
     @web.middleware
     async def save_last(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -272,6 +320,7 @@ def setup(app: web.Application, storage: AioHttpStorage) -> None:
             await finish(asyncio.ensure_future(save(request)))
         return response
 
+    app.middlewares.append(leave_last)
     aiohttp_session.setup(app, storage)
     app.on_response_prepare.append(prepare)
     app.middlewares.append(save_last)
@@ -288,6 +337,30 @@ async def save(request: web.Request, response: web.StreamResponse | None = None)
         web.HTTPServiceUnavailable: If it cannot be written; or `StorageUnavailable`, as configured.
     """
     await _storage(request).save_session(request, response, await aiohttp_session.get_session(request))
+
+
+async def change(request: web.Request, function: Change[R]) -> R:
+    """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+    The function changes a dict that has the data as it is stored. If another request writes the session
+    meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
+    request changed before is written first. Without a session, one is begun.
+
+    Args:
+        request: The request.
+        function: The function, which may be async.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
+        web.HTTPServiceUnavailable: If it cannot be read or written, or others use it for more than ten
+            seconds; or `StorageUnavailable`, as configured.
+        InvalidArgument: If it is called by such a function.
+    """
+    session = cast(Session, await aiohttp_session.get_session(request))
+    return await _storage(request).change(request, session, function)
 
 
 async def list_sessions(request: web.Request) -> AsyncIterator[SessionInfo]:
@@ -321,17 +394,3 @@ def _storage(request: web.Request) -> AioHttpStorage:
 async def _data(request: web.Request) -> _Data:
     session = await aiohttp_session.get_session(request)
     return cast(Session, session)._mapping  # noqa: SLF001
-
-
-class _TextSerializer:
-    """A serializer that encodes to text, as UTF-8."""
-
-    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
-        self._encoder = encoder
-        self._decoder = decoder
-
-    def dumps(self, value: dict[str, Any], /) -> bytes:
-        return self._encoder(value).encode()
-
-    def loads(self, data: bytes, /) -> Any:
-        return self._decoder(data.decode())

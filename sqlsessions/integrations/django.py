@@ -2,97 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
-import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
-from django.contrib.sessions.exceptions import SessionInterrupted
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
-from django.utils.module_loading import import_string
 
 from .._validation import MAX_DURATION
-from ..errors import InvalidArgument, InvalidArgumentType
+from ..errors import InvalidArgument
 from ..info import SessionInfo
-from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
+from ._django_changing import attempts
 from ._django_middleware import SessionMiddleware
-from ._web.cookies import Cookie, parse_id
-from ._web.manager import SessionManager
-from ._web.payloads import Payloads
+from ._django_settings import Configured
+from ._web.changing import Change, Data, apply, apply_blocking
+from ._web.cookies import parse_id
 from ._web.portal import run
-from ._web.session import Session
+from ._web.session import UNSET, Session
+from ._web.subjects import checked_subject
 
 __all__ = ["SessionMiddleware", "SessionStore", "storage"]
 
+R = TypeVar("R")
+
 USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
-JSON = "django.contrib.sessions.serializers.JSONSerializer"
 SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
 
 
-class _Engine(NamedTuple):
-    manager: SessionManager
-    payloads: Payloads
-
-
-class _Configured:
-    """The manager that the settings configure, made when first needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engine: _Engine | None = None
-
-    def __call__(self) -> _Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._made()
-            return self._engine
-
-    def changed(self, *, setting: str, **_: Any) -> None:
-        """Make it again when a test overrides a setting."""
-        if setting in ("SQLSESSIONS", "SESSION_SERIALIZER"):
-            self._engine = None
-
-    def _made(self) -> _Engine:
-        chosen = settings.SESSION_SERIALIZER
-        serializer = None if chosen == JSON else import_string(chosen)()
-        try:
-            made = _storage(getattr(settings, "SQLSESSIONS", None))
-            # Django's middleware writes the cookie, and its settings determine the expiry.
-            manager = SessionManager(
-                made, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
-            )
-            return _Engine(manager, Payloads(serializer))
-        except (InvalidArgument, InvalidArgumentType) as error:
-            raise ImproperlyConfigured(f"the setting SQLSESSIONS: {error}") from error
-
-
-def _storage(setting: Any) -> ManagedSessionStorage:
-    if not isinstance(setting, Mapping) or ("url" in setting) == ("storage" in setting):
-        raise InvalidArgument("it must be a dict that has either 'url' or 'storage'")
-    options = dict(setting)
-    if "storage" in options:
-        made = options.pop("storage")
-        if options:
-            raise InvalidArgument("beside 'storage' there is no other key: give the storage its arguments")
-        made = import_string(made) if isinstance(made, str) else made
-        return made() if callable(made) else made  # type: ignore[no-any-return]
-    if "ttl" in options:
-        raise InvalidArgument("'ttl' is Django's own setting SESSION_COOKIE_AGE")
-    known = [*inspect.signature(SqlSessionStorage).parameters][1:]
-    known.remove("ttl")
-    if unknown := sorted(str(name) for name in options.keys() - {"url", *known}):
-        raise InvalidArgument(f"there is no key {unknown[0]!r}; beside 'url' there are {', '.join(known)}")
-    return SqlSessionStorage(options.pop("url"), **options)
-
-
-_configured = _Configured()
+_configured = Configured()
 setting_changed.connect(_configured.changed)
 
 
@@ -113,10 +54,15 @@ def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
         return run(getattr(self, method.__name__)(*arguments, **options))
 
     waiting.__name__ = method.__name__.removeprefix("a")
+    return _unsafe(waiting)
+
+
+def _unsafe(method: Callable[..., Any]) -> Any:
+    """A blocking method that refuses to run in a thread that has an event loop."""
     return async_unsafe(
-        f"session.{waiting.__name__} would block the event loop: await session.{method.__name__}, and to "
+        f"session.{method.__name__} would block the event loop: await session.a{method.__name__}, and to "
         "access the session await session.aget and its like - or use a thread or sync_to_async."
-    )(waiting)
+    )(method)
 
 
 class SessionStore(SessionBase):  # type: ignore[misc]
@@ -124,7 +70,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     Unlike theirs, concurrent changes to different keys are both kept, a change within a value is saved
     without ``modified = True``, and `cycle_key` moves the session in one step. The user that
-    ``django.contrib.auth`` logs in is the subject of the session in the storage.
+    ``django.contrib.auth`` logs in is the subject of the session in the storage; each login gives a new key.
 
     Blocking methods run on an event loop in the background, which all threads share; their async twins,
     whose names begin with ``a``, run on the caller's own.
@@ -146,6 +92,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._manager, self._payloads = _configured()
         self._stored: Session | None = None
         self._modified = self._watched = False
+        self._logged_in = self._has_new_key = False
         super().__init__(session_key)
 
     @property
@@ -162,14 +109,25 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             self._watched = False  # not to be saved, whatever its values
         self._modified = value
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._logged_in = self._logged_in or key == USER
+
+    async def aset(self, key: str, value: Any) -> None:
+        await super().aset(key, value)
+        self._logged_in = self._logged_in or key == USER
+
     async def aload(self) -> dict[str, Any]:
-        """The data; empty if the session is gone, whose key is not used again.
+        """The data; empty if the session is gone or got a new key. The old key is not used again.
 
         Raises:
             StorageUnavailable: If it cannot be read.
         """
         self._stored = None
         stored = await self._read()
+        if stored.state.moved:  # with its key, the middleware leaves the cookie alone
+            self._stored = stored
+            return {}
         if stored.info is None:
             self._session_key = None
             return {}
@@ -187,11 +145,15 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._give(stored, data)
         await self._manager.create(stored)
         self._stored = stored
-        self._session_key = stored.state.id
-        self.modified = True
+        self._take_key(stored)
 
     async def asave(self, must_create: bool = False) -> None:
         """Store what changed, merged with what other requests stored since the session was read.
+
+        A login is stored even if the session was ended, or given a new key, since it was read: as a session
+        of its own. Other changes follow a session to its new key if its user is the same; it is an error all
+        the same, since this request must not give the browser a key. A session whose last key was deleted
+        ends, and Django's middleware, which keeps a session that is empty, gets a new one.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -201,27 +163,61 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             CreateError: If ``must_create``, and this one was stored before.
             StorageUnavailable: If it could not be stored.
         """
-        if must_create and self._stored is not None:
+        if must_create and self._stored is not None and self._stored.info is not None:
             raise CreateError
         data = await self._aget_session(no_load=must_create)
         if must_create or self.session_key is None:
             await self.acreate()
             return
         stored = await self._current()
-        if stored.info is None:
-            raise UpdateError
-        given, version = dict(data), stored.info.version
+        given, before = dict(data), stored.info
         self._give(stored, data)
-        await self._manager.commit(stored)
-        if stored.info.version == version and not await self.aexists(self.session_key):
+        if before is None and not stored.logs_in:
             raise UpdateError
+        if self._logged_in and not self._has_new_key:
+            stored.regenerate()
+        await self._manager.commit(stored)
+        info = stored.info
+        if info is None and stored.state.clear_due:  # it ended, as it is empty
+            await self.acreate()
+            return
+        if stored.state.vanished or info is None:
+            raise UpdateError
+        if stored.state.id != self.session_key:
+            self._take_key(stored)
+        elif (
+            before is not None and info.version == before.version and not await self.aexists(stored.state.id)
+        ):
+            raise UpdateError
+        self._logged_in = False
         _take(stored.plain(), given, data)
+
+    async def achange(self, function: Change[R]) -> R:
+        """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+        The function changes a dict that has the data as it is stored. If another request writes the session
+        meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What
+        this request changed before is saved first. Without a session, one is begun. Returns what it returned.
+
+        Raises:
+            SessionInterrupted: If the session ended meanwhile, or another user has it; nothing was changed.
+            StorageUnavailable: If it could not be stored, or others use it for more than ten seconds.
+            InvalidArgument: If the function logs in or out, or changes the session in another way.
+        """
+        return await apply(attempts(self, self._manager.changing, self._current, USER), function)
+
+    @_unsafe
+    def change(self, function: Callable[[Data], R]) -> R:
+        """The blocking twin of `achange`; the function is called in this thread, and must not be async."""
+        return apply_blocking(attempts(self, self._manager.changing, self._current, USER), function)
 
     async def acycle_key(self) -> None:
         """Give the session a new key; the old one is refused from then on.
 
+        If the session was ended, or given a new key, since it was read, it gets none: to save it is an error
+        then, unless a user logs in.
+
         Raises:
-            SessionInterrupted: If it was ended, or given a new key, since it was read.
             StorageUnavailable: If it could not be done.
         """
         await self._aget_session()
@@ -233,9 +229,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             stored.regenerate()  # its data is stored with the rest of the request's
             await self._manager.commit(stored)
         if stored.info is None or stored.state.vanished:
-            raise SessionInterrupted("The request's session was deleted before it could get a new key.")
-        self._session_key = stored.state.id
-        self.modified = True
+            self.modified = True
+        else:
+            self._take_key(stored)
 
     async def adelete(self, session_key: str | None = None) -> None:
         """End a session: the one with this key, or else this one."""
@@ -244,8 +240,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if stored is not None and stored.state.id == key:
             await self._manager.end(stored)
             self._stored = None
-        elif parse_id(key) is not None:
-            await self._manager.storage.invalidate(key)
+        else:
+            await self._manager.end(self._manager.open(key))
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
@@ -257,7 +253,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Delete the sessions that have expired, as ``manage.py clearsessions`` does."""
         await storage().purge()
 
-    async def alisted(self) -> list[SessionInfo]:
+    async def alist_sessions(self) -> list[SessionInfo]:
         """The live sessions of the user who is logged in, the newest first.
 
         Raises:
@@ -265,11 +261,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """
         return [info async for info in self._manager.listed(await self._owned())]
 
-    async def aend_listed(self, key: str) -> bool:
+    async def aend_session(self, key: str) -> bool:
         """End a session of the same user by its `SessionInfo.key`; whether there was one."""
         return await self._manager.end_listed(await self._owned(), key)
 
-    async def aend_others(self) -> int:
+    async def aend_other_sessions(self) -> int:
         """End all sessions of the same user but this one; the number of them."""
         return await self._manager.end_others(await self._owned())
 
@@ -280,9 +276,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     delete = _blocking(adelete)
     exists = _blocking(aexists)
     clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
-    listed = _blocking(alisted)
-    end_listed = _blocking(aend_listed)
-    end_others = _blocking(aend_others)
+    list_sessions = _blocking(alist_sessions)
+    end_session = _blocking(aend_session)
+    end_other_sessions = _blocking(aend_other_sessions)
+    listed, alisted = list_sessions, alist_sessions  # their names in earlier versions
+    end_listed, aend_listed = end_session, aend_session
+    end_others, aend_others = end_other_sessions, aend_other_sessions
 
     def _get_new_session_key(self) -> str:
         return new_session_id()
@@ -300,9 +299,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     async def _current(self) -> Session:
         """The session as it was read or written last."""
-        if self._stored is None or self._stored.state.id != self.session_key:
+        state = None if self._stored is None else self._stored.state
+        if state is None or (state.id or state.from_cookie) != self.session_key:
             self._stored = await self._read()
-        return self._stored
+        return cast(Session, self._stored)
 
     async def _owned(self) -> Session:
         """The same, with the user who is now logged in as its subject."""
@@ -310,22 +310,32 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if (subject := _subject(data)) is None:
             raise InvalidArgument("no user is logged in whose sessions could be listed or ended")
         stored = await self._current()
-        stored.subject = subject
+        self._set_subject(stored, subject)
         return stored
 
     def _give(self, stored: Session, data: dict[str, Any]) -> None:
         """Set the data to be stored, with the subject and expiry that follow from it."""
         stored.fill(data)
-        stored.subject = _subject(data)
+        self._set_subject(stored, _subject(data))
         now = timezone.now()
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
         stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION))
 
+    def _set_subject(self, stored: Session, subject: str | None) -> None:
+        """Set whose session it is, which is a login unless it was theirs before."""
+        owner = None if stored.info is None else stored.info.subject
+        stored.state.subject = subject if self._logged_in or subject != owner else UNSET
+
+    def _take_key(self, stored: Session) -> None:
+        self._session_key = stored.state.id
+        self._has_new_key = self.modified = True
+        self._logged_in = False
+
 
 def _subject(data: Mapping[str, Any]) -> str | None:
     user = data.get(USER)
-    return None if user is None else str(user)
+    return None if user is None else checked_subject(str(user))
 
 
 def _take(merged: Mapping[str, Any], given: Mapping[str, Any], data: dict[str, Any]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Depends
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 
 from ..errors import InvalidArgument
+from ._web.sources import Source
 from .starlette import (
     Session,
     SessionMiddleware,
+    change,
     end_other_sessions,
     end_session,
     list_sessions,
@@ -25,6 +29,7 @@ __all__ = [
     "Session",
     "SessionMiddleware",
     "SessionModel",
+    "change",
     "end_other_sessions",
     "end_session",
     "get_session",
@@ -34,6 +39,7 @@ __all__ = [
 ]
 
 M = TypeVar("M")
+R = TypeVar("R")
 logger = logging.getLogger("sqlsessions")
 
 
@@ -56,7 +62,8 @@ class SessionModel(Generic[M]):
     """A dependency that gives part of a session as a model, and writes back what changed in it.
 
     ``Annotated[Cart, Depends(SessionModel(Cart))]`` gives a ``Cart``; changes of it are written to the
-    session when the response begins. Data that the model does not accept is ignored, with a warning.
+    session when the response begins, merged field by field with those of other requests. Data that the model
+    does not accept is ignored, with a warning.
 
     Args:
         model: A pydantic model, a dataclass or a msgspec Struct, whose fields all have defaults.
@@ -80,19 +87,33 @@ class SessionModel(Generic[M]):
     async def __call__(self, connection: HTTPConnection) -> M:
         """The model of a request or WebSocket."""
         session = await get_session(connection)
+        value = self._of(session)
+        session.state.sources += (Source(self.key, lambda: self._codec.dump(value)),)
+        return value
+
+    async def change(self, connection: HTTPConnection, function: Callable[[M], Awaitable[R] | R]) -> R:
+        """Change the model as it is stored now: `change`, of which the function gets the model.
+
+        Models that the dependency gave before stay as they are.
+        """
+
+        async def changing(data: dict[str, Any]) -> R:
+            value = self._of(data)
+            result = function(value)
+            if isawaitable(result):
+                result = await result
+            data[self.key] = self._codec.dump(value)
+            return cast(R, result)
+
+        return await change(connection, changing)
+
+    def _of(self, data: Mapping[str, Any]) -> M:
         value: M = self.model()
-        if self.key in session:
+        if self.key in data:
             try:
-                value = self._codec.load(session[self.key])
+                value = self._codec.load(data[self.key])
             except ValueError:
                 logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
-        before = self._codec.dump(value)
-
-        def changed() -> dict[str, Any]:
-            after = self._codec.dump(value)
-            return {} if after == before else {self.key: after}
-
-        session.state.sources += (changed,)
         return value
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import flask
 from flask.sessions import SessionInterface
 
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
+from ._web.changing import Data, apply_blocking
 from ._web.portal import run
 from ._web.session import Session
 from ._web.werkzeug import Interface, SqlSession
 
-__all__ = ["SqlSession", "SqlSessionInterface", "end_other_sessions", "end_session", "list_sessions", "save"]
+__all__ = [
+    "SqlSession",
+    "SqlSessionInterface",
+    "change",
+    "end_other_sessions",
+    "end_session",
+    "list_sessions",
+    "save",
+]
+
+R = TypeVar("R")
+
+_EXTENSION = "sqlsessions"  # the key of the interface, and of the session in the environment of a request
 
 
 class SqlSessionInterface(Interface, SessionInterface):
@@ -34,10 +48,17 @@ class SqlSessionInterface(Interface, SessionInterface):
         """
         self.manager_of(app.config)
         app.session_interface = self
+        app.extensions[_EXTENSION] = self
+        app.teardown_request(_leave)
 
     def open_session(self, app: flask.Flask, request: flask.Request) -> SqlSession:
         """The session of a request; nothing is read yet."""
-        return self.session_of(app, request, self._load)
+        session = self.session_of(app, request, self._load)
+        if session.queue is not None:
+            if app.extensions.get(_EXTENSION) is not self:
+                raise InvalidArgument("serialize needs SqlSessionInterface(...).init_app(app)")
+            request.environ[_EXTENSION] = session
+        return session
 
     def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:  # noqa: ARG002
         """Write what changed, and add the headers that the session needs."""
@@ -51,13 +72,21 @@ class SqlSessionInterface(Interface, SessionInterface):
         except StorageUnavailable as error:
             self.refuse(response, error)
         self.add_headers(session, response)
+        session.leave()
 
     def _load(self, session: Session) -> None:
         assert isinstance(session, SqlSession)
         try:
-            run(session.manager.load(session))
+            run(session.read())
         except StorageUnavailable as error:
             raise self.unavailable(error) from error
+
+
+def _leave(_error: BaseException | None) -> None:
+    """Let the next request of the session in, also after an error for which there is no response."""
+    session = flask.request.environ.pop(_EXTENSION, None)
+    if isinstance(session, SqlSession):
+        session.leave()
 
 
 def save() -> None:
@@ -68,6 +97,31 @@ def save() -> None:
     """
     session = _current()
     run(session.manager.commit(session))
+
+
+def change(function: Callable[[Data], R]) -> R:
+    """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+    The function changes a dict that has the data as it is stored. If another request writes the session
+    meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
+    request changed before is written first. Without a session, one is begun.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
+        ServiceUnavailable: If it cannot be read or written, or others use it for more than ten seconds; or
+            `StorageUnavailable`, as configured.
+        InvalidArgument: If it is called by such a function.
+    """
+    session = _current()
+    try:
+        return apply_blocking(session.manager.changing.attempts(session), function)
+    except StorageUnavailable as error:
+        interface = flask.current_app.session_interface
+        assert isinstance(interface, Interface)
+        raise interface.unavailable(error) from error
 
 
 def list_sessions() -> list[SessionInfo]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import quart
@@ -15,6 +14,7 @@ from quart.wrappers.base import BaseRequestWebsocket
 from .._tasks import wait_although_cancelled
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
+from ._web.changing import Change, apply
 from ._web.greenlets import GreenletBridge
 from ._web.session import Session
 from ._web.werkzeug import Interface, SqlSession
@@ -22,6 +22,7 @@ from ._web.werkzeug import Interface, SqlSession
 __all__ = [
     "SqlSession",
     "SqlSessionInterface",
+    "change",
     "end_other_sessions",
     "end_session",
     "list_sessions",
@@ -65,7 +66,11 @@ class SqlSessionInterface(Interface, SessionInterface):
         loader.interface = self
         session = self.session_of(app, request, loader)
         loader.session = session
-        session.state.answered = request.scope["type"] == "websocket"
+        if request.scope["type"] == "websocket":
+            session.queue = None
+            session.state.answered = True
+        elif session.queue is not None and not loader.lazy:
+            raise InvalidArgument("serialize needs SqlSessionInterface(...).init_app(app)")
         if not loader.lazy:
             try:
                 await session.manager.load(session)
@@ -87,6 +92,7 @@ class SqlSessionInterface(Interface, SessionInterface):
             self.refuse(response, error)
         if response is not None:
             self.add_headers(session, response)
+            session.leave()
         elif session.state.id not in (known, None):
             logger.warning("a session began, or got a new id, in a WebSocket, which cannot set its cookie")
 
@@ -117,7 +123,7 @@ class _Loader:
         assert isinstance(session, SqlSession)
         if self.failure is None:
             try:
-                self._bridge.wait(partial(session.manager.load, session))
+                self._bridge.wait(session.manager, session.read)
             except StorageUnavailable as error:
                 self.failure = error
         if self.failure is not None:
@@ -135,6 +141,9 @@ def _with_loader(handle: Callable[[Any], Coroutine[Any, Any, R]]) -> Callable[[A
             if loader.session is not None and request.scope["type"] == "websocket":
                 await _save_last(loader.session)
             raise
+        finally:
+            if loader.session is not None:
+                loader.session.leave()
 
     return handling
 
@@ -155,12 +164,36 @@ async def load() -> SqlSession:
     """
     session = _current()
     try:
-        await session.manager.load(session)
+        await session.read()
     except StorageUnavailable as error:
-        interface = quart.current_app.session_interface
-        assert isinstance(interface, Interface)
-        raise interface.unavailable(error) from error
+        raise _unavailable(error) from error
     return session
+
+
+async def change(function: Change[R]) -> R:
+    """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+    The function changes a dict that has the data as it is stored. If another request writes the session
+    meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
+    request changed before is written first. Without a session, one is begun.
+
+    Args:
+        function: The function, which may be async.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
+        ServiceUnavailable: If it cannot be read or written, or others use it for more than ten seconds; or
+            `StorageUnavailable`, as configured.
+        InvalidArgument: If it is called by such a function.
+    """
+    session = await load()
+    try:
+        return await apply(session.manager.changing.attempts(session), function)
+    except StorageUnavailable as error:
+        raise _unavailable(error) from error
 
 
 async def save() -> None:
@@ -194,6 +227,12 @@ async def end_other_sessions() -> int:
     """End all sessions of the same subject but this one; the number of them."""
     session = await load()
     return await session.manager.end_others(session)
+
+
+def _unavailable(error: StorageUnavailable) -> Exception:
+    interface = quart.current_app.session_interface
+    assert isinstance(interface, Interface)
+    return interface.unavailable(error)
 
 
 def _current() -> SqlSession:

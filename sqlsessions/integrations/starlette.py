@@ -9,9 +9,10 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..storage import Duration, ManagedSessionStorage
-from ._web.asgi import RequestSession, end_other_sessions, end_session, list_sessions, load, save
+from ._web.asgi import RequestSession, change, end_other_sessions, end_session, list_sessions, load, save
 from ._web.cookies import Cookie, SameSite, default_name
 from ._web.manager import SessionManager
+from ._web.queues import request_queue
 from ._web.serializers import Serializer
 from ._web.session import Session
 from ._web.unavailable import is_raised
@@ -19,6 +20,7 @@ from ._web.unavailable import is_raised
 __all__ = [
     "Session",
     "SessionMiddleware",
+    "change",
     "end_other_sessions",
     "end_session",
     "list_sessions",
@@ -61,6 +63,9 @@ class SessionMiddleware:
             runs the application in another task.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable` for the application's own error handlers.
+        serialize: Whether the HTTP requests of one session wait for each other in this process, from their
+            first access to the session until their response begins. True waits for up to 10 seconds, a number
+            for so many; then the session counts as unavailable.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
@@ -85,6 +90,7 @@ class SessionMiddleware:
         rotate_on_login: bool = True,
         eager: bool | None = None,
         unavailable: str = "503",
+        serialize: bool | Duration = False,
     ) -> None:
         if secret_key is not None:
             logger.warning("SessionMiddleware needs no secret_key and ignores it: session ids are random")
@@ -102,6 +108,7 @@ class SessionMiddleware:
         )
         self.eager = _splits_tasks(app) if eager is None else eager
         self.raises = is_raised(unavailable)
+        self.queue = request_queue(serialize)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -116,6 +123,7 @@ class SessionMiddleware:
             manager=self.manager,
             eager=self.eager,
             raises=self.raises,
+            queue=self.queue,
         )
         await connection.serve()
 

@@ -122,6 +122,7 @@ class SqlSessionStorage(ManagedSessionStorage):
             chunk=records.positive("chunk_size", chunk_size),
             size=None if max_size is None else records.positive("max_size", max_size),
         )
+        self._at_once = self._limits.at_once
         if chunk_size < inline_limit:
             raise InvalidArgument("chunk_size must be at least inline_limit")
         if not isinstance(synchronous, str) or synchronous.upper() not in ("FULL", "NORMAL"):
@@ -218,7 +219,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         return await self._write_bytes(digest, data, options)
 
     async def _write_bytes(self, digest: bytes, data: Bytes, options: Options) -> SessionInfo:
-        if isinstance(data, (bytes, bytearray)) and len(data) <= self._limits.at_once:
+        if isinstance(data, (bytes, bytearray)) and len(data) <= self._at_once:
             record = await self._repository.write_inline(digest, bytes(data), options)
             if record.created_at != record.updated_at:
                 return record.info(digest)
@@ -266,6 +267,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         if (found := await self._repository.forwarding(records.digest(id))) is None:
             return None
         digest, record = found
+        self._events.moved(records.digest(id), digest)
         return Successor(digest.hex(), None if record is None else record.info(digest))
 
     async def _load(self, digest: bytes) -> Snapshot | None:
@@ -299,7 +301,7 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def invalidate_key(self, key: str) -> bool:
         digest = records.key_digest(key)
-        if digest is None or not await self._repository.end_one(digest):
+        if digest is None or not await self._repository.delete(digest):
             return False
         await self._events.invalidated([digest])
         return True

@@ -17,7 +17,6 @@ from sqlsessions.integrations._web import serializers as _serializers
 from sqlsessions.integrations._web.payloads import Changes, Payloads
 from sqlsessions.integrations._web.serializers import JSONSerializer
 from sqlsessions.integrations._web.session import UNSET, State
-from sqlsessions.testing import ManualClock
 
 from .support import CountingSerializer
 
@@ -143,22 +142,6 @@ def test_a_sessions_own_expiry_is_kept_beside_its_data(
     plain = State()
     payloads.decode(payloads.encode(data, State()), plain)
     assert plain.ttl is UNSET
-
-
-def test_rotations_are_followed_for_a_minute() -> None:
-    from sqlsessions.integrations._web.rotations import KEPT, Rotations
-
-    clock = ManualClock()
-    rotations = Rotations(clock)
-    one, two, three = (bytes([number]) * 32 for number in (1, 2, 3))
-    rotations.add(one, two.hex())
-    clock.advance(KEPT / 2)
-    rotations.add(two, three.hex())
-    assert rotations.successor(one) == three.hex()
-    assert rotations.successor(three) is None
-    clock.advance(KEPT / 2)
-    assert rotations.successor(one) is None
-    assert rotations.successor(two) == three.hex()
 
 
 @pytest.mark.parametrize(

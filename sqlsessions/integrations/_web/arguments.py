@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from ... import records
 from ...errors import InvalidArgument, InvalidArgumentType
 from ...storage import ManagedSessionStorage
-
-RESERVED = "\x1f"
-"""What the subjects of our own begin with, and no user's: a control character, Unit Separator."""
+from .session import Session
 
 
 def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
@@ -24,13 +21,12 @@ def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
     return storage
 
 
-def checked_subject(subject: str) -> str:
-    """Check a user's subject.
+def required_subject(session: Session) -> str:
+    """The subject of a session.
 
     Raises:
-        InvalidArgumentType: If it is not a string.
-        InvalidArgument: If no storage takes it, or it is reserved for what is not a user's.
+        InvalidArgument: If it has none.
     """
-    if records.checked_subject(subject).startswith(RESERVED):
-        raise InvalidArgument("a subject must not begin with the control character U+001F, which is reserved")
+    if (subject := session.subject) is None:
+        raise InvalidArgument("the session has no subject: set session.subject at login")
     return subject

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..._tasks import finish
-from ...errors import InvalidArgument, StorageUnavailable
+from ...errors import InvalidArgument, StorageUnavailable, UnsupportedOperation
 from ...info import SessionInfo
+from .blocking import LateReader
+from .changing import Change, apply
 from .cookies import cookie_values
 from .greenlets import GreenletBridge
 from .manager import SessionManager
+from .queues import RequestQueue
 from .session import Session
 from .unavailable import HEADERS, STATUS, TEXT, WEBSOCKET_CODE, log
 
@@ -22,6 +25,8 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Header = tuple[bytes, bytes]
+R = TypeVar("R")
+
 _SCOPE_KEY = "sqlsessions"
 _BEGINS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _HINT = "`await load(request)` first, or set eager=True"
@@ -38,6 +43,7 @@ class RequestSession:
         manager: Loads and writes the session.
         eager: Whether to load before the application is called.
         raises: Whether `StorageUnavailable` is raised for the application to handle.
+        queue: Where HTTP requests of a session wait for each other; None if they do not.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class RequestSession:
         manager: SessionManager,
         eager: bool,
         raises: bool,
+        queue: RequestQueue | None = None,
     ) -> None:
         self.app = app
         # What lies outside of a mounted application keeps its own session.
@@ -59,14 +66,13 @@ class RequestSession:
         self.manager = manager
         self.eager = eager
         self.raises = raises
+        self.queue = queue if scope["type"] == "http" else None
         self.https = is_https(scope)
         self.failure: Exception | None = None  # of the last read or write of the session
         self.began = False
         self._unwritten = self._refused = False
         self._bridge = GreenletBridge(_HINT)
-        self.session = manager.open(
-            *cookies_of(scope, manager.cookie.name), load=lambda _session: self._bridge.wait(self._load)
-        )
+        self.session = manager.open(*cookies_of(scope, manager.cookie.name), load=self._read)
         self._known = {None, *self.session.state.candidates}  # ids that the browser has or is sent
         self.scope["session"] = self.session
         self.scope[_SCOPE_KEY] = self
@@ -91,8 +97,13 @@ class RequestSession:
 
     def _forget(self) -> None:
         """Break the reference cycles, which would make the garbage collector run every few requests."""
-        self.session.detach()
+        if self.session.loaded:
+            self.session.detach()
+        else:
+            over = self.began or self._refused  # else an outer error handler may look at the session
+            self.session.detach(LateReader(self.manager, asyncio.current_task() if over else None, _HINT))
         self.failure = None
+        self._leave()
         del self.scope[_SCOPE_KEY]
 
     async def load(self) -> None:
@@ -100,8 +111,17 @@ class RequestSession:
         if not self.session.loaded:
             await self._bridge.outside(self._load)
 
+    def _read(self, _session: Session) -> None:
+        try:
+            self._bridge.wait(self.manager, self._load)
+        except UnsupportedOperation:
+            self.failure = None  # an error of the application's, not of the storage
+            raise
+
     async def _load(self) -> None:
         try:
+            if self.queue is not None and not self.began:
+                await self.queue.enter(self.session)
             await self.manager.load(self.session)
         except Exception as error:
             self.failure = error
@@ -116,6 +136,21 @@ class RequestSession:
             self.failure = error
             raise
         self.failure = None
+
+    async def change(self, function: Change[R]) -> R:
+        """Change the session as it is stored."""
+        await self.load()
+        try:
+            result = await apply(self.manager.changing.attempts(self.session), function)
+        except StorageUnavailable as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return result
+
+    def _leave(self) -> None:
+        if self.queue is not None:
+            self.queue.leave(self.session)
 
     async def _answered(self) -> None:
         await self.app(self.scope, self.receive, self._send)
@@ -142,6 +177,7 @@ class RequestSession:
             self.began = True
             self.session.state.accessed_since = False
             message = self._with_headers(message)
+            self._leave()  # streams may last for long
         await self.send(message)
 
     async def _finish(self) -> None:
@@ -236,6 +272,28 @@ async def save(connection: HasScope) -> None:
         StorageUnavailable: If it cannot be written.
     """
     await _own(connection).save()
+
+
+async def change(connection: HasScope, function: Change[R]) -> R:
+    """Change the session as it is stored now, such as a counter that parallel requests increase.
+
+    The function changes a dict that has the data as it is stored. If another request writes the session
+    meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
+    request changed before is written first. Without a session, one is begun.
+
+    Args:
+        connection: The request or WebSocket.
+        function: The function, which may be async.
+
+    Returns:
+        What the function returned.
+
+    Raises:
+        SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
+        StorageUnavailable: If it cannot be read or written, or others use it for more than ten seconds.
+        InvalidArgument: If it is called by such a function.
+    """
+    return await _own(connection).change(function)
 
 
 async def list_sessions(connection: HasScope) -> AsyncIterator[SessionInfo]:

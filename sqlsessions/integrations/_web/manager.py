@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
-from ...errors import (
-    InvalidArgument,
-    SessionConflict,
-    SessionNotFound,
-    StorageUnavailable,
-    UnsupportedOperation,
-)
-from ...info import SessionInfo
-from ...records import digest, duration
+from ...errors import InvalidArgument, SessionConflict, SessionNotFound, UnsupportedOperation
+from ...info import SessionInfo, Snapshot
+from ...records import duration
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
-from .arguments import checked_storage
+from .arguments import checked_storage, required_subject
 from .candidates import candidate_ids, load_live
+from .changing import Changing, Data
 from .cookies import Cookie, parse_custom_id, parse_id
+from .emptied import ENDED, Emptied
 from .headers import ResponseHeaders
+from .merging import LONGEST_WAIT, write_merged
+from .moves import Moves
 from .payloads import Changes, Payloads
+from .queues import SessionQueues
 from .renewal import Renewal
-from .rotations import Rotations
 from .serializers import Serializer
-from .session import UNSET, Session, State
+from .session import UNSET, Session
 
 S = TypeVar("S", bound=Session)
 
 SECOND = 1_000_000
-ATTEMPTS = 30
-LONGEST_PAUSE = 0.1  # seconds
 
 logger = logging.getLogger("sqlsessions")
 
@@ -50,10 +43,10 @@ class SessionManager:
             holds, and the cookie ends when the browser is closed.
         absolute_timeout: Their absolute timeout; with None the storage's own holds.
         serializer: Encodes the data; None is JSON.
-        rotate_on_login: Whether a session whose subject changes gets a new id.
+        rotate_on_login: Whether a session whose subject is set gets a new id.
         new_id: Makes ids, which must be impossible to guess.
         refresh: Whether a request that only reads a session extends it.
-        is_empty: Whether a session holds no data that is worth storing; by default one without keys.
+        is_empty: Whether a session's data is not worth storing; by default if there are no keys.
         is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser;
             by default if there is a ``max_age``.
 
@@ -78,7 +71,7 @@ class SessionManager:
         rotate_on_login: bool = True,
         new_id: Callable[[], str] = new_session_id,
         refresh: bool = True,
-        is_empty: Callable[[Session], bool] = lambda session: not dict.__len__(session),
+        is_empty: Callable[[dict[str, Any]], bool] = lambda data: not dict.__len__(data),
         is_persistent: Callable[[Session], bool] | None = None,
     ) -> None:
         self.storage = checked_storage(storage)
@@ -92,10 +85,12 @@ class SessionManager:
         self._parse_id = parse_id if new_id is new_session_id else parse_custom_id
         self._refresh = refresh
         self._is_empty = is_empty
+        self._is_emptied = Emptied(is_empty, self._payloads)
         self.headers = ResponseHeaders(cookie, self._max_age, is_persistent, self._clock)
-        self._rotations = Rotations(self._clock)
         self._renewal = Renewal(self._max_age, self._absolute, self._clock)
-        self._locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+        self._moves = Moves(storage, self._payloads)
+        self._queues = SessionQueues()
+        self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store)
 
     def open(self, *values: str | None, load: Callable[[Session], None] | None = None) -> Session:
         """The session of a request; nothing is read yet.
@@ -123,10 +118,11 @@ class SessionManager:
         if session.loaded or state.from_cookie is None:
             return
         found = await load_live(self.storage, state.candidates)
+        if found is None:
+            await self._moves.not_found(state)
         if session.loaded:  # by another task of the request
             return
         if found is None:
-            state.stale = True
             session.fill({})
             return
         state.from_cookie, snapshot = found
@@ -144,37 +140,38 @@ class SessionManager:
             SessionTooLarge: If it is too large for the storage.
         """
         state = session.state
-        if not session.loaded or state.vanished or not (session.accessed or state.sources):
+        if not session.loaded or not (session.accessed or state.sources):
             return
-        if state.ending is not None:
-            await self._end(state, state.ending)
         for source in state.sources:
-            session.update(source())
-        if state.id is not None:
-            if state.cleared and self._is_empty(session) and not session.subject:
-                await self.end(session)
-            else:
-                await self._update(session)
-        elif session.subject_changed or not self._is_empty(session):
+            session.update(source(session))
+        if state.id is not None and not state.cleared:
+            await self._update(session)
+            return
+        empty = session.subject is None and self._is_empty(session)
+        if empty and (state.ending or (state.cleared and (state.id or state.moved))):
+            await self.end(session)
+        elif state.ending is not None:
+            await self._begin_after(session, state.ending, logout=True)
+        elif state.id is not None:  # and it was cleared
+            await self._update(session)
+        elif session.logs_in or not (empty or state.moved):
             await self.create(session)
+        elif state.moved and not empty:
+            self._moves.drop(session)
         elif state.stale:
-            # Unless another response just gave the browser the new cookie of the same session.
-            rotated = state.from_cookie and self._rotations.successor(digest(state.from_cookie))
-            state.clear_due = rotated is None
-            state.stale = False
+            state.clear_due, state.stale = True, False
 
-    async def create(self, session: Session) -> None:
-        """Store a new session, even an empty one.
+    async def create(self, session: Session, id: str | None = None) -> None:
+        """Store a new session, even an empty one, under a given id or else one that is made.
 
         Raises:
             StorageUnavailable: If it could not be stored.
         """
         state = session.state
-        id, payload = self._fresh_id(), self._payloads.encode(session.plain(), state)
+        id = self._fresh_id() if id is None else id
+        payload = self._payloads.encode(session.plain(), state)
         session.info = await self._write(session, id, payload, if_match=0)
-        state.stored(payload)
-        state.id, state.cookie_due, state.clear_due, state.stale = id, True, False, False
-        state.settle()
+        state.begin(id, payload)
 
     async def end(self, session: Session) -> None:
         """End the session now; it is not read for that. The next response deletes its cookie.
@@ -183,8 +180,10 @@ class SessionManager:
             StorageUnavailable: If it could not be ended.
         """
         session.invalidate()
-        if session.state.ending is not None:
-            await self._end(session.state, session.state.ending)
+        state = session.state
+        if state.ending is not None:
+            await self._moves.end_all(state.ending, *state.candidates)
+            state.ending, state.clear_due, state.candidates = None, True, ()
 
     async def replace(self, old: Session, new: Session) -> None:
         """Write a session in the place of another, which ends.
@@ -192,12 +191,15 @@ class SessionManager:
         Raises:
             StorageUnavailable: If that could not be done.
         """
+        if old.state.from_cookie is not None and (new.logs_in or not self._is_empty(new)):
+            self._payloads.encode(new.plain(), new.state)  # or raise before the old one ends
+            await self._begin_after(new, old.state.from_cookie, logout=new.logs_in)
+            for other in old.state.candidates:
+                if other != old.state.from_cookie:
+                    await self.storage.invalidate(other)
+            return
         await self.commit(new)
-        ended = old.state.id or old.state.from_cookie
         await self.end(old)
-        if ended is not None and new.info is not None:
-            # Requests that come with the old id must not clear the new cookie.
-            self._rotations.add(digest(ended), new.info.key)
         await self.commit(old)  # which clears a stale cookie
         new.state.clear_due = new.state.id is None and old.state.clear_due
 
@@ -207,15 +209,15 @@ class SessionManager:
         Raises:
             InvalidArgument: If it has no subject.
         """
-        return self.storage.sessions(_subject(session))
+        return self.storage.sessions(required_subject(session))
 
     async def end_others(self, session: Session) -> int:
         """End all sessions of its subject but this one; the number of them."""
-        return await self.storage.revoke(_subject(session), keep=session.state.id)
+        return await self.storage.revoke(required_subject(session), keep=session.state.id)
 
     async def end_listed(self, session: Session, key: str) -> bool:
         """End one of its subject's sessions by its `SessionInfo.key`; whether there was one."""
-        subject = _subject(session)
+        subject = required_subject(session)
         try:
             found = (await self.storage.infos([key])).get(key)
         except UnsupportedOperation:
@@ -226,35 +228,59 @@ class SessionManager:
                     break
         return found is not None and found.subject == subject and await self.storage.invalidate_key(key)
 
-    async def _end(self, state: State, id: str) -> None:
-        await asyncio.gather(*(self.storage.invalidate(each) for each in {id, *state.candidates}))
-        # A concurrent login may have given the session a new id meanwhile.
-        if (key := self._rotations.successor(digest(id))) is not None:
-            await self.storage.invalidate_key(key)
-        state.ending, state.clear_due, state.candidates = None, True, ()
+    async def _begin_after(self, session: Session, ended: str, *, logout: bool) -> None:
+        """End the session of an id, and store another in its place; a logout also ends one that was moved."""
+        try:
+            await self._supersede(session, ended)
+        except SessionNotFound:
+            if logout:  # but a login that is submitted twice leaves the session of the first time alone
+                await self._moves.end(ended, spare=session.subject)
+            await self.create(session)
+        if logout:
+            await self._moves.end_all(*(id for id in session.state.candidates if id != ended))
+
+    async def _supersede(self, session: Session, ended: str) -> None:
+        """End the session of an id so that this leads to another one, which begins."""
+        new_id = self._fresh_id()
+        await self.storage.rotate(ended, new_id)
+        await self.storage.invalidate(new_id)
+        await self.create(session, new_id)
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
-        state, data = session.state, session.plain()
+        state = session.state
+        assert state.id is not None
+        data = session.plain()
         payload = self._payloads.encode(data, state)
-        subject_changed = session.subject_changed
+        state.emptied = self._is_emptied(session, data)
         unchanged = self._payloads.unchanged(payload, state)
-        writes = state.cleared or subject_changed or not unchanged or self._renews(session)
-        rotates = state.regenerating or state.cleared or (subject_changed and self._rotate_on_login)
-        try:
-            if rotates:
-                await self._rotate(session)
-            if writes:
-                if self._note_cookie(session, session.info):
-                    payload = self._payloads.encode(data, state)
-                await self._write_over(session, data, payload)
-            elif self._refresh and not rotates:
-                await self._touch(session)
-        except SessionNotFound:
-            # Another request ended it, or changed its id, and its response has the cookie.
-            state.vanished = True
-            return
-        state.settle()
+        renews = self._renews(session)
+        writes = state.cleared or session.subject_changed or not unchanged or (renews and self._refresh)
+        login = state.subject is not UNSET and self._rotate_on_login
+        rotates = state.regenerating or state.cleared or login
+        if not state.vanished:
+            try:
+                if state.expiry_dropped and state.ttl is UNSET and self._max_age is None:
+                    # A write would keep the timeout of its own: only a new session gets the storage's.
+                    return await self._supersede(session, state.id)
+                if rotates:
+                    await self._rotate(session)
+                if writes:
+                    if self._note_cookie(session, session.info):
+                        payload = self._payloads.encode(data, state)
+                    await self._write_over(session, payload)
+                elif not rotates:
+                    await self._extend(session, renews=renews)
+                if state.emptied:
+                    await self.end(session)
+                return state.settle()
+            except SessionNotFound:
+                # Another request ended it, or changed its id, and its response has the cookie.
+                state.vanished, state.cookie_due = True, False
+        if (writes or rotates) and await self._moves.resolve(session):
+            empty = session.subject is None and self._is_empty(session)
+            await (self.end(session) if empty else self.create(session))
+        return None
 
     async def _rotate(self, session: Session) -> None:
         state = session.state
@@ -262,13 +288,12 @@ class SessionManager:
         assert session.info is not None
         new_id = self._fresh_id()
         info = await self.storage.rotate(state.id, new_id)
-        self._rotations.add(digest(state.id), info.key)
         state.id, state.cookie_due = new_id, True
         # The version stays the one that was read, so that concurrent writes are noticed.
         session.info = replace(info, version=session.info.version)
         state.regenerating = False
 
-    async def _write_over(self, session: Session, data: dict[str, Any], payload: bytes) -> None:
+    async def _write_over(self, session: Session, payload: bytes) -> None:
         """Write the data, merged with what other requests wrote since it was read."""
         state = session.state
         assert state.id is not None
@@ -276,11 +301,8 @@ class SessionManager:
         try:
             session.info = await self._write(session, state.id, payload, if_match=session.info.version)
         except SessionConflict:
-            if state.cleared:
-                changes = Changes(replaced=True, assigned=data)
-            else:
-                changes = self._payloads.changes(state.raw, data)
-            async with self._lock(session.info.key):  # requests of one process need not conflict again
+            changes = self._moves.changes(session)
+            async with self._queues.turn(session.info.key, LONGEST_WAIT):  # one process need not conflict
                 await self._merge(session, state.id, changes)
         else:
             state.stored(payload)
@@ -290,42 +312,53 @@ class SessionManager:
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:
         """Make the changes to the session as it is stored by now."""
-        for attempt in range(ATTEMPTS):
-            if (snapshot := await self.storage.load(id)) is None:
-                raise SessionNotFound("the session ended meanwhile")
-            _, data = self._payloads.decode(snapshot.data, session.state)
+        state = session.state
+
+        def merge(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:
+            if snapshot.data == ENDED:
+                raise SessionNotFound("the session is being ended")
+            _, data = self._payloads.decode(snapshot.data, state)
             self._note_cookie(session, snapshot.info)
-            merged = changes.apply(data)
-            payload = self._payloads.encode(merged, session.state)
-            try:
-                session.info = await self._write(session, id, payload, if_match=snapshot.info.version)
-            except SessionConflict:
-                await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
-            else:
-                session.state.stored(payload)
-                session.fill(merged)
-                return
-        raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
+            others = session.logs_in and snapshot.info.subject not in (None, session.subject)
+            merged = session.plain() if others else changes.apply(data)
+            state.emptied = self._is_emptied(session, merged)
+            return self._payloads.encode(merged, state), merged
+
+        async def write(payload: bytes, snapshot: Snapshot) -> SessionInfo:
+            return await self._write(session, id, payload, if_match=snapshot.info.version)
+
+        session.info, payload, merged = await write_merged(lambda: self.storage.load(id), merge, write)
+        state.stored(payload)
+        session.fill(merged)
+
+    async def _store(self, session: Session, id: str, data: Data, over: SessionInfo) -> bytes:
+        """Write data that a function changed over a version of the session; gives its bytes."""
+        self._note_cookie(session, over)
+        payload = self._payloads.encode(data, session.state)
+        session.info = await self._write(session, id, payload, if_match=over.version)
+        session.state.cookie_due |= self.headers.is_persistent(session)
+        return payload
 
     def _renews(self, session: Session) -> bool:
-        """Whether a session that did not change is written for its cookie's sake."""
-        assert session.info is not None
-        if not (
-            self.headers.is_persistent(session) and self._renewal.is_write_due(session.state, session.info)
-        ):
-            return False
-        session.state.cookie_due = True
-        return self._refresh
+        """Whether the cookie is to be renewed although the session did not change."""
+        state, info = session.state, session.info
+        assert info is not None
+        return self.headers.is_persistent(session) and self._renewal.is_write_due(state, info)
 
     def _note_cookie(self, session: Session, info: SessionInfo | None) -> bool:
         assert info is not None
         return self._renewal.note_cookie(session.state, info, persistent=self.headers.is_persistent(session))
 
-    async def _touch(self, session: Session) -> None:
-        """Extend a session that was accessed, if that is worth a write."""
+    async def _extend(self, session: Session, *, renews: bool) -> None:
+        """Extend a session that was accessed, if that is worth a write; or only renew its cookie."""
         state, info = session.state, session.info
         assert state.id is not None
         assert info is not None
+        if not self._refresh:
+            if renews and await self.storage.info(state.id) is None:
+                raise SessionNotFound("the session ended meanwhile")
+            state.cookie_due |= renews
+            return
         if not self._renewal.is_touch_due(state, info):
             return
         touched = await self.storage.touch(state.id)
@@ -341,10 +374,10 @@ class SessionManager:
             idle = DEFAULT if self._max_age is None else self._max_age
         return await self.storage.write_bytes(
             id,
-            payload,
+            ENDED if state.emptied and not new else payload,
             ttl=idle if idle in (DEFAULT, None) else idle / SECOND,
             max_age=self._absolute / SECOND if new and self._absolute is not None else DEFAULT,
-            subject=session.subject if session.subject_changed else KEEP,
+            subject=session.subject if new or session.subject_changed else KEEP,
             if_match=if_match,
         )
 
@@ -352,12 +385,3 @@ class SessionManager:
         if (id := parse_custom_id(self._new_id())) is None:
             raise InvalidArgument("an id must consist of 1 to 4,096 characters that a cookie can hold")
         return id
-
-    def _lock(self, key: str) -> asyncio.Lock:
-        return self._locks.setdefault((id(asyncio.get_running_loop()), key), asyncio.Lock())
-
-
-def _subject(session: Session) -> str:
-    if (subject := session.subject) is None:
-        raise InvalidArgument("the session has no subject: set session.subject at login")
-    return subject

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .comparing import differing
 from .serializers import Serializer, checked_serializer
 from .session import UNSET, State
+from .sources import Source
 
 logger = logging.getLogger("sqlsessions")
 
@@ -26,11 +27,13 @@ class Changes:
         replaced: Whether all earlier data is dropped.
         assigned: Values of the keys that are new or different.
         removed: The keys that are gone.
+        merged: Those of the new values that are merged with what is stored: functions of that.
     """
 
     replaced: bool = False
     assigned: dict[str, Any] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
+    merged: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @classmethod
     def between(cls, old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Changes:
@@ -41,12 +44,16 @@ class Changes:
             removed={key for key in old if key not in new},
         )
 
+    def __bool__(self) -> bool:
+        return bool(self.replaced or self.assigned or self.removed)
+
     def apply(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the data with the changes made."""
         if self.replaced:
             return dict(self.assigned)
         kept = {key: value for key, value in data.items() if key not in self.removed}
-        return kept | self.assigned
+        merged = {key: merge(kept[key]) for key, merge in self.merged.items() if key in kept}
+        return kept | self.assigned | merged
 
 
 class Payloads:
@@ -99,11 +106,13 @@ class Payloads:
             state.raw_is_ours = True
         return payload == state.raw
 
-    def changes(self, raw: bytes, data: dict[str, Any]) -> Changes:
-        """The changes that lead from stored bytes to other data."""
+    def changes(self, raw: bytes, data: dict[str, Any], sources: Iterable[Source] = ()) -> Changes:
+        """The changes that lead from stored bytes to other data, of which some is from sources."""
         old = self._decoded(raw) or {}
         old.pop(OWN, None)
-        return Changes.between(old, data, self._serializer)
+        changes = Changes.between(old, data, self._serializer)
+        changes.merged = {source.key: source.merged for source in sources if source.key in changes.assigned}
+        return changes
 
     def _decoded(self, raw: bytes) -> dict[str, Any] | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from flask.sessions import SessionMixin, session_json_serializer
 from werkzeug.exceptions import ServiceUnavailable
@@ -12,9 +12,10 @@ from werkzeug.sansio.response import Response
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
-from .cookies import Cookie, SameSite, cookie_values, default_name
+from .cookies import Cookie, cookie_values, default_name
 from .manager import SessionManager
 from .proxies import HeaderGetter
+from .queues import RequestQueue, request_queue
 from .serializers import Serializer, checked_serializer
 from .session import Session
 from .unavailable import HEADERS, RETRY_AFTER, STATUS, TEXT, Unavailable, is_raised, log
@@ -30,11 +31,29 @@ class SqlSession(Session, SessionMixin):
         manager: Loads and writes it.
         https: Whether the request came by https.
         header: Gives the headers of the request.
+        queue: Where the request waits for the others of its session; None if it does not, or not any more.
     """
 
     manager: SessionManager
     https: bool
     header: HeaderGetter
+    queue: RequestQueue | None = None
+
+    async def read(self) -> None:
+        """Read it, unless that was done; for integrations.
+
+        Raises:
+            StorageUnavailable: If it cannot be read.
+        """
+        if self.queue is not None:
+            await self.queue.enter(self)
+        await self.manager.load(self)
+
+    def leave(self) -> None:
+        """Let the other requests have it, once it is written; for integrations."""
+        if self.queue is not None:
+            self.queue.leave(self)
+            self.queue = None
 
     @property
     def new(self) -> bool:  # type: ignore[override]
@@ -86,6 +105,9 @@ class Interface:
         rotate_on_login: Whether a session whose subject changes gets a new id.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable`.
+        serialize: Whether the HTTP requests of one session wait for each other in this process, from their
+            first access to the session until it is written with the response; needs ``init_app``. True waits
+            for up to 10 seconds, a number for so many; then the session counts as unavailable.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie; for
@@ -108,6 +130,7 @@ class Interface:
         serializer: Serializer | None = None,
         rotate_on_login: bool = True,
         unavailable: Unavailable = "503",
+        serialize: bool | Duration = False,
     ) -> None:
         self._storage = storage
         self._cookie = {
@@ -125,6 +148,7 @@ class Interface:
             "rotate_on_login": rotate_on_login,
         }
         self._raises = is_raised(unavailable)
+        self._queue = request_queue(serialize)
         self._managers: dict[tuple[Cookie, Duration, bool], SessionManager] = {}
         self.manager_of(
             {"SESSION_COOKIE_NAME": DEFAULT_NAME, "PERMANENT_SESSION_LIFETIME": timedelta(days=31)}
@@ -152,7 +176,7 @@ class Interface:
             name=name,
             path=path,
             domain=domain,
-            same_site=cast(SameSite, (setting("SESSION_COOKIE_SAMESITE") or "lax").lower()),
+            same_site=setting("SESSION_COOKIE_SAMESITE") or "lax",
             secure=secure,
             partitioned=bool(setting("SESSION_COOKIE_PARTITIONED")),
         )
@@ -179,7 +203,12 @@ class Interface:
         session.manager = manager
         session.header = request.headers.get
         session.https = request.is_secure
+        session.queue = self._queue
         return session
+
+    def is_null_session(self, obj: object) -> bool:
+        """Whether an object is no session; the frameworks' own way to look would read it."""
+        return type(obj) is not SqlSession
 
     def add_headers(self, session: SqlSession, response: Response) -> None:
         """Add the headers that the session needs to a response."""
@@ -219,9 +248,9 @@ class Interface:
         response.status_code = STATUS
 
 
-def _is_empty(session: Session) -> bool:
+def _is_empty(data: dict[str, Any]) -> bool:
     """Whether a session holds nothing, or only whether it is permanent."""
-    return all(key == PERMANENT for key in dict.__iter__(session))
+    return all(key == PERMANENT for key in dict.__iter__(data))
 
 
 def _is_permanent(session: Session) -> bool:

@@ -140,7 +140,8 @@ class _Batch:
         self._database = database
         self._driver = driver
         self._writes = writes
-        self._attempts: Attempts = database.attempts(retry_for)
+        retry_for = database.retry_for if retry_for is None else retry_for
+        self._attempts = Attempts(database.dialect, retry_for, database.notify_retry)
         self.done = asyncio.get_running_loop().create_future()
         self.left = list(operations)
 

@@ -113,9 +113,10 @@ class Database:
             raise
         return result
 
-    def attempts(self, retry_for: float | None = None) -> Attempts:
-        """Attempts at work on this database, for `retry_for` seconds unless another time is given."""
-        return Attempts(self.dialect, self.retry_for if retry_for is None else retry_for, self._notify_retry)
+    def notify_retry(self, kind: ErrorKind) -> None:
+        """Notify the observer that work is tried again."""
+        if self.observer is not None:
+            self.observer.retry(kind.name)
 
     async def _run(
         self,
@@ -132,7 +133,7 @@ class Database:
         the caller waits for its end, so that nothing of it takes effect after the call.
         """
         await self.engines.enter()
-        attempts = self.attempts()
+        attempts = Attempts(self.dialect, self.retry_for, self.notify_retry)
 
         async def attempt() -> T:
             async with checkout(writes=writes) as connection:
@@ -159,10 +160,6 @@ class Database:
                 raise_translated(self.dialect, error, in_doubt=in_doubt)
 
         return await finish(self.engines.spawn(all_attempts), may_abandon=lambda: not attempts.connected)
-
-    def _notify_retry(self, kind: ErrorKind) -> None:
-        if self.observer is not None:
-            self.observer.retry(kind.name)
 
 
 async def _did_not_take_effect(_connection: AsyncConnection) -> None:

@@ -9,11 +9,12 @@ from .expiry import Expiry
 from .failures import Failures
 from .ids import Ids
 from .logout import Logout
+from .moves import Moves
 
 __all__ = ["IntegrationContract"]
 
 
-class IntegrationContract(Ids, Costs, Changes, Logout, Expiry, Cookies, Failures):
+class IntegrationContract(Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, Failures):
     """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.
 
     ```python

@@ -164,7 +164,7 @@ async def test_a_session_that_is_replaced_is_not_read(client: Client, storage: S
     assert old is not None
     storage.calls.clear()
     response = await client.get("/fresh?b=2")
-    assert storage.calls == ["write", "invalidate"]
+    assert storage.calls == ["rotate", "invalidate", "write"]
     assert len(response.headers.getall("Set-Cookie")) == 1
     assert await storage.info(old) is None
     assert await shown(client) == {"b": "2"}
