@@ -22,6 +22,7 @@ from sqlsessions.testing import Gate
 ID_LENGTH = len(new_session_id())
 SMALL = "the plain integration has no such setting"
 FOLLOWS = "the plain integration drops what a slow request changed"
+ONE = "the plain integration takes one cookie"
 LACKS = {
     "a_login_may_keep_the_id": SMALL,
     "an_absolute_timeout_ends_a_session_in_use": SMALL,
@@ -31,6 +32,11 @@ LACKS = {
     "the_cookie_is_as_set": SMALL,
     "the_cookie_may_be_partitioned": SMALL,
     "a_slow_change_follows_a_new_id": FOLLOWS,
+    "the_cookie_of_a_long_session_is_renewed": SMALL,
+    "of_several_cookies_the_live_one_is_used": ONE,
+    "of_several_live_sessions_the_newest_is_used": ONE,
+    "a_logout_ends_the_sessions_of_several_cookies": ONE,
+    "few_of_many_cookies_are_looked_up": ONE,
 }
 
 

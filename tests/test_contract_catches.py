@@ -125,7 +125,7 @@ def test_a_broken_storage_is_caught(storages: Outcomes, broken: str) -> None:
 def test_a_plain_integration_passes_but_what_it_declares_to_lack(tmp_path: Path) -> None:
     counts = Counter(run(tmp_path, "broken_integrations.py", "-k", "TestPlain").values())
     assert counts["passed"] > 60
-    assert 4 < counts["skipped"] < 16  # which is how the report counts tests that fail as expected
+    assert 4 < counts["skipped"] < 24  # which is how the report counts tests that fail as expected
     assert set(counts) == {"passed", "skipped"}
 
 

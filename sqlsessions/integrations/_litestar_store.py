@@ -12,6 +12,7 @@ from ..errors import InvalidArgument, InvalidArgumentType
 from ..records import checked_subject, from_datetime, microseconds
 from ..storage import ManagedSessionStorage
 from ._web.arguments import checked_storage
+from ._web.subjects import RESERVED
 
 _ROOT = "litestar:"
 _SEPARATOR = "/"
@@ -25,9 +26,9 @@ class LitestarStore(NamespacedStore):
     It can be made without an event loop, and used from several. The storage stays the caller's: leaving
     ``async with store``, as an application does when it stops, does not close it.
 
-    The storage keeps only a digest of a key, so a row's subject names its namespace: ``litestar:`` and
-    the path of the namespace. No user's subject may begin so. Every method may raise
-    `StorageUnavailable`.
+    The storage keeps only a digest of a key, so a row's subject names its namespace: the control character
+    U+001F, ``litestar:`` and the path of the namespace. The integrations refuse to give a session such a
+    subject, so that ending a user's sessions ends no values. Every method may raise `StorageUnavailable`.
 
     Args:
         storage: The storage of the values.
@@ -39,17 +40,18 @@ class LitestarStore(NamespacedStore):
         namespace: Its path; None for the root.
 
     Raises:
-        InvalidArgument: If a name is empty or holds NUL, or the path is longer than 246 characters.
+        InvalidArgument: If a name is empty or holds NUL, or the path is longer than 245 characters.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
-    __slots__ = ("_clock", "_storage", "_subject", "namespace")
+    __slots__ = ("_clock", "_path", "_storage", "_subject", "namespace")
 
     def __init__(self, storage: ManagedSessionStorage, namespace: str | None = None) -> None:
         self._storage = checked_storage(storage)
         self._clock = getattr(storage, "clock", time.time)
         self.namespace = namespace
-        self._subject = _ROOT if namespace is None else _subject(namespace)
+        self._path = _ROOT if namespace is None else _ROOT + _checked(namespace)
+        self._subject = checked_subject(RESERVED + self._path)
 
     def with_namespace(self, namespace: str) -> LitestarStore:
         """A store in a child namespace: it has its own keys, which `delete_all` of this store deletes too.
@@ -134,17 +136,13 @@ class LitestarStore(NamespacedStore):
         """Whether rows of a subject are of this namespace or a child."""
         if subject is None:
             return False
-        within = _ROOT if self.namespace is None else self._subject + _SEPARATOR
+        within = self._subject if self.namespace is None else self._subject + _SEPARATOR
         return subject == self._subject or subject.startswith(within)
 
     def _id(self, key: str) -> str:
         """The session id for a key: cache keys may be longer than ids."""
-        # No subject holds NUL, so the first one ends it.
-        return sha256(f"{self._subject}\0{key}".encode(errors="surrogatepass")).hexdigest()
-
-
-def _subject(namespace: str) -> str:
-    return checked_subject(_ROOT + _checked(namespace))
+        # No path holds NUL, so the first one ends it.
+        return sha256(f"{self._path}\0{key}".encode(errors="surrogatepass")).hexdigest()
 
 
 def _checked(namespace: str) -> str:

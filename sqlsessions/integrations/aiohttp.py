@@ -17,9 +17,10 @@ from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
 from ..storage import Duration, ManagedSessionStorage, new_session_id
 from ._web.changing import Change, apply
-from ._web.cookies import Cookie, SameSite
+from ._web.cookies import Cookie, SameSite, cookie_values, default_name
 from ._web.manager import SECOND, SessionManager
 from ._web.queues import RequestQueue, request_queue
+from ._web.serializers import TextSerializer
 from ._web.session import UNSET
 from ._web.session import Session as _Data
 from ._web.unavailable import RETRY_AFTER, TEXT, Unavailable, is_raised, log
@@ -124,7 +125,8 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
 
     Args:
         storage: The storage of the sessions; it is not closed.
-        cookie_name: Name of the cookie. The prefix ``__Host-`` is the safest.
+        cookie_name: Name of the cookie; None, the default, is ``"AIOHTTP_SESSION"``, with ``__Host-`` before it
+            if ``secure=True`` and no path or domain is set, which is the safest.
         domain: Domain of the cookie; None is only the host that set it.
         max_age: Seconds after its last use that a session ends, and age of the cookie. With None, the
             default, the cookie ends when the browser is closed, and the storage's own timeout holds.
@@ -156,7 +158,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         self,
         storage: ManagedSessionStorage,
         *,
-        cookie_name: str = "AIOHTTP_SESSION",
+        cookie_name: str | None = None,
         domain: str | None = None,
         max_age: int | None = None,
         path: str = "/",
@@ -177,6 +179,8 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         for name, function in (("key_factory", key_factory), ("encoder", encoder), ("decoder", decoder)):
             if not callable(function):
                 raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
+        if cookie_name is None:
+            cookie_name = default_name("AIOHTTP_SESSION", path=path, domain=domain, secure=secure)
         cookie = Cookie(cookie_name, path, domain, cast(SameSite, samesite or "lax"), secure, partitioned)
         super().__init__(
             cookie_name=cookie_name,
@@ -194,7 +198,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             cookie,
             max_age=max_age,
             absolute_timeout=absolute_timeout,
-            serializer=None if standard else _TextSerializer(encoder, decoder),
+            serializer=None if standard else TextSerializer(encoder, decoder),
             rotate_on_login=rotate_on_login,
             new_id=key_factory,
         )
@@ -203,11 +207,11 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
 
     async def new_session(self) -> Session:
         """A new session that replaces the session of the request, which ends."""
-        return Session(self.manager.open(None), self.max_age, replaces=True)
+        return Session(self.manager.open(), self.max_age, replaces=True)
 
     async def load_session(self, request: web.Request) -> Session:
         """The session of the request, or a new one."""
-        data = self.manager.open(self.load_cookie(request))
+        data = self._open(request)
         try:
             await self._enter(request, data)
             await self.manager.load(data)
@@ -239,9 +243,10 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         if not isinstance(session, Session):
             raise InvalidArgumentType("the session is not one that AioHttpStorage loaded")
         data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
+        data.state.answered = response is None
         try:
             if session.replaces:
-                await self.manager.replace(self.manager.open(self.load_cookie(request)), data)
+                await self.manager.replace(self._open(request), data)
                 session.replaces = False
             else:
                 await self.manager.commit(data)
@@ -249,13 +254,22 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             self._fail(error)
         if response is not None:
             data.mark_accessed()
-            headers = self.manager.headers_for(
+            headers = self.manager.headers.of(
                 data,
                 https=request.secure,
+                header=request.headers.get,
                 vary=",".join(response.headers.getall("Vary", [])),
-                has_cache_control="Cache-Control" in response.headers,
+                cache_control=",".join(response.headers.getall("Cache-Control", [])),
             )
-            response.headers.extend(headers)
+            for name, value in headers:
+                if name == "Cache-Control":
+                    response.headers[name] = value
+                else:
+                    response.headers.add(name, value)
+
+    def _open(self, request: web.Request) -> _Data:
+        cookies = cookie_values(request.headers.getall("Cookie", ()), self.manager.cookie.name)
+        return self.manager.open(*cookies)
 
     async def _enter(self, request: web.Request, data: _Data) -> None:
         if self._queue is None:
@@ -380,17 +394,3 @@ def _storage(request: web.Request) -> AioHttpStorage:
 async def _data(request: web.Request) -> _Data:
     session = await aiohttp_session.get_session(request)
     return cast(Session, session)._mapping  # noqa: SLF001
-
-
-class _TextSerializer:
-    """A serializer that encodes to text, as UTF-8."""
-
-    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
-        self._encoder = encoder
-        self._decoder = decoder
-
-    def dumps(self, value: dict[str, Any], /) -> bytes:
-        return self._encoder(value).encode()
-
-    def loads(self, data: bytes, /) -> Any:
-        return self._decoder(data.decode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -15,16 +15,17 @@ from django.utils.asyncio import async_unsafe
 from .._validation import MAX_DURATION
 from ..errors import InvalidArgument
 from ..info import SessionInfo
-from ..records import checked_subject
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
+from ._django_middleware import SessionMiddleware
 from ._django_settings import Configured
 from ._web.changing import Change, Data, apply, apply_blocking
 from ._web.cookies import parse_id
 from ._web.portal import run
 from ._web.session import UNSET, Session
+from ._web.subjects import checked_subject
 
-__all__ = ["SessionStore", "storage"]
+__all__ = ["SessionMiddleware", "SessionStore", "storage"]
 
 R = TypeVar("R")
 
@@ -77,11 +78,15 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     Args:
         session_key: The id in the cookie of the request.
 
+    Attributes:
+        candidates: The ids in the cookies of the request, if it has several.
+
     Raises:
         ImproperlyConfigured: If the settings are wrong.
     """
 
     _session_key: str | None
+    candidates: Sequence[str] = ()
 
     def __init__(self, session_key: str | None = None) -> None:
         self._manager, self._payloads = _configured()
@@ -137,7 +142,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             StorageUnavailable: If it could not be stored.
         """
         data = await self._aget_session(no_load=True)
-        stored = self._manager.open(None)
+        stored = self._manager.open()
         self._give(stored, data)
         await self._manager.create(stored)
         self._stored = stored
@@ -286,8 +291,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return new_session_id()
 
     async def _read(self) -> Session:
-        stored = self._manager.open(self.session_key)
+        key = self.session_key
+        stored = self._manager.open(*(self.candidates if key in self.candidates else (key,)))
         await self._manager.load(stored)
+        if stored.state.id is not None:
+            self._session_key = stored.state.id
         return stored
 
     async def _current(self) -> Session:

@@ -62,7 +62,10 @@ class SqlSessionInterface(Interface, SessionInterface):
 
     def save_session(self, app: flask.Flask, session: Any, response: flask.Response) -> None:  # noqa: ARG002
         """Write what changed, and add the headers that the session needs."""
-        if not isinstance(session, SqlSession) or not session.loaded or not session.accessed:
+        if not isinstance(session, SqlSession):
+            return
+        if not session.loaded or not session.accessed:
+            session.state.answered = True  # a stream may access it yet
             return
         try:
             run(session.manager.commit(session))

@@ -11,6 +11,7 @@ from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
+from litestar.security.session_auth.middleware import MiddlewareWrapper as SessionAuthMiddleware
 from litestar.serialization import decode_json, encode_json
 from litestar.types import Empty, Message, Receive, Scope, Scopes, Send
 from litestar.utils import get_serializer_from_scope
@@ -22,6 +23,7 @@ from ._litestar_store import LitestarStore
 from ._web.asgi import (
     RequestSession,
     change,
+    cookies_of,
     end_other_sessions,
     end_session,
     is_https,
@@ -30,7 +32,7 @@ from ._web.asgi import (
     save,
 )
 from ._web.changing import Change
-from ._web.cookies import Cookie, SameSite
+from ._web.cookies import Cookie, SameSite, default_name
 from ._web.manager import SessionManager
 from ._web.queues import request_queue
 from ._web.serializers import Serializer
@@ -65,9 +67,13 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
         """The value of the session cookie of a connection."""
         return connection.cookies.get(self.config.key)
 
+    def _cookies(self, connection: ASGIConnection[Any, Any, Any, Any]) -> list[str | None]:
+        # Litestar's test client gives cookies without headers.
+        return [*cookies_of(connection.scope, self.config.key)] or [self.get_session_id(connection)]
+
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
         """The session of a connection's cookie."""
-        session = self.config.manager.open(self.get_session_id(connection))
+        session = self.config.manager.open(*self._cookies(connection))
         await self.config.manager.load(session)
         return session
 
@@ -76,10 +82,10 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     ) -> None:
         """Write a session, and its cookie into a message."""
         manager = self.config.manager
-        session = manager.open(self.get_session_id(connection))
+        session = manager.open(*self._cookies(connection))
         await _replace(manager, session, scope_session, connection.scope)
         await manager.commit(session)
-        cookie = manager.set_cookie(session, https=is_https(connection.scope))
+        cookie = manager.headers.set_cookie(session, https=is_https(connection.scope))
         if cookie is not None:
             headers: Any = message.setdefault("headers", [])  # type: ignore[typeddict-item]
             headers.append((b"set-cookie", cookie.encode("latin-1")))
@@ -97,7 +103,8 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     Args:
         storage: The storage of the sessions; close it yourself, as by ``on_shutdown=[storage.aclose]``.
-        key: Name of the cookie. The prefix ``__Host-`` is the safest.
+        key: Name of the cookie; None, the default, is ``"session"``, or ``"__Host-session"`` with
+            ``secure=True`` unless a path or domain is set. The prefix ``__Host-`` is the safest.
         max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
             set; with None the cookie ends when the browser is closed, and the storage's own timeout
             holds.
@@ -133,9 +140,10 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     """
 
     _backend_class = SessionBackend
+    _default_key = None
 
     storage: ManagedSessionStorage = field(default=None, repr=False)  # type: ignore[assignment]  # required
-    key: str = "session"
+    key: str = None  # type: ignore[assignment]  # a str once it is made
     max_age: Duration | None = 14 * 24 * 60 * 60  # type: ignore[assignment]
     scopes: Scopes = field(default_factory=lambda: {ScopeType.HTTP, ScopeType.WEBSOCKET})
     path: str = "/"
@@ -164,6 +172,11 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
             raise InvalidArgument("httponly must be True: scripts do not need a session id")
         if self.session_id_bytes != ID_BYTES:
             raise InvalidArgument(f"session_id_bytes must be {ID_BYTES}: ids have 256 random bits")
+        if self.key in (None, self._default_key):
+            self._default_key = default_name(
+                "session", path=self.path, domain=self.domain, secure=self.secure
+            )
+            super().__setattr__("key", self._default_key)
         self.raises = is_raised(self.unavailable)
         self.queue = request_queue(self.serialize)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
@@ -206,7 +219,6 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             receive,
             send,
             manager=config.manager,
-            cookie=self.backend.get_session_id(ASGIConnection(scope)),
             eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
             raises=config.raises,
             queue=config.queue,
@@ -215,6 +227,10 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
 
 class _RequestSession(RequestSession):
     """Supports assignments to ``scope["session"]``, and Litestar's handling of errors."""
+
+    def __init__(self, app: Any, scope: Any, receive: Any, send: Any, **options: Any) -> None:
+        super().__init__(app, scope, receive, send, **options)
+        self._litestar_app = scope["litestar_app"]
 
     async def change(self, function: Change[R]) -> R:
         await self._take_over()
@@ -226,7 +242,7 @@ class _RequestSession(RequestSession):
 
     async def _take_over(self) -> None:
         value = self.scope["session"]
-        if value is not self.session and self.innermost:
+        if value is not self.session and self._is_ours(self.scope):
             await _replace(self.manager, self.session, value, self.scope)
             self.scope["session"] = self.session
 
@@ -242,6 +258,21 @@ class _RequestSession(RequestSession):
                 # Litestar assumes that the response began, and would not answer the error.
                 ScopeState.from_scope(self.scope).response_started = False  # type: ignore[arg-type]
             raise
+
+    def _is_ours(self, scope: Any) -> bool:
+        """Whether the handler assigns the session of this middleware.
+
+        An application that is mounted may have session middleware of its own, of any kind.
+        """
+        handler = scope.get("route_handler")
+        if handler is None:
+            return True
+        if getattr(handler, "is_mount", False):  # other ASGI than Litestar
+            return False
+        sessions = [each for each in map(_middleware_class, handler.resolve_middleware()) if each is not None]
+        if scope["litestar_app"] is self._litestar_app:
+            return issubclass(sessions[0], SessionMiddleware) if sessions else True  # the innermost
+        return not sessions
 
     def _answers_failure(self, message: Any) -> bool:
         """Whether a message is Litestar's answer to an error that no handler of the application took."""
@@ -262,6 +293,20 @@ async def _replace(manager: SessionManager, session: Session, value: Any, scope:
         session.clear()
         session.state.subject = requested  # it stays whose it is, which is no login
     session.update(data)
+
+
+def _middleware_class(middleware: Any) -> type[Any] | None:
+    """The class of a session middleware; None for any other."""
+    made = middleware
+    if isinstance(middleware, DefineMiddleware):
+        made = middleware.middleware
+        if made is SessionAuthMiddleware and isinstance(
+            middleware.kwargs["config"].session_backend_config, SessionConfig
+        ):
+            return SessionMiddleware
+    if isinstance(made, type) and issubclass(made, (LitestarSessionMiddleware, SessionAuthMiddleware)):
+        return made
+    return None
 
 
 def _plain(value: Any, scope: Any) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class SqlSessionInterface(Interface, SessionInterface):
         loader.session = session
         if request.scope["type"] == "websocket":
             session.queue = None
+            session.state.answered = True
         elif session.queue is not None and not loader.lazy:
             raise InvalidArgument("serialize needs SqlSessionInterface(...).init_app(app)")
         if not loader.lazy:
@@ -82,6 +83,7 @@ class SqlSessionInterface(Interface, SessionInterface):
         if not isinstance(session, SqlSession):
             return
         known = session.state.id
+        session.state.answered = response is None
         try:
             await session.manager.commit(session)
         except StorageUnavailable as error:

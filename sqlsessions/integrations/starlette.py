@@ -6,12 +6,11 @@ import logging
 from typing import Any
 
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..storage import Duration, ManagedSessionStorage
 from ._web.asgi import RequestSession, change, end_other_sessions, end_session, list_sessions, load, save
-from ._web.cookies import Cookie, SameSite
+from ._web.cookies import Cookie, SameSite, default_name
 from ._web.manager import SessionManager
 from ._web.queues import request_queue
 from ._web.serializers import Serializer
@@ -31,6 +30,8 @@ __all__ = [
 
 logger = logging.getLogger("sqlsessions")
 
+_SHORTEST = 1e-6  # seconds
+
 
 class SessionMiddleware:
     """Server-side sessions in place of Starlette's own middleware of this name.
@@ -41,10 +42,11 @@ class SessionMiddleware:
     Args:
         app: The application.
         storage: The storage of the sessions; the middleware does not close it.
-        session_cookie: Name of the cookie. The prefix ``__Host-`` is the safest.
+        session_cookie: Name of the cookie; None, the default, is ``"session"``, or ``"__Host-session"`` with
+            ``https_only=True`` unless a path or domain is set. The prefix ``__Host-`` is the safest.
         max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
             set; with None the cookie ends when the browser is closed, and the storage's own timeout
-            holds.
+            holds. With 0 or less, as with Starlette's own, sessions end at once.
         path: Path of the cookie.
         same_site: ``"lax"``, ``"strict"`` or ``"none"``.
         https_only: Whether the cookie is ``Secure``: True, False, or None, the default, for requests that
@@ -74,7 +76,7 @@ class SessionMiddleware:
         self,
         app: ASGIApp,
         storage: ManagedSessionStorage,
-        session_cookie: str = "session",
+        session_cookie: str | None = None,
         max_age: Duration | None = 14 * 24 * 60 * 60,
         path: str = "/",
         same_site: SameSite = "lax",
@@ -93,11 +95,13 @@ class SessionMiddleware:
         if secret_key is not None:
             logger.warning("SessionMiddleware needs no secret_key and ignores it: session ids are random")
         self.app = app
+        if session_cookie is None:
+            session_cookie = default_name("session", path=path, domain=domain, secure=https_only)
         self.cookie = Cookie(session_cookie, path, domain, same_site, https_only, partitioned)
         self.manager = SessionManager(
             storage,
             self.cookie,
-            max_age=max_age,
+            max_age=_SHORTEST if isinstance(max_age, (int, float)) and max_age <= 0 else max_age,
             absolute_timeout=absolute_timeout,
             serializer=serializer,
             rotate_on_login=rotate_on_login,
@@ -117,21 +121,11 @@ class SessionMiddleware:
             receive,
             send,
             manager=self.manager,
-            cookie=_cookie(scope, self.cookie.name),
             eager=self.eager,
             raises=self.raises,
             queue=self.queue,
         )
         await connection.serve()
-
-
-def _cookie(scope: Scope, name: str) -> str | None:
-    """The value of a cookie of a request."""
-    value = None
-    for key, header in scope["headers"]:
-        if key == b"cookie":
-            value = cookie_parser(header.decode("latin-1")).get(name, value)
-    return value
 
 
 def _splits_tasks(app: Any) -> bool:

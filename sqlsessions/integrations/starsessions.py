@@ -1,4 +1,4 @@
-"""Sessions for projects on starsessions: `StarsessionsStore`."""
+"""Sessions for projects on starsessions: `StarsessionsStore` and `SessionMiddleware`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from starsessions import SessionStore
+import starsessions
+from starlette.types import Receive, Scope, Send
 
 from ..errors import InvalidSessionId, SessionConflict, StorageUnavailable
 from ..records import digest
 from ..storage import DEFAULT, Default, ManagedSessionStorage, new_session_id
 from ._web.arguments import checked_storage
+from ._web.asgi import cookies_of
+from ._web.candidates import candidate_ids, load_live
+from ._web.cookies import parse_custom_id
 
-__all__ = ["StarsessionsStore"]
+__all__ = ["SessionMiddleware", "StarsessionsStore"]
 
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.1  # seconds
@@ -23,23 +27,64 @@ LONGEST_PAUSE = 0.1  # seconds
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The version that a request read under the id of its cookie; None if there was no session."""
+    """What a request read under the id of its cookie.
+
+    Attributes:
+        store: The store.
+        presented: The id that was asked for.
+        id: The id of the live session, which may be that of another cookie of the same name.
+        version: Its version; None if there is no session.
+    """
 
     store: StarsessionsStore
-    digest: bytes
+    presented: str
+    id: str
     version: int | None
 
 
-_found: ContextVar[_Found | None] = ContextVar("sqlsessions_starsessions", default=None)
+@dataclass(slots=True)
+class _Request:
+    """A request that passes through `SessionMiddleware`, in all of its tasks.
+
+    Attributes:
+        candidates: The ids in its cookies.
+        found: What it read; None until then.
+    """
+
+    candidates: tuple[str, ...]
+    found: _Found | None = None
 
 
-class StarsessionsStore(SessionStore):
-    """A store for ``SessionMiddleware(app, store=StarsessionsStore(storage), ...)`` of starsessions.
+_request: ContextVar[_Request | None] = ContextVar("sqlsessions_starsessions_request", default=None)
+_found: ContextVar[_Found | None] = ContextVar("sqlsessions_starsessions_found", default=None)
 
-    It is safer than the interface requires if it knows which read and which write belong to one request:
-    if the session is loaded in the middleware's own task, as by `SessionAutoloadMiddleware` right inside
-    it. An id whose session is gone is then replaced by a new one, and a request does not bring back a
-    session that ended meanwhile. Otherwise the id of the cookie is written.
+
+class SessionMiddleware(starsessions.SessionMiddleware):
+    """starsessions' middleware of this name, which tells `StarsessionsStore` what belongs to one request.
+
+    A request then does not bring back a session that ended meanwhile, wherever it loads it, and of several
+    cookies of the same name the one whose session lives is used.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        candidates: tuple[str, ...] = ()
+        if scope["type"] in ("http", "websocket"):
+            candidates = candidate_ids(cookies_of(scope, self.cookie_name), parse_custom_id)
+        token = _request.set(_Request(candidates))
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _request.reset(token)
+
+
+class StarsessionsStore(starsessions.SessionStore):
+    """A store for ``SessionMiddleware(app, store=StarsessionsStore(storage), ...)``.
+
+    It is safer than the interface requires. An id of which there is no session is never used: a write gives
+    a new one. With the `SessionMiddleware` of this module, a request does not bring back a session that ended
+    meanwhile. With starsessions' own, that holds where the session is loaded in the middleware's own task, as
+    by `SessionAutoloadMiddleware` right inside it.
 
     Args:
         storage: The storage of the sessions; it is not closed.
@@ -64,11 +109,15 @@ class StarsessionsStore(SessionStore):
         Raises:
             StorageUnavailable: If it cannot be read.
         """
-        if (key := _digest(session_id)) is None:
+        if not _is_id(session_id):
             return b""
-        snapshot = await self.storage.load(session_id)
-        _found.set(_Found(self, key, snapshot.info.version if snapshot else None))
-        return snapshot.data if snapshot else b""
+        live = await load_live(self.storage, _candidates(session_id))
+        if live is None:
+            self._note(session_id, session_id, None)
+            return b""
+        id, snapshot = live
+        self._note(session_id, id, snapshot.info.version)
+        return snapshot.data
 
     async def write(self, session_id: str, data: bytes, lifetime: int, ttl: int) -> str:
         """Replace the data of a session.
@@ -87,18 +136,16 @@ class StarsessionsStore(SessionStore):
             StorageUnavailable: If it could not be written.
             SessionTooLarge: If the data is too large for the storage.
         """
-        key, found = _digest(session_id), _found.get()
         expiry: float | Default = DEFAULT if lifetime == 0 else max(1, ttl)
-        if found is not None and (found.store is not self or found.digest != key):
-            found = None
-        if found is not None and found.version is not None:
-            await self._replace(session_id, found.version, data, expiry)
-            return session_id
-        if key is None or found is not None:
-            session_id = new_session_id()
-        info = await self.storage.write_bytes(session_id, data, ttl=expiry)
-        _found.set(_Found(self, digest(session_id), info.version))
-        return session_id
+        id, version = await self._found(session_id)
+        if version is not None:
+            version = await self._replace(id, version, data, expiry)
+        else:
+            id = new_session_id()
+            version = (await self.storage.write_bytes(id, data, ttl=expiry, if_match=0)).version
+        if version is not None:
+            self._note(id, id, version)
+        return id
 
     async def remove(self, session_id: str) -> None:
         """End a session, if there is one.
@@ -106,37 +153,60 @@ class StarsessionsStore(SessionStore):
         Raises:
             StorageUnavailable: If it could not be ended.
         """
-        if _digest(session_id) is not None:
-            await self.storage.invalidate(session_id)
+        for id in _candidates(session_id):
+            if _is_id(id):
+                await self.storage.invalidate(id)
 
-    async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> None:
-        """Write a session over later writes of other requests, unless it ended."""
+    def _note(self, presented: str, id: str, version: int | None) -> None:
+        found = _Found(self, presented, id, version)
+        if (request := _request.get()) is not None:
+            request.found = found
+        else:
+            _found.set(found)
+
+    async def _found(self, session_id: str) -> tuple[str, int | None]:
+        """The id of a live session, with the version that the request read, or else that it has now."""
+        request = _request.get()
+        found = _found.get() if request is None else request.found
+        if found is not None and found.store is self and found.presented == session_id:
+            return found.id, found.version
+        if not _is_id(session_id) or (request is not None and session_id not in request.candidates):
+            return session_id, None  # starsessions has just made it
+        info = await self.storage.info(session_id)
+        return session_id, None if info is None else info.version
+
+    async def _replace(self, id: str, version: int, data: bytes, ttl: float | Default) -> int | None:
+        """Write a session over later writes of other requests; the new version, or None if it ended."""
         try:
-            written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)
+            return (await self.storage.write_bytes(id, data, ttl=ttl, if_match=version)).version
         except SessionConflict:
             loop = asyncio.get_running_loop()
             async with self._locks.setdefault((loop, id), asyncio.Lock()):
-                await self._replace_again(id, data, ttl)
-        else:
-            _found.set(_Found(self, digest(id), written.version))
+                return await self._replace_again(id, data, ttl)
 
-    async def _replace_again(self, id: str, data: bytes, ttl: float | Default) -> None:
+    async def _replace_again(self, id: str, data: bytes, ttl: float | Default) -> int | None:
         """The same, while other requests of this process wait: they need not conflict again."""
         for attempt in range(ATTEMPTS):
             if (info := await self.storage.info(id)) is None:
-                return
+                return None
             try:
-                written = await self.storage.write_bytes(id, data, ttl=ttl, if_match=info.version)
+                return (await self.storage.write_bytes(id, data, ttl=ttl, if_match=info.version)).version
             except SessionConflict:
                 await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
-            else:
-                _found.set(_Found(self, digest(id), written.version))
-                return
         raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
 
 
-def _digest(id: str) -> bytes | None:
+def _candidates(session_id: str) -> tuple[str, ...]:
+    """The ids in the cookies of the request, if this is one of them; else just the id."""
+    request = _request.get()
+    if request is not None and session_id in request.candidates:
+        return request.candidates
+    return (session_id,)
+
+
+def _is_id(id: str) -> bool:
     try:
-        return digest(id)
+        digest(id)
     except InvalidSessionId:
-        return None
+        return False
+    return True

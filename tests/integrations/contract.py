@@ -17,7 +17,6 @@ from sqlsessions.testing._integration.base import held, live
 from ..databases import available, migrated
 from .conftest import DRIVERS
 
-WERKZEUG = {"a_malformed_cookie_is_cleared": "Werkzeug ignores a cookie that no browser would send"}
 Query = Mapping[str, str]
 
 
@@ -58,6 +57,20 @@ class OnEveryStorage(IntegrationContract):
         response = await browser.send("POST", "/leave", a=1)
         assert response.all("Retry-After") == ["1"]
         assert b"unavailable" in response.body.lower()
+
+    async def test_one_of_many_sessions_is_ended_without_listing_them(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        others = [browser.other() for _ in range(3)]
+        for each in (browser, *others):
+            await each.post("/login", user="7")
+        info = await storage.delegate.info(others[1].has_id())
+        assert info is not None
+        storage.calls.clear()
+        assert (await browser.post("/end", key=info.key)).json() is True
+        assert "sessions" not in storage.calls
+        assert await others[1].data() == {}
+        assert len([info async for info in storage.delegate.sessions("7")]) == 3
 
     async def test_unreadable_data_is_logged(
         self, browser: Browser, storage: SpyStorage, caplog: pytest.LogCaptureFixture

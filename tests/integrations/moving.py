@@ -39,7 +39,7 @@ async def read(manager: SessionManager, id: str) -> Session:
 async def answer(manager: SessionManager, session: Session) -> str | None:
     """The cookie that the response sets once the session is written."""
     await manager.commit(session)
-    return manager.set_cookie(session, https=True)
+    return manager.headers.set_cookie(session, https=True)
 
 
 def id_of(session: Session) -> str:

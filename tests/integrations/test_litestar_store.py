@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from litestar.stores.registry import StoreRegistry
 from litestar.testing import TestClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage
-from sqlsessions.integrations.litestar import LitestarStore
+from sqlsessions.integrations.litestar import LitestarStore, Session
 from sqlsessions.testing import ManualClock, SpyStorage
 
 
@@ -253,4 +254,33 @@ def test_serves_litestar_s_own_sessions_and_cache(storage: SpyStorage) -> None:
     async def subjects() -> list[str]:
         return sorted({info.subject or "" async for info in storage.sessions()})
 
-    assert asyncio.run(subjects()) == ["litestar:response_cache", "litestar:sessions"]
+    assert asyncio.run(subjects()) == ["\x1flitestar:response_cache", "\x1flitestar:sessions"]
+
+
+async def test_no_user_s_sessions_are_values(storage: SpyStorage) -> None:
+    store = LitestarStore(storage, "rate_limit")
+    await store.set("foo", "bar")
+    await store.with_namespace("child").set("foo", "bar")
+    for user in ("litestar:rate_limit", "litestar:", "litestar:rate_limit/child", "rate_limit"):
+        await storage.write_bytes("a user's session", b"data", subject=user)
+        assert await storage.revoke(user) == 1
+    assert await store.exists("foo")
+    assert await store.with_namespace("child").exists("foo")
+
+
+async def test_no_session_is_given_the_subject_of_a_store(storage: SpyStorage) -> None:
+    await LitestarStore(storage, "rate_limit").set("foo", "bar")
+    [subject] = [info.subject async for info in storage.sessions()]
+    with pytest.raises(InvalidArgument, match="reserved"):
+        Session().subject = subject
+
+
+async def test_values_from_before_subjects_were_reserved_are_there(storage: SpyStorage) -> None:
+    id = sha256(b"litestar:drafts\0ada").hexdigest()
+    await storage.write_bytes(id, b"Dear Charles", subject="litestar:drafts")
+    store = LitestarStore(storage, "drafts")
+    assert await store.get("ada") == b"Dear Charles"
+    await store.set("ada", "Dear Ada")
+    assert await storage.revoke("litestar:drafts") == 0
+    await store.delete_all()
+    assert not await store.exists("ada")

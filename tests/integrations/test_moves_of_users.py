@@ -111,7 +111,7 @@ class TestANewSessionInThePlaceOfAnother:
         if subject is not None:
             new.subject = subject
         await manager.replace(manager.open(old), new)
-        assert manager.set_cookie(new, https=True)
+        assert manager.headers.set_cookie(new, https=True)
         return new
 
     async def test_is_where_the_old_id_leads(self, one: SessionManager, other: SessionManager) -> None:
@@ -156,7 +156,7 @@ class TestANewSessionInThePlaceOfAnother:
         new = other.open(None)
         await other.replace(other.open(old), new)
         assert await sessions(storage) == []
-        assert "Max-Age=0" in str(other.set_cookie(new, https=True))
+        assert "Max-Age=0" in str(other.headers.set_cookie(new, https=True))
 
 
 class TestFromOneUserToAnother:

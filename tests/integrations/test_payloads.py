@@ -18,6 +18,8 @@ from sqlsessions.integrations._web.payloads import Changes, Payloads
 from sqlsessions.integrations._web.serializers import JSONSerializer
 from sqlsessions.integrations._web.session import UNSET, State
 
+from .support import CountingSerializer
+
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 values = st.recursive(
     st.none()
@@ -140,3 +142,31 @@ def test_a_sessions_own_expiry_is_kept_beside_its_data(
     plain = State()
     payloads.decode(payloads.encode(data, State()), plain)
     assert plain.ttl is UNSET
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (1, True),
+        (0, False),
+        (1, 1.0),
+        (0.0, -0.0),
+        ("1", 1),
+        ([1], [True]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ],
+)
+def test_equal_values_with_other_bytes_are_changes(before: Any, after: Any) -> None:
+    """Among others, which are encoded together with them."""
+    unchanged = {f"key {number}": [number] for number in range(200)}
+    changes = Changes.between(unchanged | {"key": before}, unchanged | {"key": after}, JSONSerializer())
+    assert list(changes.assigned) == ["key"]
+    assert not changes.removed
+
+
+@pytest.mark.parametrize(("value", "most"), [(1, 2), ("text", 0), ([1], 500), (0.5, 500)])
+def test_few_changes_of_many_keys_cost_few_encodings(value: Any, most: int) -> None:
+    serializer = CountingSerializer()
+    old = {f"key {number}": value for number in range(10_000)}
+    assert Changes.between(old, old | {"key 5": "new"}, serializer).assigned == {"key 5": "new"}
+    assert serializer.dumped <= most

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import starsessions
 from httpx import ASGITransport, AsyncClient
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -14,11 +15,11 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starsessions import SessionAutoloadMiddleware, SessionMiddleware, load_session
+from starsessions import SessionAutoloadMiddleware, load_session
 from starsessions.session import get_session_id, regenerate_session_id
 
 from sqlsessions import InvalidArgumentType, StorageUnavailable
-from sqlsessions.integrations.starsessions import StarsessionsStore
+from sqlsessions.integrations.starsessions import SessionMiddleware, StarsessionsStore
 from sqlsessions.testing import ManualClock, SpyStorage
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -115,48 +116,52 @@ async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, s
 
 async def test_at_least_a_second(storage: SpyStorage, clock: ManualClock) -> None:
     store = StarsessionsStore(storage)
-    await store.write("a", b"data", lifetime=100, ttl=-5)
-    assert await store.read("a", 100) == b"data"
+    id = await store.write("a", b"data", lifetime=100, ttl=-5)
+    assert await store.read(id, 100) == b"data"
     clock.advance(1)
-    assert await store.read("a", 100) == b""
+    assert await store.read(id, 100) == b""
 
 
 async def test_a_store_alone(storage: SpyStorage) -> None:
     store = StarsessionsStore(storage)
-    assert await store.write("a", b"one", 0, 0) == "a"
-    assert await store.write("a", b"two", 0, 0) == "a"
-    assert await store.read("a", 0) == b"two"
-    await store.remove("a")
-    await store.remove("a")
-    await store.remove("")
+    id = await store.write("a", b"one", 0, 0)
+    assert id != "a"
     assert await store.read("a", 0) == b""
+    assert await store.write(id, b"two", 0, 0) == id
+    assert await store.read(id, 0) == b"two"
+    await store.remove(id)
+    await store.remove(id)
+    await store.remove("")
+    assert await store.read(id, 0) == b""
     assert await store.read("", 0) == b""
 
 
 async def test_parallel_writes_all_count(storage: SpyStorage) -> None:
     """Nobody is refused; what starsessions wrote last is what is there."""
     store = StarsessionsStore(storage)
-    await store.write("a", b"start", 0, 0)
+    id = await store.write("a", b"start", 0, 0)
 
     async def request(number: int) -> None:
-        assert await store.read("a", 0)
-        assert await store.write("a", b"%d" % number, 0, 0) == "a"
+        assert await store.read(id, 0)
+        assert await store.write(id, b"%d" % number, 0, 0) == id
 
     await asyncio.gather(*(request(number) for number in range(20)))
-    assert int(await store.read("a", 0)) in range(20)
+    assert int(await store.read(id, 0)) in range(20)
+
+
+async def in_another_task(request: Request, call_next: Any) -> Response:
+    """A function middleware, as of FastAPI's ``@app.middleware("http")``."""
+    response: Response = await call_next(request)
+    return response
 
 
 async def test_loaded_in_another_task(storage: SpyStorage) -> None:
-    async def through(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        return response
-
     async def visit(request: Request) -> Response:
         await load_session(request)
         request.session["visits"] = request.session.get("visits", 0) + 1
         return JSONResponse(dict(request.session))
 
-    inside = (Middleware(BaseHTTPMiddleware, dispatch=through),)
+    inside = (Middleware(BaseHTTPMiddleware, dispatch=in_another_task),)
     async with client_of(app_of(storage, visit, autoload=False, inside=inside)) as client:
         for visits in range(1, 4):
             assert (await client.get("/visit")).json() == {"visits": visits}
@@ -175,3 +180,70 @@ async def test_an_unavailable_storage(client: AsyncClient, storage: SpyStorage, 
 def test_not_a_storage() -> None:
     with pytest.raises(InvalidArgumentType, match="ManagedSessionStorage"):
         StarsessionsStore({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "middleware", [SessionMiddleware, starsessions.SessionMiddleware], ids=["ours", "theirs"]
+)
+async def test_an_id_that_was_not_issued_is_not_adopted_in_another_task(
+    storage: SpyStorage, middleware: Any
+) -> None:
+    async def enter(request: Request) -> Response:
+        await load_session(request)
+        request.session["user"] = "alice"
+        return PlainTextResponse("in")
+
+    planted = "a" * 32
+    app = Starlette(
+        routes=[Route("/enter", enter)],
+        middleware=[
+            Middleware(middleware, store=StarsessionsStore(storage)),
+            Middleware(BaseHTTPMiddleware, dispatch=in_another_task),
+        ],
+    )
+    async with client_of(app) as client:
+        client.cookies.set("session", planted, domain="service.test")
+        response = await client.get("/enter")
+        issued = response.cookies["session"]
+        assert issued != planted
+        assert await storage.delegate.info(planted) is None
+        assert await storage.delegate.info(issued) is not None
+
+
+async def test_a_slow_request_in_another_task_does_not_undo_a_logout(storage: SpyStorage) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def enter(request: Request) -> Response:
+        await load_session(request)
+        request.session["user"] = "alice"
+        return PlainTextResponse("in")
+
+    async def leave(request: Request) -> Response:
+        await load_session(request)
+        request.session.clear()
+        return PlainTextResponse("out")
+
+    async def slow(request: Request) -> Response:
+        await load_session(request)
+        request.session["late"] = True
+        begun.set()
+        async with asyncio.timeout(10):
+            await go_on.wait()
+        return PlainTextResponse("slow")
+
+    app = Starlette(
+        routes=[Route(f"/{each.__name__}", each) for each in (enter, leave, slow)],
+        middleware=[
+            Middleware(SessionMiddleware, store=StarsessionsStore(storage)),
+            Middleware(BaseHTTPMiddleware, dispatch=in_another_task),
+        ],
+    )
+    async with client_of(app) as client:
+        await client.get("/enter")
+        under_way = asyncio.create_task(client.get("/slow"))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        await client.get("/leave")
+        go_on.set()
+        await under_way
+    assert [info async for info in storage.delegate.sessions()] == []

@@ -31,7 +31,7 @@ class Struct(msgspec.Struct):
 
 
 def unread(kind: type[Session] = Session) -> Session:
-    return kind.lazy("cookie", lambda session: session.fill(DATA))
+    return kind.lazy(("cookie",), lambda session: session.fill(DATA))
 
 
 def keywords(**values: Any) -> Any:
@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_an_error(look: Callable[[Any], Any]) -> None:
     def fail(_session: Session) -> None:
         raise ConnectionError
 
-    session = Session.lazy("cookie", fail)
+    session = Session.lazy(("cookie",), fail)
     with pytest.raises((ConnectionError, ValueError)):  # pydantic makes it a ValueError
         look(session)
     session.detach()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol, TypeVar
 
 from ..._tasks import finish
@@ -12,6 +12,7 @@ from ...errors import InvalidArgument, StorageUnavailable, UnsupportedOperation
 from ...info import SessionInfo
 from .blocking import LateReader
 from .changing import Change, apply
+from .cookies import cookie_values
 from .greenlets import GreenletBridge
 from .manager import SessionManager
 from .queues import RequestQueue
@@ -36,11 +37,10 @@ class RequestSession:
 
     Args:
         app: The application inside the middleware.
-        scope: The ASGI scope; gets ``session``.
+        scope: The ASGI scope; gets ``session``, or a copy does if it has one of ours.
         receive: The ASGI receive function.
         send: The ASGI send function.
         manager: Loads and writes the session.
-        cookie: Value of the session cookie of the request.
         eager: Whether to load before the application is called.
         raises: Whether `StorageUnavailable` is raised for the application to handle.
         queue: Where HTTP requests of a session wait for each other; None if they do not.
@@ -54,13 +54,13 @@ class RequestSession:
         send: Send,
         *,
         manager: SessionManager,
-        cookie: str | None,
         eager: bool,
         raises: bool,
         queue: RequestQueue | None = None,
     ) -> None:
         self.app = app
-        self.scope: MutableMapping[str, Any] = scope
+        # What lies outside of a mounted application keeps its own session.
+        self.scope: MutableMapping[str, Any] = dict(scope) if _SCOPE_KEY in scope else scope
         self.receive = receive
         self.send = send
         self.manager = manager
@@ -72,15 +72,10 @@ class RequestSession:
         self.began = False
         self._unwritten = self._refused = False
         self._bridge = GreenletBridge(_HINT)
-        self.session = manager.open(cookie, self._read)
-        self._known = self.session.state.from_cookie
-        scope["session"] = self.session
-        scope[_SCOPE_KEY] = self
-
-    @property
-    def innermost(self) -> bool:
-        """Whether no other session middleware lies between this one and the application."""
-        return self.scope.get(_SCOPE_KEY) is self
+        self.session = manager.open(*cookies_of(scope, manager.cookie.name), load=self._read)
+        self._known = {None, *self.session.state.candidates}  # ids that the browser has or is sent
+        self.scope["session"] = self.session
+        self.scope[_SCOPE_KEY] = self
 
     async def serve(self) -> None:
         """Call the application, and write the session."""
@@ -109,8 +104,7 @@ class RequestSession:
             self.session.detach(LateReader(self.manager, asyncio.current_task() if over else None, _HINT))
         self.failure = None
         self._leave()
-        if self.innermost:
-            del self.scope[_SCOPE_KEY]
+        del self.scope[_SCOPE_KEY]
 
     async def load(self) -> None:
         """Read the session, unless that was done."""
@@ -194,8 +188,8 @@ class RequestSession:
         await finish(
             asyncio.ensure_future(self.save())
         )  # a server may cancel the task of a closed connection
-        cookie = self.manager.set_cookie(self.session, https=self.https)
-        if self.began and cookie is not None and self.session.state.id not in (None, self._known):
+        cookie = self.manager.headers.set_cookie(self.session, https=self.https)
+        if self.began and cookie is not None and self.session.state.id not in self._known:
             logger.warning(
                 "a session got its id after the response began, too late for its cookie to be sent"
             )
@@ -203,19 +197,22 @@ class RequestSession:
     def _with_headers(self, message: Any) -> Any:
         """A copy of a message with the headers that the session needs; a response cache may keep the original."""
         headers: list[Header] = list(message.get("headers") or ())
-        vary, has_cache_control = "", False
-        for key, text in headers:
-            name = key.lower()
-            if name == b"vary":
-                vary += f",{text.decode('latin-1')}"
-            elif name == b"cache-control":
-                has_cache_control = True
-        for title, value in self.manager.headers_for(
-            self.session, https=self.https, vary=vary, has_cache_control=has_cache_control
+        for title, value in self.manager.headers.of(
+            self.session,
+            https=self.https,
+            header=self._request_header,
+            vary=_joined(headers, b"vary"),
+            cache_control=_joined(headers, b"cache-control"),
         ):
-            headers.append((title.lower().encode(), value.encode("latin-1")))
-        self._known = self.session.state.id or self._known
+            name = title.lower().encode()
+            if name == b"cache-control":
+                headers = [header for header in headers if header[0].lower() != name]
+            headers.append((name, value.encode("latin-1")))
+        self._known.add(self.session.state.id)
         return {**message, "headers": headers}
+
+    def _request_header(self, name: str) -> str | None:
+        return _joined(self.scope["headers"], name.encode()) or None
 
     async def _refuse(self, error: StorageUnavailable) -> None:
         """Answer that the storage is unavailable."""
@@ -230,6 +227,18 @@ class RequestSession:
             self._with_headers({"type": "http.response.start", "status": STATUS, "headers": headers})
         )
         await self.send({"type": "http.response.body", "body": TEXT.encode(), "more_body": False})
+
+
+def cookies_of(scope: Any, name: str) -> list[str]:
+    """All values of a cookie of a request or WebSocket."""
+    return cookie_values(
+        (header.decode("latin-1") for key, header in scope["headers"] if key == b"cookie"), name
+    )
+
+
+def _joined(headers: Iterable[Header], name: bytes) -> str:
+    """The value of a header that may be given several times; empty if it is not given."""
+    return ",".join(value.decode("latin-1") for key, value in headers if key.lower() == name)
 
 
 def is_https(scope: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,6 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
 _OCTETS = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096}")
 _ID = re.compile(r"[A-Za-z0-9_-]{43}")
-_VARIES = re.compile(r"(^|,)\s*(cookie|\*)\s*(,|$)", re.IGNORECASE)
 LONGEST_AGE = 400 * 24 * 60 * 60
 """The longest time in seconds that browsers keep a cookie."""
 
@@ -108,9 +108,38 @@ class Cookie:
         return flags
 
 
-def varies_by_cookie(vary: str) -> bool:
-    """Whether a ``Vary`` header lists ``Cookie`` or ``*``, so that caches tell responses apart by cookie."""
-    return _VARIES.search(vary) is not None
+def default_name(name: str, *, path: str, domain: str | None, secure: bool | None) -> str:
+    """The name of a cookie for which none was chosen: with ``__Host-`` wherever browsers take that.
+
+    No other host, and no response that came by http, can then set the cookie (RFC 6265bis, section 4.1.3.2).
+    """
+    return f"__Host-{name}" if secure and path == "/" and domain is None else name
+
+
+def cookie_values(headers: Iterable[str], name: str) -> list[str]:
+    """All values of one cookie, in the order of the request.
+
+    A browser sends several cookies of one name if they were set for several paths or domains, or if only
+    some are partitioned.
+
+    Args:
+        headers: The ``Cookie`` headers: HTTP/2 may split them (RFC 9113, section 8.2.3).
+        name: Name of the cookie.
+    """
+    values = []
+    for header in headers:
+        if name not in header:
+            continue
+        for pair in header.split(";"):
+            key, equals, value = pair.partition("=")
+            # Other white space is part of a name, else a cookie could pass for a __Host- one.
+            if equals and key.strip(" \t") == name:
+                values.append(_unquoted(value.strip(" \t")))
+    return values
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
 def parse_id(value: str | None) -> str | None:

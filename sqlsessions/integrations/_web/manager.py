@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ...errors import InvalidArgument, SessionConflict, SessionCorrupt, SessionNotFound
+from ...errors import InvalidArgument, SessionConflict, SessionNotFound, UnsupportedOperation
 from ...info import SessionInfo, Snapshot
-from ...records import duration, from_datetime, microseconds
+from ...records import duration
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
 from .arguments import checked_storage, required_subject
+from .candidates import candidate_ids, load_live
 from .changing import Changing, Data
-from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
+from .cookies import Cookie, parse_custom_id, parse_id
 from .emptied import ENDED, Emptied
+from .headers import ResponseHeaders
 from .merging import LONGEST_WAIT, write_merged
 from .moves import Moves
 from .payloads import Changes, Payloads
 from .queues import SessionQueues
+from .renewal import Renewal
 from .serializers import Serializer
 from .session import UNSET, Session
 
 S = TypeVar("S", bound=Session)
 
 SECOND = 1_000_000
-TOUCH_SHARE = 20  # an expiry is extended once that gains a 20th, 5 %, of the idle timeout
 
 logger = logging.getLogger("sqlsessions")
 
@@ -48,6 +49,11 @@ class SessionManager:
         is_empty: Whether a session's data is not worth storing; by default if there are no keys.
         is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser;
             by default if there is a ``max_age``.
+
+    Attributes:
+        storage: The storage of the sessions.
+        cookie: Name and attributes of the cookie.
+        headers: Gives the headers of responses.
 
     Raises:
         InvalidArgument: If a duration is not above 0 and at most 1,000 years.
@@ -80,24 +86,26 @@ class SessionManager:
         self._refresh = refresh
         self._is_empty = is_empty
         self._is_emptied = Emptied(is_empty, self._payloads)
-        self._is_persistent = is_persistent
+        self.headers = ResponseHeaders(cookie, self._max_age, is_persistent, self._clock)
+        self._renewal = Renewal(self._max_age, self._absolute, self._clock)
         self._moves = Moves(storage, self._payloads, self._is_emptied)
         self._queues = SessionQueues()
         self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store)
 
-    def open(self, value: str | None, load: Callable[[Session], None] | None = None) -> Session:
+    def open(self, *values: str | None, load: Callable[[Session], None] | None = None) -> Session:
         """The session of a request; nothing is read yet.
 
         Args:
-            value: Value of the session cookie that the request came with.
+            values: Values of the session cookies that the request came with, of which browsers may send
+                several. None is no cookie.
             load: Loads a session that is accessed, or raises.
         """
-        return self.open_as(Session, value, load)
+        return self.open_as(Session, *values, load=load)
 
-    def open_as(self, kind: type[S], value: str | None, load: Callable[[Session], None] | None) -> S:
+    def open_as(self, kind: type[S], *values: str | None, load: Callable[[Session], None] | None = None) -> S:
         """`open`, for a class of sessions of the integration's own."""
-        session = kind.lazy(self._parse_id(value), load)
-        session.state.stale = value is not None and session.loaded
+        session = kind.lazy(candidate_ids(values, self._parse_id), load)
+        session.state.stale = session.loaded and any(value is not None for value in values)
         return session
 
     async def load(self, session: Session) -> None:
@@ -109,15 +117,12 @@ class SessionManager:
         state = session.state
         if session.loaded or state.from_cookie is None:
             return
-        try:
-            snapshot = await self.storage.load(state.from_cookie)
-        except SessionCorrupt:
-            logger.warning("a session is damaged in its storage and is taken for absent")
-            snapshot = None
-        if snapshot is None:
-            await self._moves.not_found(session, state.from_cookie)
-        if snapshot is None or session.loaded:  # by another task of the request
+        found = await load_live(self.storage, state.candidates)
+        if found is None:
+            await self._moves.not_found(session)
+        if found is None or session.loaded:  # by another task of the request
             return
+        state.from_cookie, snapshot = found
         state.id, session.info = state.from_cookie, snapshot.info
         state.raw, data = self._payloads.decode(snapshot.data, state)
         session.fill(data)
@@ -169,9 +174,10 @@ class SessionManager:
             StorageUnavailable: If it could not be ended.
         """
         session.invalidate()
-        if session.state.ending is not None:
-            await self._moves.end(session.state.ending)
-            session.state.ending, session.state.clear_due = None, True
+        state = session.state
+        if state.ending is not None:
+            await self._moves.end_all(state.ending, *state.candidates)
+            state.ending, state.clear_due, state.candidates = None, True, ()
 
     async def replace(self, old: Session, new: Session) -> None:
         """Write a session in the place of another, which ends.
@@ -182,52 +188,14 @@ class SessionManager:
         if old.state.from_cookie is not None and (new.logs_in or not self._is_empty(new)):
             self._payloads.encode(new.plain(), new.state)  # or raise before the old one ends
             await self._begin_after(new, old.state.from_cookie, logout=new.logs_in)
+            for other in old.state.candidates:
+                if other != old.state.from_cookie:
+                    await self.storage.invalidate(other)
             return
         await self.commit(new)
         await self.end(old)
         await self.commit(old)  # which clears a stale cookie
         new.state.clear_due = new.state.id is None and old.state.clear_due
-
-    def headers_for(
-        self, session: Session, *, https: bool, vary: str, has_cache_control: bool
-    ) -> list[tuple[str, str]]:
-        """The headers that the session adds to a response. ``Set-Cookie`` is given once.
-
-        Args:
-            session: The session, after its commit, even a failed one.
-            https: Whether the request came by https.
-            vary: The response's ``Vary`` header; empty if it has none.
-            has_cache_control: Whether the response has a ``Cache-Control``, which stays.
-        """
-        headers: list[tuple[str, str]] = []
-        cookie = self.set_cookie(session, https=https)
-        if cookie is not None:
-            headers.append(("Set-Cookie", cookie))
-        elif not session.accessed:
-            return headers
-        if not (vary and varies_by_cookie(vary)):
-            headers.append(("Vary", "Cookie"))
-        if not has_cache_control:
-            headers.append(("Cache-Control", "private" if cookie is None else "no-store"))
-        return headers
-
-    def set_cookie(self, session: Session, *, https: bool) -> str | None:
-        """The ``Set-Cookie`` value that the browser needs, if any; as for `headers_for`."""
-        state = session.state
-        if state.clear_due:
-            state.clear_due = False
-            return self.cookie.clear(https=https)
-        if not state.cookie_due or state.id is None or session.info is None:
-            return None
-        state.cookie_due = False
-        max_age: int | None = None
-        if self._persistent(session):
-            expires_at = session.info.expires_at
-            now = microseconds(self._clock)
-            max_age = (
-                LONGEST_AGE if expires_at is None else math.ceil((from_datetime(expires_at) - now) / SECOND)
-            )
-        return self.cookie.set(state.id, max_age=max_age, https=https)
 
     def listed(self, session: Session) -> AsyncIterator[SessionInfo]:
         """The live sessions of its subject, the newest first.
@@ -243,10 +211,16 @@ class SessionManager:
 
     async def end_listed(self, session: Session, key: str) -> bool:
         """End one of its subject's sessions by its `SessionInfo.key`; whether there was one."""
-        async for info in self.listed(session):
-            if info.key == key:
-                return await self.storage.invalidate_key(key)
-        return False
+        subject = required_subject(session)
+        try:
+            found = (await self.storage.infos([key])).get(key)
+        except UnsupportedOperation:
+            found = None
+            async for info in self.listed(session):
+                if info.key == key:
+                    found = info
+                    break
+        return found is not None and found.subject == subject and await self.storage.invalidate_key(key)
 
     async def _begin_after(self, session: Session, ended: str, *, logout: bool) -> None:
         """End the session of an id, and store another in its place; a logout also ends one that was moved."""
@@ -256,6 +230,8 @@ class SessionManager:
             if logout:  # but a login that is submitted twice leaves the session of the first time alone
                 await self._moves.end(ended, spare=session.subject)
             await self.create(session)
+        if logout:
+            await self._moves.end_all(*(id for id in session.state.candidates if id != ended))
 
     async def _supersede(self, session: Session, ended: str) -> None:
         """End the session of an id so that this leads to another one, which begins."""
@@ -270,7 +246,9 @@ class SessionManager:
         assert state.id is not None
         payload = self._payloads.encode(data, state)
         state.emptied = self._is_emptied(session, data)
-        writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
+        unchanged = self._payloads.unchanged(payload, state)
+        renews = self._renews(session)
+        writes = state.cleared or session.subject_changed or not unchanged or (renews and self._refresh)
         login = state.subject is not UNSET and self._rotate_on_login
         rotates = state.regenerating or state.cleared or login
         if not state.vanished:
@@ -281,9 +259,11 @@ class SessionManager:
                 if rotates:
                     await self._rotate(session)
                 if writes:
+                    if self._note_cookie(session, session.info):
+                        payload = self._payloads.encode(data, state)
                     await self._write_over(session, payload)
-                elif self._refresh and not rotates:
-                    await self._touch(session)
+                elif not rotates:
+                    await self._extend(session, renews=renews)
                 if state.emptied:
                     await self.end(session)
                 return state.settle()
@@ -323,7 +303,9 @@ class SessionManager:
                 await self._merge(session, state.id, changes)
         else:
             state.stored(payload)
-        state.cookie_due |= state.expiry_requested or state.cookie_requested or self._persistent(session)
+        state.cookie_due |= (
+            state.expiry_requested or state.cookie_requested or self.headers.is_persistent(session)
+        )
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:
         """Make the changes to the session as it is stored by now."""
@@ -333,6 +315,7 @@ class SessionManager:
             if snapshot.data == ENDED:
                 raise SessionNotFound("the session is being ended")
             _, data = self._payloads.decode(snapshot.data, state)
+            self._note_cookie(session, snapshot.info)
             others = session.logs_in and snapshot.info.subject not in (None, session.subject)
             merged = session.plain() if others else changes.apply(data)
             state.emptied = self._is_emptied(session, merged)
@@ -347,29 +330,37 @@ class SessionManager:
 
     async def _store(self, session: Session, id: str, data: Data, over: SessionInfo) -> bytes:
         """Write data that a function changed over a version of the session; gives its bytes."""
+        self._note_cookie(session, over)
         payload = self._payloads.encode(data, session.state)
         session.info = await self._write(session, id, payload, if_match=over.version)
-        session.state.cookie_due |= self._persistent(session)
+        session.state.cookie_due |= self.headers.is_persistent(session)
         return payload
 
-    async def _touch(self, session: Session) -> None:
-        """Extend a session that was accessed, if that is worth a write."""
+    def _renews(self, session: Session) -> bool:
+        """Whether the cookie is to be renewed although the session did not change."""
+        state, info = session.state, session.info
+        assert info is not None
+        return self.headers.is_persistent(session) and self._renewal.is_write_due(state, info)
+
+    def _note_cookie(self, session: Session, info: SessionInfo | None) -> bool:
+        assert info is not None
+        return self._renewal.note_cookie(session.state, info, persistent=self.headers.is_persistent(session))
+
+    async def _extend(self, session: Session, *, renews: bool) -> None:
+        """Extend a session that was accessed, if that is worth a write; or only renew its cookie."""
         state, info = session.state, session.info
         assert state.id is not None
         assert info is not None
-        idle: int | None = self._max_age if state.ttl is UNSET else state.ttl
-        if info.expires_at is None or (idle is None and state.ttl is not UNSET):
+        if not self._refresh:
+            if renews and await self.storage.info(state.id) is None:
+                raise SessionNotFound("the session ended meanwhile")
+            state.cookie_due |= renews
             return
-        if idle is None:  # the storage's own, which is at most this
-            idle = from_datetime(info.expires_at) - from_datetime(info.updated_at)
-        until = microseconds(self._clock) + idle
-        if self._absolute is not None:
-            until = min(until, from_datetime(info.created_at) + self._absolute)
-        if (until - from_datetime(info.expires_at)) * TOUCH_SHARE < idle:
+        if not self._renewal.is_touch_due(state, info):
             return
         if (touched := await self.storage.touch(state.id)) is None:
             raise SessionNotFound("the session ended meanwhile")
-        state.cookie_due = touched.expires_at != info.expires_at and self._persistent(session)
+        state.cookie_due = touched.expires_at != info.expires_at and self.headers.is_persistent(session)
         session.info = replace(touched, version=info.version)
 
     async def _write(self, session: Session, id: str, payload: bytes, *, if_match: int) -> SessionInfo:
@@ -390,9 +381,3 @@ class SessionManager:
         if (id := parse_custom_id(self._new_id())) is None:
             raise InvalidArgument("an id must consist of 1 to 4,096 characters that a cookie can hold")
         return id
-
-    def _persistent(self, session: Session) -> bool:
-        """Whether the cookie of the session outlasts the browser."""
-        if (browser := session.state.browser) is not None:
-            return not browser
-        return self._max_age is not None if self._is_persistent is None else self._is_persistent(session)

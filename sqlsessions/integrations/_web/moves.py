@@ -35,11 +35,16 @@ class Moves:
         self._payloads = payloads
         self._is_emptied = is_emptied
 
-    async def not_found(self, session: Session, id: str) -> None:
-        """Note that the id of the cookie was not found: it was changed, or its session is gone."""
-        moved = await self._storage.successor(id) is not None
+    async def not_found(self, session: Session) -> None:
+        """Note that no id of the cookies was found: one was changed, or the session is gone."""
+        state, moved = session.state, None
+        for id in reversed(state.candidates):
+            if await self._storage.successor(id) is not None:
+                moved = id
+                break
         if not session.loaded:  # by another task of the request
-            session.state.moved, session.state.stale = moved, not moved
+            state.from_cookie = moved or state.from_cookie
+            state.moved, state.stale = moved is not None, moved is None
             session.fill({})
 
     async def end(self, id: str, *, spare: str | None = None) -> None:
@@ -62,6 +67,11 @@ class Moves:
                 return
             key = moved.key
         raise StorageUnavailable(f"the session got a new id during each of {ATTEMPTS} attempts to end it")
+
+    async def end_all(self, *ids: str) -> None:
+        """`end` for several ids, some of which may be the same."""
+        for id in dict.fromkeys(ids):
+            await self.end(id)
 
     async def resolve(self, session: Session) -> bool:
         """Keep of the changes to a session that is not found any more what may be kept.

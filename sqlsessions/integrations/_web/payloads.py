@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .comparing import differing
 from .serializers import Serializer, checked_serializer
 from .session import UNSET, State
 from .sources import Source
@@ -14,9 +15,8 @@ from .sources import Source
 logger = logging.getLogger("sqlsessions")
 
 OWN = "__sqlsessions__"
-"""The key of a session's own expiry: its idle timeout, and whether the cookie ends with the browser."""
-
-_MISSING = object()
+"""The key of a session's own expiry: its idle timeout, whether the cookie ends with the browser, and until
+when the browser keeps the cookie if the session was written later; 0 is what is not set."""
 
 
 @dataclass(slots=True)
@@ -38,13 +38,11 @@ class Changes:
     @classmethod
     def between(cls, old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Changes:
         """The changes that lead from one state to another; values are the same if their bytes are."""
-        changes = cls(removed={key for key in old if key not in new})
-        for key, value in new.items():
-            before = old.get(key, _MISSING)
-            # Equal is not the same: True == 1 == 1.0.
-            if before is _MISSING or serializer.dumps({"": before}) != serializer.dumps({"": value}):
-                changes.assigned[key] = value
-        return changes
+        differ = set(differing(old, new, serializer))
+        return cls(
+            assigned={key: value for key, value in new.items() if key in differ or key not in old},
+            removed={key for key in old if key not in new},
+        )
 
     def __bool__(self) -> bool:
         return bool(self.replaced or self.assigned or self.removed)
@@ -70,7 +68,10 @@ class Payloads:
 
     def encode(self, data: dict[str, Any], state: State) -> bytes:
         """The bytes to store."""
-        if state.ttl is not UNSET:
+        if state.cookie_until is not UNSET:
+            ttl = 0 if state.ttl is UNSET else state.ttl
+            data = data | {OWN: [ttl, state.browser, state.cookie_until]}
+        elif state.ttl is not UNSET:
             data = data | {OWN: [state.ttl, state.browser]}
         return self._serializer.dumps(data)
 
@@ -84,8 +85,12 @@ class Payloads:
             logger.warning("the data of a session cannot be decoded and is taken for empty")
             return self._serializer.dumps({}), {}
         own = data.pop(OWN, None)
-        if own is not None and not state.expiry_requested:
-            state.ttl, state.browser = own
+        state.cookie_until = UNSET
+        if own is not None:
+            ttl, browser, *until = own
+            state.cookie_until = until[0] if until else UNSET
+            if not state.expiry_requested:
+                state.ttl, state.browser = UNSET if ttl == 0 else ttl, browser
         return raw, data
 
     def unchanged(self, payload: bytes, state: State) -> bool:

@@ -81,6 +81,20 @@ class JSONSerializer:
         return self._loads(data)
 
 
+class TextSerializer:
+    """A serializer that encodes to text, as UTF-8."""
+
+    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+
+    def dumps(self, value: dict[str, Any], /) -> bytes:
+        return self._encoder(value).encode()
+
+    def loads(self, data: bytes, /) -> Any:
+        return self._decoder(data.decode())
+
+
 def _checked(digits: str) -> int:
     number = int(digits)
     if not -(1 << 63) <= number < 1 << 64:

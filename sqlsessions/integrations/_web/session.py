@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypeVar
 
 from ...info import SessionInfo
-from ...records import checked_subject, duration
+from ...records import duration
 from ...storage import Duration
 from .lazy import LazyDict
 from .sources import Source
+from .subjects import checked_subject
 
 D = TypeVar("D")
 
@@ -21,8 +22,9 @@ class State:
     """The state of a request's session besides its data.
 
     Attributes:
-        from_cookie: The id in the cookie of the request, if it could be an id of ours; None once its
-            session is to be ended.
+        candidates: The ids in the cookies of the request, as far as they could be ids of ours.
+        from_cookie: The one of them that is used: the last, until the session was read. None if there is
+            none, and once its session is to be ended.
         id: The id of the stored session; None while the session is new.
         raw: The data as it was read or written last, encoded.
         raw_is_ours: Whether the serializer of this process encoded ``raw``.
@@ -32,6 +34,9 @@ class State:
         drop_logged: Whether it was logged that changes were dropped.
         queued: The key of the session whose other requests wait for this one; None if they do not.
         ending: The id of the session to end when this one is written.
+        answered: Whether it is too late to set a cookie.
+        cookie_until: Until when the browser keeps the cookie, in microseconds since 1970, if the session was
+            written later than its cookie; else UNSET.
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
         cleared: Whether all data was dropped.
@@ -58,6 +63,8 @@ class State:
     drop_logged: bool = False
     queued: str | None = None
     ending: str | None = None
+    answered: bool = False
+    cookie_until: Any = UNSET
     cookie_due: bool = False
     clear_due: bool = False
     cleared: bool = False
@@ -72,8 +79,9 @@ class State:
     accessed_since: bool = False
     sources: tuple[Source, ...] = ()
 
-    def __init__(self, from_cookie: str | None = None) -> None:
-        self.from_cookie = from_cookie
+    def __init__(self, candidates: tuple[str, ...] = ()) -> None:
+        self.candidates = candidates
+        self.from_cookie = candidates[-1] if candidates else None
         self.assigned: set[str] = set()
 
     def stored(self, payload: bytes) -> None:
@@ -111,7 +119,7 @@ class State:
         self.id = self.from_cookie = None
         self.stored(b"")
         self.moved = self.vanished = self.cookie_due = False
-        self.ttl, self.browser = UNSET, None
+        self.ttl, self.browser, self.cookie_until = UNSET, None, UNSET
         for source in self.sources:
             source({})  # whose changes up to now go with the session
         self.settle()
@@ -143,17 +151,17 @@ class Session(LazyDict):
         self._attached = False
 
     @classmethod
-    def lazy(cls, from_cookie: str | None, load: Callable[[Session], None] | None) -> Self:
-        """The session of an id that is not loaded yet; for integrations.
+    def lazy(cls, candidates: tuple[str, ...], load: Callable[[Session], None] | None) -> Self:
+        """The session of one of several ids, not loaded yet; for integrations.
 
         Args:
-            from_cookie: The id in the cookie of the request, if it could be one.
+            candidates: The ids in the cookies of the request.
             load: Loads the session when it is first accessed, or raises.
         """
         session = cls()
-        session.state.from_cookie = from_cookie
+        session.state = State(candidates)
         session._attached = True
-        if from_cookie is not None:
+        if candidates:
             session.postpone(load)
         return session
 

@@ -12,14 +12,16 @@ from werkzeug.sansio.response import Response
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
-from .cookies import Cookie
+from .cookies import Cookie, cookie_values, default_name
 from .manager import SessionManager
+from .proxies import HeaderGetter
 from .queues import RequestQueue, request_queue
 from .serializers import Serializer, checked_serializer
 from .session import Session
 from .unavailable import HEADERS, RETRY_AFTER, STATUS, TEXT, Unavailable, is_raised, log
 
 PERMANENT = "_permanent"  # Flask's key for `SqlSession.permanent`
+DEFAULT_NAME = "session"  # Flask's SESSION_COOKIE_NAME
 
 
 class SqlSession(Session, SessionMixin):
@@ -28,11 +30,13 @@ class SqlSession(Session, SessionMixin):
     Attributes:
         manager: Loads and writes it.
         https: Whether the request came by https.
+        header: Gives the headers of the request.
         queue: Where the request waits for the others of its session; None if it does not, or not any more.
     """
 
     manager: SessionManager
     https: bool
+    header: HeaderGetter
     queue: RequestQueue | None = None
 
     async def read(self) -> None:
@@ -83,7 +87,8 @@ class Interface:
 
     Args:
         storage: The storage of the sessions; it is not closed.
-        cookie_name: Name of the cookie; None is SESSION_COOKIE_NAME. The prefix ``__Host-`` is the safest.
+        cookie_name: Name of the cookie; None is SESSION_COOKIE_NAME, or if that is not set and
+            ``secure=True``, without path and domain, ``"__Host-session"``. The prefix ``__Host-`` is the safest.
         domain: Domain of the cookie; None is SESSION_COOKIE_DOMAIN.
         path: Path of the cookie; None is SESSION_COOKIE_PATH, or else APPLICATION_ROOT.
         secure: Whether the cookie is ``Secure``: True, False, or None, the default: with
@@ -145,7 +150,9 @@ class Interface:
         self._raises = is_raised(unavailable)
         self._queue = request_queue(serialize)
         self._managers: dict[tuple[Cookie, Duration, bool], SessionManager] = {}
-        self.manager_of({"SESSION_COOKIE_NAME": "session", "PERMANENT_SESSION_LIFETIME": timedelta(days=31)})
+        self.manager_of(
+            {"SESSION_COOKIE_NAME": DEFAULT_NAME, "PERMANENT_SESSION_LIFETIME": timedelta(days=31)}
+        )
 
     def manager_of(self, config: dict[str, Any]) -> SessionManager:
         """The manager for the configuration of an application."""
@@ -159,10 +166,16 @@ class Interface:
         secure = self._secure
         if secure is None and config.get("SESSION_COOKIE_SECURE"):
             secure = True
+        name = setting("SESSION_COOKIE_NAME")
+        path = setting("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT") or "/"
+        domain = setting("SESSION_COOKIE_DOMAIN") or None
+        if self._cookie["SESSION_COOKIE_NAME"] is None and name == DEFAULT_NAME:
+            # Only by an argument of our own: Flask's setting is on in applications that know the name.
+            name = default_name(name, path=path, domain=domain, secure=self._secure)
         cookie = Cookie(
-            name=setting("SESSION_COOKIE_NAME"),
-            path=setting("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT") or "/",
-            domain=setting("SESSION_COOKIE_DOMAIN") or None,
+            name=name,
+            path=path,
+            domain=domain,
             same_site=setting("SESSION_COOKIE_SAMESITE") or "lax",
             secure=secure,
             partitioned=bool(setting("SESSION_COOKIE_PARTITIONED")),
@@ -185,8 +198,10 @@ class Interface:
     def session_of(self, app: Any, request: Any, load: Callable[[Session], None]) -> SqlSession:
         """The session of a request; nothing is read yet."""
         manager = self.manager_of(app.config)
-        session = manager.open_as(SqlSession, request.cookies.get(manager.cookie.name), load)
+        cookies = cookie_values(request.headers.getlist("Cookie"), manager.cookie.name)
+        session = manager.open_as(SqlSession, *cookies, load=load)
         session.manager = manager
+        session.header = request.headers.get
         session.https = request.is_secure
         session.queue = self._queue
         return session
@@ -197,15 +212,18 @@ class Interface:
 
     def add_headers(self, session: SqlSession, response: Response) -> None:
         """Add the headers that the session needs to a response."""
-        headers = session.manager.headers_for(
+        headers = session.manager.headers.of(
             session,
             https=session.https,
+            header=session.header,
             vary=",".join(response.headers.getlist("Vary")),
-            has_cache_control="Cache-Control" in response.headers,
+            cache_control=",".join(response.headers.getlist("Cache-Control")),
         )
         for name, value in headers:
             if name == "Vary":
                 response.vary.add(value)  # into the one header that later changes of `vary` replace
+            elif name == "Cache-Control":
+                response.headers[name] = value
             else:
                 response.headers.add(name, value)
 

@@ -80,6 +80,23 @@ class Expiry(Integration):
                 clock.advance(900)
                 assert await browser.data() == {"a": "1"}
 
+    async def test_the_cookie_of_a_long_session_is_renewed(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock
+    ) -> None:
+        """Browsers keep none for more than 400 days."""
+        async with self.serving(storage, gate, max_age=100) as browser:
+            await browser.begin(a=1)
+            await browser.post("/remember", seconds=30 * 365 * DAY)
+            for _ in range(5):
+                clock.advance(390 * DAY)
+                cookie = browser.cookie(await browser.get("/show"))
+                assert cookie is not None
+                assert cookie.attributes["max-age"] == str(400 * DAY)
+                storage.calls.clear()
+                clock.advance(DAY)
+                await browser.get("/show")
+                assert storage.writes == []
+
     async def test_without_an_age_a_change_sets_no_cookie(self, storage: SpyStorage, gate: Gate) -> None:
         async with self.serving(storage, gate, max_age=None) as browser:
             await browser.begin(a=1)

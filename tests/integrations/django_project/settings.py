@@ -4,7 +4,7 @@ USE_TZ = True
 ROOT_URLCONF = "tests.integrations.django_project.urls"
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"]
 MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "sqlsessions.integrations.django.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
 AUTHENTICATION_BACKENDS = ["tests.integrations.django_project.urls.Users"]

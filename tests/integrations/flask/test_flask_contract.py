@@ -18,7 +18,7 @@ from sqlsessions.integrations.flask import (
 )
 from sqlsessions.testing import Gate, Send, wsgi
 
-from ..contract import STEPS, WERKZEUG, InBackground
+from ..contract import STEPS, InBackground
 
 NAMES = {"same_site": "samesite"}
 
@@ -56,8 +56,6 @@ def respond(name: str) -> Any:
 
 
 class TestFlask(InBackground):
-    lacks = WERKZEUG
-
     @asynccontextmanager
     async def client(
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any

@@ -18,7 +18,7 @@ from sqlsessions.integrations.quart import (
 )
 from sqlsessions.testing import Gate, Send, asgi
 
-from ..contract import STEPS, WERKZEUG, OnEveryStorage
+from ..contract import STEPS, OnEveryStorage
 
 NAMES = {"same_site": "samesite"}
 
@@ -56,8 +56,6 @@ async def respond(name: str) -> Any:
 
 
 class TestQuart(OnEveryStorage):
-    lacks = WERKZEUG
-
     @asynccontextmanager
     async def client(
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
@@ -78,7 +76,7 @@ class TestQuart(OnEveryStorage):
 class TestQuartWithoutInit(TestQuart):
     """With the interface assigned, not initialised, which must read before the handler runs."""
 
-    lacks = TestQuart.lacks | {
+    lacks = {
         "a_request_that_does_not_look_costs_nothing": "without init_app, every request reads its session"
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
@@ -17,10 +17,19 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from sqlsessions import InvalidArgument, InvalidArgumentType, SqlSessionStorage, StorageUnavailable
+from sqlsessions import (
+    DelegatingStorage,
+    InvalidArgument,
+    InvalidArgumentType,
+    SessionInfo,
+    SqlSessionStorage,
+    StorageUnavailable,
+    UnsupportedOperation,
+)
 from sqlsessions.integrations.starlette import (
     Session,
     SessionMiddleware,
+    end_session,
     list_sessions,
     load,
     save,
@@ -302,3 +311,22 @@ async def test_a_write_encodes_and_decodes_twice(storage: SpyStorage, keys: int)
         serializer.dumped = serializer.loaded = 0
         assert len((await client.get("/show")).json()) == keys
         assert (serializer.dumped, serializer.loaded) == (1, 1)
+
+
+async def test_a_listed_session_is_ended_on_a_storage_that_finds_none_by_key(storage: SpyStorage) -> None:
+    class Unkeyed(DelegatingStorage):
+        async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
+            raise UnsupportedOperation("this storage does not offer infos")
+
+    async def end(request: Request) -> Response:
+        return JSONResponse(await end_session(request, request.query_params["key"]))
+
+    app = app_of(Unkeyed(storage), end)
+    async with client_of(app) as alice, client_of(app) as bob:
+        await alice.get("/login?user=alice")
+        await bob.get("/login?user=bob")
+        infos = {info.subject: info.key async for info in storage.delegate.sessions()}
+        assert (await alice.get("/end", params={"key": infos["bob"]})).json() is False
+        assert (await alice.get("/end", params={"key": "no key"})).json() is False
+        assert (await alice.get("/end", params={"key": infos["alice"]})).json() is True
+        assert [info.subject async for info in storage.delegate.sessions()] == ["bob"]

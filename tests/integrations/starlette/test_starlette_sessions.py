@@ -74,7 +74,7 @@ async def test_a_session_until_the_browser_is_closed(client: AsyncClient, clock:
             ["secure", "partitioned"],
         ),
         ({}, "https", ["httponly", "samesite=lax", "secure"], ["partitioned"]),
-        ({"https_only": True}, "http", ["secure"], []),
+        ({"https_only": True, "path": "/put"}, "http", ["secure"], []),
         ({"https_only": False}, "https", [], ["secure"]),
         ({"same_site": "none"}, "http", ["samesite=none", "secure"], []),
         ({"same_site": "strict"}, "http", ["samesite=strict"], ["secure"]),
@@ -111,8 +111,7 @@ async def test_cookie(
         ({"path": "app"}, "path"),
         ({"path": "/a; secure"}, "path"),
         ({"domain": "a\r\nb"}, "domain"),
-        ({"max_age": 0}, "max_age"),
-        ({"max_age": -1}, "max_age"),
+        ({"max_age": float("nan")}, "max_age"),
         ({"absolute_timeout": 0}, "absolute_timeout"),
         ({"unavailable": "500"}, "unavailable"),
     ],
@@ -121,3 +120,17 @@ async def test_cookie(
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         SessionMiddleware(untouched, SqlSessionStorage("sqlite://"), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("max_age", [0, -1, -0.5])
+async def test_a_session_without_time_ends_at_once(
+    storage: SpyStorage, clock: ManualClock, max_age: float
+) -> None:
+    """As with Starlette's own middleware."""
+    async with client_of(app_of(storage, max_age=max_age)) as client:
+        response = await client.get("/put?a=1")
+        assert "Max-Age=0" in cookie_of(response)
+        id = cookie_of(response)[0].partition("=")[2]
+        clock.advance(1)
+        client.cookies.set("session", id, domain="service.test")
+        assert (await client.get("/show")).json() == {}

@@ -1,0 +1,38 @@
+"""Which values of two dicts differ, by their bytes; quickly for many keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .serializers import Serializer
+
+TOGETHER = 64
+"""How many values are encoded together: those of which some differ are encoded again, one by one."""
+
+_EXACT = frozenset({str, int, bool, type(None)})
+"""Types whose equal values have equal bytes. Floats are not among them: 0.0 == -0.0."""
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Iterator[str]:
+    """The keys of both whose values are not the same; values are the same if their bytes are."""
+    unclear = []
+    for key, value in new.items():
+        if key not in old:
+            continue
+        before = old[key]
+        # Equal is not the same: True == 1 == 1.0.
+        if type(before) is not type(value) or type(value) not in _EXACT:
+            unclear.append(key)
+        elif before != value:
+            yield key
+    for start in range(0, len(unclear), TOGETHER):
+        keys = unclear[start : start + TOGETHER]
+        if _differ(old, new, keys, serializer):
+            yield from (key for key in keys if len(keys) == 1 or _differ(old, new, [key], serializer))
+
+
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any], keys: list[str], serializer: Serializer) -> bool:
+    """Whether the values of any of some keys differ."""
+    before = serializer.dumps({"": [old[key] for key in keys]})
+    return before != serializer.dumps({"": [new[key] for key in keys]})
