@@ -27,7 +27,7 @@ TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
 
 $(BIN)/python:
 	@[ -n "$(INTERPRETER)" ] || { echo "there is no $(PYTHON) here" >&2; exit 1; }
@@ -55,7 +55,8 @@ COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
 # Memory, in-memory SQL, caches and queues: no server, framework, browser or process of its own.
 QUICK := -m 'not long and not server' tests/cache tests/sql tests/schema tests/archive/test_golden.py \
 	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory tests/test_delegating.py \
-	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_tasks.py
+	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_release.py \
+	tests/test_tasks.py
 # What depends on the versions of others besides.
 FRAMEWORKS := tests/integrations tests/observability --deselect=tests/integrations/test_browser.py
 
@@ -118,6 +119,11 @@ ci: check pythons lowest newest ## Everything that CI runs
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+release-check: $(VENV)/.dev ## Check that this commit can be released, and build it
+	$(BIN)/python -m tools.release
+	rm -rf dist
+	$(BIN)/python -m build
 
 migration: $(VENV)/.dev ## Draft a revision from the models: make migration NAME=0002_what
 	$(BIN)/alembic revision --autogenerate --rev-id sqlsessions_$(NAME) -m '$(NAME)'
