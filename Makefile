@@ -15,6 +15,8 @@ VENV ?= .venv-$(VERSION)
 endif
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+# dev has the tools besides, whose own needs keep other packages from being old.
+EXTRA ?= dev
 BIN := $(VENV)/bin
 export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
@@ -25,21 +27,15 @@ TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
 
 $(BIN)/python:
 	@[ -n "$(INTERPRETER)" ] || { echo "there is no $(PYTHON) here" >&2; exit 1; }
 	@$(INTERPRETER) -c '$(CHECK_VERSION)'
 	$(INTERPRETER) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e
-
-$(VENV)/.example: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(INSTALL) '.[example]'
-	touch $@
-
-$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(INSTALL) '.[dev]'
+$(VENV)/.example $(VENV)/.suite $(VENV)/.dev: $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	touch $@
 
 run: $(VENV)/.example ## Start the example service on http://127.0.0.1:8000
@@ -59,10 +55,13 @@ COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
 # Memory, in-memory SQL, caches and queues: no server, framework, browser or process of its own.
 QUICK := -m 'not long and not server' tests/cache tests/sql tests/schema tests/archive/test_golden.py \
 	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory tests/test_delegating.py \
-	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_tasks.py
+	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_release.py \
+	tests/test_tasks.py
+# What depends on the versions of others besides.
+FRAMEWORKS := tests/integrations tests/observability --deselect=tests/integrations/test_browser.py
 
-quick: $(VENV)/.dev ## Run the tests that need no server, for the edit loop: about a minute
-	$(TESTS) $(QUICK)
+quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for the edit loop: about a minute
+	$(TESTS) $(QUICK) $(ALSO)
 
 test: $(VENV)/.dev ## Run the tests
 	@echo 'About 9 minutes with PostgreSQL and MariaDB, 5 without, on two cores; `make quick` takes one.'
@@ -72,7 +71,7 @@ traced: $(VENV)/.dev
 	$(TESTS) $(COVERAGE) $(TRACED)
 	$(TESTS) $(TRACED:%=--deselect=%)
 
-coverage: $(VENV)/.dev ## Report what the quick tests do not reach
+coverage: $(VENV)/.dev ## Report what the tests do not reach
 	$(TESTS) $(COVERAGE) $(TRACED)
 
 faults: $(VENV)/.dev ## Break things around the storages, at length: servers, connections, disks, clocks
@@ -100,23 +99,31 @@ check: lint types imports traced wheel smoke ## Everything, on one Python
 pythons: $(VENV)/.dev ## Run the quick tests on every supported Python of this machine
 	@found=$$($(BIN)/python -m tools.pythons) && echo "$$found" | while read -r version path; do \
 		echo "Python $$version: $$path"; \
-		$(MAKE) quick PYTHON="$$path" VENV="$(VENV)-$$version" </dev/null || exit 1; \
+		$(MAKE) quick PYTHON="$$path" VENV="$(VENV)-$$version" EXTRA=suite </dev/null || exit 1; \
 	done
 
+# Old libraries use what newer ones deprecate.
 lowest: $(VENV)/.dev ## Run the quick tests with the lowest versions that pyproject.toml admits
 	$(BIN)/python -m tools.lowest >$(VENV)-lowest.txt
-	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only oldest)" VENV=$(VENV)-lowest \
-		CONSTRAINTS=$(VENV)-lowest.txt
+	PYTEST_ADDOPTS='-W ignore::DeprecationWarning' \
+		$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only oldest)" VENV=$(VENV)-lowest EXTRA=suite \
+		CONSTRAINTS=$(VENV)-lowest.txt ALSO='$(FRAMEWORKS)'
 
 newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everything
 	rm -rf $(VENV)-newest
-	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest CONSTRAINTS=/dev/null
+	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest EXTRA=suite \
+		CONSTRAINTS=/dev/null ALSO='$(FRAMEWORKS)'
 
 ci: check pythons lowest newest ## Everything that CI runs
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
-	$(INSTALL) '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+release-check: $(VENV)/.dev ## Check that this commit can be released, and build it
+	$(BIN)/python -m tools.release
+	rm -rf dist
+	$(BIN)/python -m build
 
 migration: $(VENV)/.dev ## Draft a revision from the models: make migration NAME=0002_what
 	$(BIN)/alembic revision --autogenerate --rev-id sqlsessions_$(NAME) -m '$(NAME)'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -48,12 +50,13 @@ def test_these_tests_run_on_a_python_that_is_declared() -> None:
 
 
 def test_ci_runs_every_python_and_the_bounds_of_the_dependencies() -> None:
-    """`.ci/run` runs `make ci`, which asks `tools.pythons` for the Pythons."""
+    """The Pythons are those that `tools.pythons` finds, the lowest versions those of `tools.lowest`."""
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("\nmake ci")
-    makefile = (ROOT / "Makefile").read_text()
-    assert re.search(r"^ci: check pythons lowest newest\b", makefile, re.MULTILINE)
-    assert re.search(r"^pythons:.*\n.*python -m tools\.pythons\)", makefile, re.MULTILINE)
-    assert re.search(r"^lowest:.*\n.*python -m tools\.lowest >", makefile, re.MULTILINE)
+    rules = dict(re.findall(r"^([a-z]+):(.*(?:\n\t.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"check", "pythons", "lowest", "newest"} <= set(rules["ci"].split())
+    assert "-m tools.pythons)" in rules["pythons"]
+    assert "-m tools.lowest >" in rules["lowest"]
+    assert all("$(MAKE) quick PYTHON=" in rules[job] for job in ("pythons", "lowest", "newest"))
 
 
 def test_interpreters_are_found_by_name_and_in_a_pyenv(empty: Path) -> None:
@@ -106,4 +109,31 @@ def test_one_interpreter_can_be_asked_for(
 def test_every_dependency_has_a_lowest_version() -> None:
     named = {re.split(r"[\[<>=;]", requirement)[0] for requirement in requirements()}
     assert set(lowest()) | {"pymysql"} == named
-    assert lowest()["fastapi"] == "0.133"
+    assert lowest()["starlette"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("python2.7", r"sqlsessions needs Python 3\.11 or newer; \S+ is 2\.7"),
+        ("python9.9", "there is no python9.9 here"),
+    ],
+)
+def test_a_python_that_will_not_do_is_named_and_leaves_nothing(tmp_path: Path, name: str, said: str) -> None:
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    old = tmp_path / "python2.7"
+    code = f"import sys; sys.version_info, sys.executable = (2, 7), '{old}'; exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$2"\n')
+    old.chmod(0o755)
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MAKE", "MFLAGS", "VENV", "PYTHON"))
+    }
+    command = ["make", "quick", f"PYTHON={name}"]
+    environment = clean | {"PATH": f"{tmp_path}{os.pathsep}{clean['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(said, done.stderr)
+    assert not list(tmp_path.glob(".venv*"))

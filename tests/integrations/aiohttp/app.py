@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp_session
 from aiohttp import CookieJar, web
@@ -13,7 +13,7 @@ from aiohttp_session import get_session
 
 from sqlsessions.integrations.aiohttp import AioHttpStorage, Session
 
-Client = TestClient[web.Request, web.Application]
+Client: TypeAlias = "TestClient[web.Request, web.Application]"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
