@@ -57,8 +57,8 @@ QUICK := -m 'not long and not server' tests/cache tests/sql tests/schema tests/a
 	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory tests/test_delegating.py \
 	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_release.py \
 	tests/test_tasks.py
-# What depends on the versions of others besides.
-FRAMEWORKS := tests/integrations tests/observability --deselect=tests/integrations/test_browser.py
+# More to run with them, as in `make lowest ALSO=tests/integrations`.
+ALSO ?=
 
 quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for the edit loop: about a minute
 	$(TESTS) $(QUICK) $(ALSO)
@@ -107,12 +107,12 @@ lowest: $(VENV)/.dev ## Run the quick tests with the lowest versions that pyproj
 	$(BIN)/python -m tools.lowest >$(VENV)-lowest.txt
 	PYTEST_ADDOPTS='-W ignore::DeprecationWarning' \
 		$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only oldest)" VENV=$(VENV)-lowest EXTRA=suite \
-		CONSTRAINTS=$(VENV)-lowest.txt ALSO='$(FRAMEWORKS)'
+		CONSTRAINTS=$(VENV)-lowest.txt
 
 newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everything
 	rm -rf $(VENV)-newest
 	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest EXTRA=suite \
-		CONSTRAINTS=/dev/null ALSO='$(FRAMEWORKS)'
+		CONSTRAINTS=/dev/null
 
 ci: check pythons lowest newest ## Everything that CI runs
 
