@@ -8,7 +8,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 
 from ._web.asgi import cookies_of
-from ._web.cookies import cookie_values
+from ._web.candidates import candidate_ids
+from ._web.cookies import cookie_values, parse_id
 
 
 class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]
@@ -20,11 +21,12 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]
 
     def process_request(self, request: HttpRequest) -> None:
         """Give a request its session; nothing is read yet."""
-        super().process_request(request)
         name = settings.SESSION_COOKIE_NAME
         if isinstance(request, ASGIRequest):
             keys = cookies_of(request.scope, name)
         else:
             keys = cookie_values([request.META.get("HTTP_COOKIE", "")], name)
-        if len(keys) > 1:
-            request.session.candidates = keys
+        ids = candidate_ids(keys, parse_id)
+        found = ids or keys
+        request.session = self.SessionStore(found[-1] if found else None)
+        request.session.candidates = ids

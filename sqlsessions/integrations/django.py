@@ -242,7 +242,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             await self._manager.end(stored)
             self._stored = None
         else:
-            await self._manager.end(self._manager.open(key))
+            await self._manager.end(self._open(key))
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
@@ -290,12 +290,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     async def _aget_new_session_key(self) -> str:
         return new_session_id()
 
+    def _open(self, key: str | None) -> Session:
+        return self._manager.open(*(self.candidates if key in self.candidates else (key,)))
+
     async def _read(self) -> Session:
-        key = self.session_key
-        stored = self._manager.open(*(self.candidates if key in self.candidates else (key,)))
+        stored = self._open(self.session_key)
         await self._manager.load(stored)
-        if stored.state.id is not None:
-            self._session_key = stored.state.id
+        if stored.state.id is not None or stored.state.moved:
+            self._session_key = stored.state.from_cookie
         return stored
 
     async def _current(self) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ __all__ = ["SessionMiddleware", "StarsessionsStore"]
 
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.1  # seconds
+
+logger = logging.getLogger("sqlsessions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,9 @@ class StarsessionsStore(starsessions.SessionStore):
         else:
             id = new_session_id()
             version = (await self.storage.write_bytes(id, data, ttl=expiry, if_match=0)).version
-        if version is not None:
+        if version is None:
+            logger.warning("a session ended while a request was under way: its changes are dropped")
+        else:
             self._note(id, id, version)
         return id
 

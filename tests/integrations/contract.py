@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage
+from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage, new_session_id
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.testing import Browser, Gate, IntegrationContract, ManualClock, SpyStorage
 from sqlsessions.testing._integration.base import held, live
@@ -71,6 +71,35 @@ class OnEveryStorage(IntegrationContract):
         assert "sessions" not in storage.calls
         assert await others[1].data() == {}
         assert len([info async for info in storage.delegate.sessions("7")]) == 3
+
+    async def test_of_several_cookies_one_from_before_the_login_is_left_alone(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/login", user="7")
+        several = f"; {browser.cookie_name}="
+        for ids in ((old, new_session_id()), (new_session_id(), old)):
+            late = browser.other(several.join(ids))
+            response = await late.get("/show")
+            assert response.json() == {}
+            assert late.cookie(response) is None
+        assert await browser.other(several.join((old, browser.has_id()))).data() == {"a": "1"}
+        await browser.other(several.join((old, new_session_id()))).post("/logout")
+        assert [info async for info in storage.delegate.sessions()] == []
+
+    async def test_a_change_that_comes_after_the_idle_timeout_is_logged(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with self.serving(storage, gate, max_age=100) as browser:
+            slow = browser.other(await browser.begin(a=1))
+            gate.expect(1)
+            request = asyncio.create_task(slow.held("/put", late=1))
+            await gate.reached([request])
+            clock.advance(101)
+            gate.open()
+            await request
+        assert "its changes are dropped" in caplog.text
+        assert [info async for info in storage.delegate.sessions()] == []
 
     async def test_unreadable_data_is_logged(
         self, browser: Browser, storage: SpyStorage, caplog: pytest.LogCaptureFixture

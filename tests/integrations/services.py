@@ -114,8 +114,11 @@ async def aiohttp(storage: ManagedSessionStorage, max_age: int | None = None) ->
 
 
 @asynccontextmanager
-async def flask_(storage: ManagedSessionStorage, max_age: int | None = None) -> AsyncIterator[Send]:
+async def flask_(
+    storage: ManagedSessionStorage, max_age: int | None = None, **config: Any
+) -> AsyncIterator[Send]:
     app = flask.Flask(__name__)
+    app.config |= config
     flask_sessions.SqlSessionInterface(storage, max_age=max_age).init_app(app)
 
     @app.get("/cached")

@@ -19,3 +19,13 @@ class CountingSerializer:
     def loads(self, data: bytes) -> Any:
         self.loaded += 1
         return json.loads(data)
+
+
+class SplitCookies(dict[str, str]):
+    """Headers of a request whose cookies come in several headers, the one given among them."""
+
+    def items(self) -> Any:
+        others = [item for item in super().items() if item[0] != "Cookie"]
+        mine = f"other=1; {self['Cookie']}"
+        name = self["Cookie"].partition("=")[0]
+        return [*others, ("Cookie", "more=2"), ("Cookie", mine), ("Cookie", f"{name}=no-id-of-ours")]

@@ -21,7 +21,8 @@ from sqlsessions.integrations.quart import SqlSessionInterface as QuartInterface
 from sqlsessions.integrations.starlette import SessionMiddleware
 from sqlsessions.testing import Browser, HttpRequest, HttpResponse, ManualClock, Send, SpyStorage
 
-from .services import SERVICES, Service, litestar, quart_, starlette
+from .services import SERVICES, Service, flask_, litestar, quart_, starlette
+from .support import SplitCookies
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning")
 every_framework = pytest.mark.parametrize(
@@ -47,21 +48,10 @@ async def get(send: Send, path: str, headers: dict[str, str] | None = None, **qu
 @pytest.mark.parametrize("service", [starlette, litestar, quart_], ids=lambda service: service.__name__)
 async def test_a_cookie_may_be_in_any_of_several_headers(service: Service, storage: SpyStorage) -> None:
     """As HTTP/2 sends them; WSGI servers and aiohttp's join them."""
-
-    class Split(dict[str, str]):
-        """Headers of which one comes twice."""
-
-        def items(self) -> Any:
-            return [item for item in super().items() if item[0] != "Cookie"] + [
-                ("Cookie", "other=1"),
-                ("Cookie", self["Cookie"]),
-                ("Cookie", "more=2; session=no-id"),
-            ]
-
     async with service(storage) as send:
         [cookie] = (await get(send, "/cached", control="no-store", a=1)).all("Set-Cookie")
         storage.calls.clear()
-        headers = Split(Host="service.test", Cookie=cookie.partition(";")[0])
+        headers = SplitCookies(Host="service.test", Cookie=cookie.partition(";")[0])
         response = await send(HttpRequest("GET", "/cached", "control=no-store&a=1", headers))
         assert response.all("Set-Cookie") == []
         assert storage.calls == ["read"]
@@ -150,6 +140,22 @@ async def test_the_cookie_lasts_while_sessions_are_written_after_each_response(
             for number in range(3):
                 await browser.get("/stream", number=f"{day}.{number}")
             assert storage.calls == ["read", "write"] * 3  # no write for the cookie's sake
+
+
+async def test_a_cookie_is_renewed_for_a_session_that_looks_do_not_extend(
+    storage: SpyStorage, clock: ManualClock
+) -> None:
+    async with flask_(storage, max_age=14 * DAY, SESSION_REFRESH_EACH_REQUEST=False) as send:
+        browser = KeepingBrowser(send, clock)
+        await browser.get("/cached", control="no-store", a=1)
+        id = browser.has_id()
+        for day in range(40):
+            clock.advance(DAY)
+            await browser.get("/stream", day=day)
+            assert browser.id == id
+        storage.calls.clear()
+        await browser.get("/stream", day=39)
+        assert storage.writes == []
 
 
 def names(storage: ManagedSessionStorage, **options: Any) -> dict[str, str]:

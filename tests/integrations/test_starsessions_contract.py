@@ -87,6 +87,7 @@ class TestStarsessions(OnEveryStorage):
         "a_logout_ends_the_session_of_a_user": NOBODY,
         "a_user_lists_and_ends_sessions": NOBODY,
         "one_of_many_sessions_is_ended_without_listing_them": NOBODY,
+        "of_several_cookies_one_from_before_the_login_is_left_alone": NOBODY,
         "a_user_ends_the_own_session": NOBODY,
         "a_slow_change_of_the_id_does_not_undo_a_logout": COPIES,
         "a_slow_logout_ends_a_session_whose_id_changed": COPIES,

@@ -15,9 +15,11 @@ from django.test import override_settings
 from django.urls import path
 
 from sqlsessions import ManagedSessionStorage
-from sqlsessions.testing import Gate, Send, asgi, wsgi
+from sqlsessions.testing import Browser, Gate, Send, SpyStorage, asgi, wsgi
+from sqlsessions.testing import HttpRequest as Sent
 
 from ..contract import InBackground, show
+from ..support import SplitCookies
 from . import urls  # noqa: F401 (which tells Django that there is no table of users)
 
 View = Callable[..., Any]
@@ -178,3 +180,13 @@ class TestDjangoByASGI(TestDjangoByWSGI):
 
     def application(self) -> Send:
         return asgi(ASGIHandler())
+
+    async def test_a_cookie_may_be_in_any_of_several_headers(self, storage: SpyStorage, gate: Gate) -> None:
+        """As HTTP/2 sends them, of which Django makes one that it cannot read."""
+        async with self.client(storage, gate) as send:
+            browser = Browser(send, self.cookie_name)
+            await browser.begin(a=1)
+            headers = SplitCookies(Host="service.test", Cookie=f"{self.cookie_name}={browser.id}")
+            response = await send(Sent("GET", "/show", headers=headers))
+            assert response.json() == {"a": "1"}
+            assert response.all("Set-Cookie") == []
