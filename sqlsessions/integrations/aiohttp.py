@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 import aiohttp_session
 from aiohttp import web
@@ -16,10 +16,11 @@ from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, U
 from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
 from ..storage import Duration, ManagedSessionStorage, new_session_id
-from ._web.changing import Change, apply
+from ._web.changing import Data, apply
 from ._web.cookies import Cookie, SameSite
 from ._web.manager import SECOND, SessionManager
 from ._web.queues import RequestQueue, request_queue
+from ._web.serializers import TextSerializer
 from ._web.session import UNSET
 from ._web.session import Session as _Data
 from ._web.unavailable import RETRY_AFTER, TEXT, Unavailable, is_raised, log
@@ -195,7 +196,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             cookie,
             max_age=max_age,
             absolute_timeout=absolute_timeout,
-            serializer=None if standard else _TextSerializer(encoder, decoder),
+            serializer=None if standard else TextSerializer(encoder, decoder),
             rotate_on_login=rotate_on_login,
             new_id=key_factory,
         )
@@ -217,13 +218,15 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         data.mark_accessed()
         return Session(data, self.max_age)
 
-    async def change(self, request: web.Request, session: Session, function: Change[R]) -> R:
-        """Change a session as it is stored."""
+    async def change(self, request: web.Request, function: Callable[[Data], Any]) -> Any:
+        """Change the session of a request as it is stored."""
+        fresh = aiohttp_session.SESSION_KEY not in request
+        session = cast(Session, await aiohttp_session.get_session(request))
         if session.replaces:
             await self.save_session(request, None, session)
         data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
         try:
-            return await apply(self.manager.changing.attempts(data), function)
+            return await apply(self.manager.changing.attempts(data, fresh=fresh), function)
         except StorageUnavailable as error:
             self._fail(error)
 
@@ -326,19 +329,23 @@ async def save(request: web.Request, response: web.StreamResponse | None = None)
     await _storage(request).save_session(request, response, await aiohttp_session.get_session(request))
 
 
-async def change(request: web.Request, function: Change[R]) -> R:
+@overload
+async def change(request: web.Request, function: Callable[[Data], Awaitable[R]]) -> R: ...
+
+
+@overload
+async def change(request: web.Request, function: Callable[[Data], R]) -> R: ...
+
+
+async def change(request: web.Request, function: Callable[[Data], Any]) -> Any:
     """Change the session as it is stored now, such as a counter that parallel requests increase.
 
     The function changes a dict that has the data as it is stored. If another request writes the session
     meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
     request changed before is written first. Without a session, one is begun.
 
-    Args:
-        request: The request.
-        function: The function, which may be async.
-
     Returns:
-        What the function returned.
+        What the function returned, which may be async.
 
     Raises:
         SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
@@ -346,8 +353,7 @@ async def change(request: web.Request, function: Change[R]) -> R:
             seconds; or `StorageUnavailable`, as configured.
         InvalidArgument: If it is called by such a function.
     """
-    session = cast(Session, await aiohttp_session.get_session(request))
-    return await _storage(request).change(request, session, function)
+    return await _storage(request).change(request, function)
 
 
 async def list_sessions(request: web.Request) -> AsyncIterator[SessionInfo]:
@@ -381,17 +387,3 @@ def _storage(request: web.Request) -> AioHttpStorage:
 async def _data(request: web.Request) -> _Data:
     session = await aiohttp_session.get_session(request)
     return cast(Session, session)._mapping  # noqa: SLF001
-
-
-class _TextSerializer:
-    """A serializer that encodes to text, as UTF-8."""
-
-    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
-        self._encoder = encoder
-        self._decoder = decoder
-
-    def dumps(self, value: dict[str, Any], /) -> bytes:
-        return self._encoder(value).encode()
-
-    def loads(self, data: bytes, /) -> Any:
-        return self._decoder(data.decode())

@@ -23,7 +23,7 @@ from ..records import checked_subject
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
-from ._web.changing import Change, Data, apply, apply_blocking
+from ._web.changing import Data, apply, apply_blocking
 from ._web.cookies import Cookie, parse_id
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
@@ -246,7 +246,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._logged_in = False
         _take(stored.plain(), given, data)
 
-    async def achange(self, function: Change[R]) -> R:
+    async def achange(self, function: Callable[[Data], Any]) -> Any:
         """Change the session as it is stored now, such as a counter that parallel requests increase.
 
         The function changes a dict that has the data as it is stored. If another request writes the session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, overload
 
 from fastapi import Depends
 from pydantic import TypeAdapter, ValidationError
@@ -91,19 +91,25 @@ class SessionModel(Generic[M]):
         session.state.sources += (Source(self.key, lambda: self._codec.dump(value)),)
         return value
 
-    async def change(self, connection: HTTPConnection, function: Callable[[M], Awaitable[R] | R]) -> R:
+    @overload
+    async def change(self, connection: HTTPConnection, function: Callable[[M], Awaitable[R]]) -> R: ...
+
+    @overload
+    async def change(self, connection: HTTPConnection, function: Callable[[M], R]) -> R: ...
+
+    async def change(self, connection: HTTPConnection, function: Callable[[M], Any]) -> Any:
         """Change the model as it is stored now: `change`, of which the function gets the model.
 
         Models that the dependency gave before stay as they are.
         """
 
-        async def changing(data: dict[str, Any]) -> R:
+        async def changing(data: dict[str, Any]) -> Any:
             value = self._of(data)
             result = function(value)
             if isawaitable(result):
                 result = await result
             data[self.key] = self._codec.dump(value)
-            return cast(R, result)
+            return result
 
         return await change(connection, changing)
 

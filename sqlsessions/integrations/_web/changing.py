@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from ...errors import InvalidArgument, InvalidArgumentType, SessionConflict, SessionNotFound
 from ...info import SessionInfo, Snapshot
@@ -21,9 +21,6 @@ from .session import Session
 R = TypeVar("R")
 
 Data = dict[str, Any]
-Change = Callable[[Data], Awaitable[R] | R]
-"""A function that changes data, and may return something."""
-
 Write = Callable[[Session, str, Data, SessionInfo], Awaitable[bytes]]
 
 _inside: ContextVar[bool] = ContextVar("sqlsessions_inside_change", default=False)
@@ -58,13 +55,14 @@ class Changing:
         self._sessions = sessions
         self._write = write
 
-    async def attempts(self, session: Session) -> AsyncGenerator[Data]:
+    async def attempts(self, session: Session, *, fresh: bool = False) -> AsyncGenerator[Data]:
         """Gives the data of a session as it is stored, to be changed, until a write of the change holds.
 
         What the request changed before is written first. A new session is begun unless it stays empty.
 
         Args:
             session: The session, which is loaded.
+            fresh: Whether it was loaded just now, for this change.
 
         Raises:
             InvalidArgument: If this is called within a change.
@@ -78,32 +76,33 @@ class Changing:
         key = f"new {id(session)}" if session.info is None else session.info.key
         async with self._queues.turn(key, LONGEST_WAIT) as waited:
             if session.info is not None:
-                async with aclosing(self._over(session, seen=not waited)) as stored:
+                async with aclosing(self._over(session, fresh=fresh and not waited)) as stored:
                     async for data in stored:
                         yield data
             elif session.state.moved:
                 raise SessionNotFound("the session has another id, which another response gives the browser")
             else:
                 before, data = session.plain(), session.plain()
+                raw = self._payloads.encode(before, session.state)
                 yield data
-                session.fill(data)
+                session.fill(self._payloads.changes(raw, session.plain()).apply(data))
                 try:
                     await self._sessions.commit(session)
                 except BaseException:
                     session.fill(before)
                     raise
 
-    async def _over(self, session: Session, *, seen: bool) -> AsyncGenerator[Data]:
+    async def _over(self, session: Session, *, fresh: bool) -> AsyncGenerator[Data]:
         """The same, for a session that is stored.
 
         Args:
             session: The session.
-            seen: Whether it is likely to be stored as the request saw it last.
+            fresh: Whether it is likely to be stored as it was loaded.
         """
         state, info = session.state, session.info
         assert info is not None
         assert state.id is not None
-        found: Snapshot | None = Snapshot(state.raw, info) if seen and not state.vanished else None
+        found: Snapshot | None = Snapshot(state.raw, info) if fresh and not state.vanished else None
         attempts = Attempts()
         while True:
             try:
@@ -139,7 +138,7 @@ class Changing:
         return self._payloads.changes(session.state.raw, data)
 
 
-async def apply(attempts: AsyncGenerator[Data], function: Change[R]) -> R:
+async def apply(attempts: AsyncGenerator[Data], function: Callable[[Data], Any]) -> Any:
     """Apply a function, which may be async, in each attempt; gives what it returned in the last one."""
     async with aclosing(attempts):
         async for data in attempts:
@@ -150,7 +149,7 @@ async def apply(attempts: AsyncGenerator[Data], function: Change[R]) -> R:
                     result = await result
             finally:
                 _inside.reset(inside)
-    return cast(R, result)
+    return result
 
 
 def apply_blocking(attempts: AsyncGenerator[Data], function: Callable[[Data], R]) -> R:

@@ -88,6 +88,20 @@ def _checked(digits: str) -> int:
     return number
 
 
+class TextSerializer:
+    """A serializer that encodes to text, as UTF-8."""
+
+    def __init__(self, encoder: Callable[[object], str], decoder: Callable[[str], Any]) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+
+    def dumps(self, value: dict[str, Any], /) -> bytes:
+        return self._encoder(value).encode()
+
+    def loads(self, data: bytes, /) -> Any:
+        return self._decoder(data.decode())
+
+
 def checked_serializer(serializer: Serializer | None) -> Serializer:
     """The serializer given, or the default.
 
