@@ -1,27 +1,45 @@
 # The one way to run everything, on a laptop as in CI. `make help` lists the targets.
 
 PYTHON ?= python3
+# A pyenv's commands on PATH run only the versions that are switched on; its other ones are found by their files.
+INTERPRETER := $(or $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null),$\
+	$(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin/$(PYTHON)))))
+OLDEST := $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+CHECK_VERSION := import sys; sys.version_info < tuple(int(part) for part in "$(OLDEST)".split(".")) \
+	and sys.exit("sqlsessions needs Python $(OLDEST) or newer; %s is %d.%d" % ((sys.executable,) + sys.version_info[:2]))
+
+# An environment for each Python that is named.
+ifneq ($(PYTHON),python3)
+VERSION := $(shell $(or $(INTERPRETER),false) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv-$(VERSION)
+endif
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run test faults soak check lint types imports coverage wheel smoke bench migration clean
+.PHONY: help run quick test traced faults soak check pythons lowest newest ci lint types imports coverage wheel smoke \
+	bench migration release-check clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@[ -n "$(INTERPRETER)" ] || { echo "there is no $(PYTHON) here" >&2; exit 1; }
+	@$(INTERPRETER) -c '$(CHECK_VERSION)'
+	$(INTERPRETER) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.example: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[example]'
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e
+
+$(VENV)/.example: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) '.[example]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) '.[dev]'
 	touch $@
 
 run: $(VENV)/.example ## Start the example service on http://127.0.0.1:8000
@@ -38,8 +56,20 @@ TRACED := tests/cache tests/schema tests/sql tests/integrations tests/archive te
 	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory
 COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
 
+# Memory, in-memory SQL, caches and queues: no server, framework, browser or process of its own.
+QUICK := -m 'not long and not server' tests/cache tests/sql tests/schema tests/archive/test_golden.py \
+	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory tests/test_delegating.py \
+	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_tasks.py
+
+quick: $(VENV)/.dev ## Run the tests that need no server, for the edit loop: about a minute
+	$(TESTS) $(QUICK)
+
 test: $(VENV)/.dev ## Run the tests
-	$(TESTS) $(TRACE) $(TRACED)
+	@echo 'About 9 minutes with PostgreSQL and MariaDB, 5 without, on two cores; `make quick` takes one.'
+	$(TESTS)
+
+traced: $(VENV)/.dev
+	$(TESTS) $(COVERAGE) $(TRACED)
 	$(TESTS) $(TRACED:%=--deselect=%)
 
 coverage: $(VENV)/.dev ## Report what the quick tests do not reach
@@ -65,15 +95,31 @@ imports: $(VENV)/.dev ## Check who imports whom
 wheel: $(VENV)/.dev ## Build the wheel and use it from a fresh environment
 	$(BIN)/python -m tests.wheel
 
-check: TRACE := $(COVERAGE)
-check: lint types imports test wheel smoke ## Everything that CI runs
+check: lint types imports traced wheel smoke ## Everything, on one Python
+
+pythons: $(VENV)/.dev ## Run the quick tests on every supported Python of this machine
+	@found=$$($(BIN)/python -m tools.pythons) && echo "$$found" | while read -r version path; do \
+		echo "Python $$version: $$path"; \
+		$(MAKE) quick PYTHON="$$path" VENV="$(VENV)-$$version" </dev/null || exit 1; \
+	done
+
+lowest: $(VENV)/.dev ## Run the quick tests with the lowest versions that pyproject.toml admits
+	$(BIN)/python -m tools.lowest >$(VENV)-lowest.txt
+	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only oldest)" VENV=$(VENV)-lowest \
+		CONSTRAINTS=$(VENV)-lowest.txt
+
+newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everything
+	rm -rf $(VENV)-newest
+	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest CONSTRAINTS=/dev/null
+
+ci: check pythons lowest newest ## Everything that CI runs
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(INSTALL) '.[bench]'
 	$(BIN)/python -m benchmarks
 
 migration: $(VENV)/.dev ## Draft a revision from the models: make migration NAME=0002_what
 	$(BIN)/alembic revision --autogenerate --rev-id sqlsessions_$(NAME) -m '$(NAME)'
 
 clean: ## Remove what was built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

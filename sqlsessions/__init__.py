@@ -21,6 +21,7 @@ from .errors import (
     SessionTooLarge,
     StorageUnavailable,
     UnsupportedOperation,
+    WrongEventLoop,
 )
 from .info import SessionInfo, Snapshot, Successor
 from .memory import SessionStorageMemory
@@ -64,6 +65,7 @@ __all__ = [
     "StorageUnavailable",
     "Successor",
     "UnsupportedOperation",
+    "WrongEventLoop",
     "metadata",
     "new_session_id",
 ]

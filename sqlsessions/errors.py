@@ -82,6 +82,13 @@ class StorageUnavailable(SessionError):
     """
 
 
+class WrongEventLoop(StorageUnavailable):
+    """The storage has connections of another event loop and cannot be used in the running one.
+
+    A caller's own engine serves one event loop; a storage that is given a URL serves any number.
+    """
+
+
 class SchemaOutOfDate(SessionError):
     """The tables are missing or do not fit this version: run ``sqlsessions upgrade``."""
 

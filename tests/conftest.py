@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from .databases import DATABASES, MIGRATED, available, migrated
+
+SERVERS = {name for pair in DATABASES.items() if pair[1] != "sqlite" for name in pair}
+"""The databases that are servers, and their drivers, as tests are parametrized with them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, so that `make quick` can leave them out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVERS & set(parameters(item)):
+            item.add_marker("server")
+
+
+def parameters(item: pytest.Function) -> Iterator[str]:
+    """The strings that a test is parametrized with, also those within tuples."""
+    for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, str):
+                yield part
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped, a line for each reason."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
+    if reasons:
+        terminalreporter.section("skipped")
+    for reason, number in reasons.most_common():
+        terminalreporter.line(f"{number:>6} {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(params=DATABASES)

@@ -178,15 +178,14 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         for name, function in (("key_factory", key_factory), ("encoder", encoder), ("decoder", decoder)):
             if not callable(function):
                 raise InvalidArgumentType(f"{name} must be a function, not {type(function).__name__}")
-        same_site = cast(SameSite, "lax" if samesite is None else samesite.lower())
-        cookie = Cookie(cookie_name, path, domain, same_site, secure, partitioned)
+        cookie = Cookie(cookie_name, path, domain, cast(SameSite, samesite or "lax"), secure, partitioned)
         super().__init__(
             cookie_name=cookie_name,
             domain=domain,
             max_age=max_age,
             path=path,
             secure=secure,
-            samesite=same_site,
+            samesite=cookie.same_site,
             encoder=encoder,
             decoder=decoder,
         )

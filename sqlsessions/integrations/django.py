@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
-from django.utils.module_loading import import_string
 
 from .._validation import MAX_DURATION
-from ..errors import InvalidArgument, InvalidArgumentType
+from ..errors import InvalidArgument
 from ..info import SessionInfo
 from ..records import checked_subject
-from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
+from ._django_settings import Configured
 from ._web.changing import Data, apply, apply_blocking
-from ._web.cookies import Cookie, parse_id
-from ._web.manager import SessionManager
-from ._web.payloads import Payloads
+from ._web.cookies import parse_id
 from ._web.portal import run
 from ._web.session import UNSET, Session
 
@@ -35,67 +29,10 @@ __all__ = ["SessionStore", "storage"]
 R = TypeVar("R")
 
 USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
-JSON = "django.contrib.sessions.serializers.JSONSerializer"
 SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
 
 
-class _Engine(NamedTuple):
-    manager: SessionManager
-    payloads: Payloads
-
-
-class _Configured:
-    """The manager that the settings configure, made when first needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engine: _Engine | None = None
-
-    def __call__(self) -> _Engine:
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._made()
-            return self._engine
-
-    def changed(self, *, setting: str, **_: Any) -> None:
-        """Make it again when a test overrides a setting."""
-        if setting in ("SQLSESSIONS", "SESSION_SERIALIZER"):
-            self._engine = None
-
-    def _made(self) -> _Engine:
-        chosen = settings.SESSION_SERIALIZER
-        serializer = None if chosen == JSON else import_string(chosen)()
-        try:
-            made = _storage(getattr(settings, "SQLSESSIONS", None))
-            # Django's middleware writes the cookie, and its settings determine the expiry.
-            manager = SessionManager(
-                made, Cookie(), max_age=None, serializer=serializer, rotate_on_login=False
-            )
-            return _Engine(manager, Payloads(serializer))
-        except (InvalidArgument, InvalidArgumentType) as error:
-            raise ImproperlyConfigured(f"the setting SQLSESSIONS: {error}") from error
-
-
-def _storage(setting: Any) -> ManagedSessionStorage:
-    if not isinstance(setting, Mapping) or ("url" in setting) == ("storage" in setting):
-        raise InvalidArgument("it must be a dict that has either 'url' or 'storage'")
-    options = dict(setting)
-    if "storage" in options:
-        made = options.pop("storage")
-        if options:
-            raise InvalidArgument("beside 'storage' there is no other key: give the storage its arguments")
-        made = import_string(made) if isinstance(made, str) else made
-        return made() if callable(made) else made  # type: ignore[no-any-return]
-    if "ttl" in options:
-        raise InvalidArgument("'ttl' is Django's own setting SESSION_COOKIE_AGE")
-    known = [*inspect.signature(SqlSessionStorage).parameters][1:]
-    known.remove("ttl")
-    if unknown := sorted(str(name) for name in options.keys() - {"url", *known}):
-        raise InvalidArgument(f"there is no key {unknown[0]!r}; beside 'url' there are {', '.join(known)}")
-    return SqlSessionStorage(options.pop("url"), **options)
-
-
-_configured = _Configured()
+_configured = Configured()
 setting_changed.connect(_configured.changed)
 
 
@@ -210,7 +147,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
         A login is stored even if the session was ended, or given a new key, since it was read: as a session
         of its own. Other changes follow a session to its new key if its user is the same; it is an error all
-        the same, since this request must not give the browser a key.
+        the same, since this request must not give the browser a key. A session whose last key was deleted
+        ends, and Django's middleware, which keeps a session that is empty, gets a new one.
 
         Args:
             must_create: Whether to make a new session, under a new key.
@@ -235,6 +173,9 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             stored.regenerate()
         await self._manager.commit(stored)
         info = stored.info
+        if info is None and stored.state.clear_due:  # it ended, as it is empty
+            await self.acreate()
+            return
         if stored.state.vanished or info is None:
             raise UpdateError
         if stored.state.id != self.session_key:
@@ -307,7 +248,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Delete the sessions that have expired, as ``manage.py clearsessions`` does."""
         await storage().purge()
 
-    async def alisted(self) -> list[SessionInfo]:
+    async def alist_sessions(self) -> list[SessionInfo]:
         """The live sessions of the user who is logged in, the newest first.
 
         Raises:
@@ -315,11 +256,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """
         return [info async for info in self._manager.listed(await self._owned())]
 
-    async def aend_listed(self, key: str) -> bool:
+    async def aend_session(self, key: str) -> bool:
         """End a session of the same user by its `SessionInfo.key`; whether there was one."""
         return await self._manager.end_listed(await self._owned(), key)
 
-    async def aend_others(self) -> int:
+    async def aend_other_sessions(self) -> int:
         """End all sessions of the same user but this one; the number of them."""
         return await self._manager.end_others(await self._owned())
 
@@ -330,9 +271,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     delete = _blocking(adelete)
     exists = _blocking(aexists)
     clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
-    listed = _blocking(alisted)
-    end_listed = _blocking(aend_listed)
-    end_others = _blocking(aend_others)
+    list_sessions = _blocking(alist_sessions)
+    end_session = _blocking(aend_session)
+    end_other_sessions = _blocking(aend_other_sessions)
+    listed, alisted = list_sessions, alist_sessions  # their names in earlier versions
+    end_listed, aend_listed = end_session, aend_session
+    end_others, aend_others = end_other_sessions, aend_other_sessions
 
     def _get_new_session_key(self) -> str:
         return new_session_id()
@@ -378,6 +322,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     def _take_key(self, stored: Session) -> None:
         self._session_key = stored.state.id
         self._has_new_key = self.modified = True
+        self._logged_in = False
 
 
 def _subject(data: Mapping[str, Any]) -> str | None:

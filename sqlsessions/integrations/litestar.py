@@ -16,7 +16,7 @@ from litestar.types import Empty, Message, Receive, Scope, Scopes, Send
 from litestar.utils import get_serializer_from_scope
 from litestar.utils.scope.state import ScopeState
 
-from ..errors import InvalidArgumentType, StorageUnavailable
+from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from ..storage import Duration, ManagedSessionStorage
 from ._litestar_store import LitestarStore
 from ._web.asgi import (
@@ -51,6 +51,7 @@ __all__ = [
     "save",
 ]
 
+ID_BYTES = 32
 _SERVER_ERROR = 500
 _CLOSED_BY_ERROR = 4500  # with which Litestar closes a WebSocket whose handler raised
 
@@ -88,7 +89,9 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     ``request.session`` is a `Session`: a dict that is read when first accessed, and written, if it
     changed, before the response begins. A request that does not access it makes no call of the storage.
-    It also serves as ``session_backend_config`` of Litestar's `SessionAuth`.
+    It also serves as ``session_backend_config`` of Litestar's `SessionAuth`. A field that is assigned to takes
+    effect with the next request, but ``scopes``, ``exclude`` and ``exclude_opt_key``, which Litestar reads when
+    the application is made.
 
     Args:
         storage: The storage of the sessions; close it yourself, as by ``on_shutdown=[storage.aclose]``.
@@ -108,6 +111,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         absolute_timeout: Seconds after its creation that a session ends however much it is used.
         serializer: Encodes the data: an object with ``dumps`` and ``loads``. JSON unless set.
         rotate_on_login: Whether a session whose subject changes gets a new id.
+        renew_on_access: Whether a request that only reads a session extends it.
         eager: Whether to read the session before the handler is called, if there is a cookie. False
             reads it when first accessed, which works in the request's own task and in worker
             threads; None, the default, is True for handlers with several dependencies, which Litestar
@@ -117,9 +121,9 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         serialize: Whether the HTTP requests of one session wait for each other in this process, from their
             first access to the session until their response begins. True waits for up to 10 seconds, a number
             for so many; then the session counts as unavailable.
-
-    Attributes:
-        httponly: True: scripts do not need a session id.
+        httponly: True only: scripts do not need a session id.
+        session_id_bytes: 32 only: ids have 256 random bits.
+        store: None only: Litestar's own sessions name a store here; for these, give ``storage``.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie.
@@ -128,14 +132,14 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     _backend_class = SessionBackend
 
-    storage: ManagedSessionStorage = field(repr=False)
+    storage: ManagedSessionStorage = field(default=None, repr=False)  # type: ignore[assignment]  # required
     key: str = "session"
     max_age: Duration | None = 14 * 24 * 60 * 60  # type: ignore[assignment]
     scopes: Scopes = field(default_factory=lambda: {ScopeType.HTTP, ScopeType.WEBSOCKET})
     path: str = "/"
     domain: str | None = None
     secure: bool | None = None  # type: ignore[assignment]
-    samesite: SameSite = "lax"
+    samesite: SameSite = "lax"  # type: ignore[assignment]
     partitioned: bool = False
     exclude: str | list[str] | None = None
     exclude_opt_key: str = "skip_session"
@@ -144,11 +148,20 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     rotate_on_login: bool = True
     eager: bool | None = None
     unavailable: Unavailable = "503"
+    renew_on_access: bool = True
+    httponly: bool = True
+    session_id_bytes: int = ID_BYTES
+    store: None = None
     serialize: bool | Duration = False
-    httponly: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
+        """Check the arguments, and make of them what serves requests."""
+        if self.store is not None:
+            raise InvalidArgument("SessionConfig has no store: give it a storage, SessionConfig(storage)")
+        if not self.httponly:
+            raise InvalidArgument("httponly must be True: scripts do not need a session id")
+        if self.session_id_bytes != ID_BYTES:
+            raise InvalidArgument(f"session_id_bytes must be {ID_BYTES}: ids have 256 random bits")
         self.raises = is_raised(self.unavailable)
         self.queue = request_queue(self.serialize)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
@@ -159,7 +172,19 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
             absolute_timeout=self.absolute_timeout,
             serializer=self.serializer,
             rotate_on_login=self.rotate_on_login,
+            refresh=self.renew_on_access,
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; one that was set before is checked and takes effect, or stays as it was."""
+        before = getattr(self, name, None)
+        super().__setattr__(name, value)
+        if "manager" in vars(self) and name in type(self).__dataclass_fields__:
+            try:
+                self.__post_init__()
+            except Exception:
+                super().__setattr__(name, before)
+                raise
 
     @property
     def middleware(self) -> DefineMiddleware:

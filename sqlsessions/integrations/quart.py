@@ -121,7 +121,7 @@ class _Loader:
         assert isinstance(session, SqlSession)
         if self.failure is None:
             try:
-                self._bridge.wait(session.read)
+                self._bridge.wait(session.manager, session.read)
             except StorageUnavailable as error:
                 self.failure = error
         if self.failure is not None:

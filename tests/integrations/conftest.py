@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from sqlsessions import SessionStorageMemory, SqlSessionStorage
+from sqlsessions.integrations._web.portal import run
 from sqlsessions.testing import ManualClock, SpyStorage
 
 from ..databases import available, migrated
@@ -38,3 +40,10 @@ def storage(request: pytest.FixtureRequest, clock: ManualClock) -> Iterator[SpyS
     found = migrated(request.param)
     yield SpyStorage(SqlSessionStorage(found.set(drivername=DRIVERS[request.param]), clock=clock))
     made_by.clear(found)
+
+
+@pytest.fixture
+async def closed_in_background(storage: SpyStorage) -> AsyncIterator[None]:
+    """For tests in which the background event loop uses the storage too."""
+    yield
+    await asyncio.to_thread(run, storage.aclose())

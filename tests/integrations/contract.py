@@ -11,7 +11,8 @@ import pytest
 
 from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage
 from sqlsessions.integrations._web.portal import run
-from sqlsessions.testing import Browser, IntegrationContract, ManualClock, SpyStorage
+from sqlsessions.testing import Browser, Gate, IntegrationContract, ManualClock, SpyStorage
+from sqlsessions.testing._integration.base import held, live
 
 from ..databases import available, migrated
 from .conftest import DRIVERS
@@ -22,6 +23,9 @@ Query = Mapping[str, str]
 
 class OnEveryStorage(IntegrationContract):
     """In memory, on SQLite and on PostgreSQL."""
+
+    clearing_value: str | None = ""
+    """The value of a cookie that is cleared; None is whatever the framework sends."""
 
     @pytest.fixture(autouse=True, params=["memory", *DRIVERS])
     def _database(self, request: pytest.FixtureRequest) -> Iterator[None]:
@@ -63,6 +67,72 @@ class OnEveryStorage(IntegrationContract):
             await browser.data()
         assert "cannot be decoded" in caplog.text
 
+    async def test_an_emptied_session_ends(self, browser: Browser, storage: SpyStorage) -> None:
+        id = await browser.begin(a=1, b=2)
+        await browser.post("/drop", a=1)
+        assert browser.id == id
+        assert await browser.data() == {"b": "2"}
+        await browser.post("/drop", b=1)
+        assert await storage.delegate.info(id) is None
+        assert await browser.data() == {}
+        await browser.post("/put", c=3)
+        assert browser.has_id() != id
+        assert await browser.other(id).data() == {}
+
+    async def test_an_emptied_session_leaves_nothing(self, browser: Browser, storage: SpyStorage) -> None:
+        await browser.begin(a=1)
+        cookie = browser.cookie(await browser.post("/drop", a=1))
+        assert cookie is not None
+        assert cookie.clears
+        assert self.clearing_value in (None, cookie.value)
+        assert await live(storage) == []
+
+    async def test_an_emptied_session_of_a_user_ends(self, browser: Browser, storage: SpyStorage) -> None:
+        await browser.post("/login", user=7, a=1)
+        await browser.post("/drop", a=1)
+        assert browser.id is None
+        assert await live(storage) == []
+
+    async def test_a_login_alone_begins_a_session_and_keeps_one(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        await browser.post("/login", user=7)
+        await browser.get("/show")
+        assert len(await live(storage)) == 1
+        await browser.post("/put", a=1)
+        await browser.post("/enter", user=7)
+        [info] = await live(storage)
+        assert info.subject == "7"
+        assert await browser.data() == {}
+
+    async def test_a_key_added_meanwhile_keeps_an_emptied_session(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        slow = browser.other(await browser.begin(a=1))
+        async with held(gate, slow.held("/drop", a=1)):
+            await browser.post("/put", b=2)
+        assert await browser.data() == {"b": "2"}
+        assert len(await live(storage)) == 1
+
+    async def test_a_key_added_meanwhile_and_dropped_ends_it_too(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        slow = browser.other(await browser.begin(a=1))
+        async with held(gate, slow.held("/drop", a=1)):
+            await browser.post("/put", b=2)
+            await browser.post("/drop", b=2)
+            await browser.post("/nest")
+            await browser.post("/drop", list=1)
+        assert await live(storage) == []
+
+    async def test_a_change_after_its_emptying_does_not_bring_it_back(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        slow = browser.other(await browser.begin(a=1))
+        async with held(gate, slow.held("/put", b=2)):
+            await browser.post("/drop", a=1)
+        assert await live(storage) == []
+
 
 class InBackground(OnEveryStorage):
     """For integrations that use the storage from an event loop of their own, where it must be closed too."""
@@ -82,6 +152,18 @@ def show(session: Any, _query: Query) -> Any:
 
 def put(session: Any, query: Query) -> None:
     session.update(query)
+
+
+def drop(session: Any, query: Query) -> None:
+    for key in query:
+        session.pop(key)
+
+
+def enter(session: Any, query: Query) -> None:
+    """Log in, and drop what the visitor had."""
+    for key in list(session):
+        del session[key]
+    session.subject = query["user"]
 
 
 def nest(session: Any, _query: Query) -> None:
@@ -114,5 +196,6 @@ def remember(session: Any, query: Query) -> None:
 Step = Callable[[Any, Query], Any]
 
 STEPS: dict[str, Step] = {
-    step.__name__: step for step in (show, put, nest, login, logout, regenerate, replace, remember)
+    step.__name__: step
+    for step in (show, put, drop, enter, nest, login, logout, regenerate, replace, remember)
 }

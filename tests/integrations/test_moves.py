@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sqlsessions import SessionInfo, Snapshot, UnsupportedOperation
+from sqlsessions import SessionInfo, Snapshot, UnsupportedOperation, new_session_id
 from sqlsessions.integrations._web.cookies import Cookie
 from sqlsessions.integrations._web.manager import SessionManager
 from sqlsessions.integrations._web.session import Session
@@ -215,7 +215,7 @@ class TestALogout:
                 nonlocal current
                 if self.moves and await storage.info(current):
                     self.moves -= 1
-                    new = current[:-1] + str(self.moves)
+                    new = new_session_id()
                     await storage.rotate(current, new)
                     current = new
 

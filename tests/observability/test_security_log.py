@@ -68,6 +68,21 @@ async def test_what_happens_is_logged(create: Create, clock: ManualClock, caplog
         assert secret not in everything
 
 
+async def test_a_moved_id_is_logged_with_the_new_one(create: Create, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with create(log_salt=SALT) as storage:
+        await storage.write_bytes("id", b"1")
+        await storage.rotate("id", "new")
+        await storage.rotate("new", "newest")
+        caplog.clear()
+        for id in ("id", "newest", "never"):
+            await storage.successor(id)
+    (moved,) = caplog.records
+    expected = f"moved session id presented: session={hashed('newest')} previous={hashed('id')}"
+    assert moved.getMessage() == expected
+    assert vars(moved)["session_event"] == "moved"
+
+
 async def test_without_a_salt_each_storage_has_its_own(create: Create, caplog: Any) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     for _ in range(2):

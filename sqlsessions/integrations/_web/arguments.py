@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidArgumentType
+from ...errors import InvalidArgument, InvalidArgumentType
 from ...storage import ManagedSessionStorage
+from .session import Session
 
 
 def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
@@ -18,3 +19,14 @@ def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
             f"not {type(storage).__name__}"
         )
     return storage
+
+
+def required_subject(session: Session) -> str:
+    """The subject of a session.
+
+    Raises:
+        InvalidArgument: If it has none.
+    """
+    if (subject := session.subject) is None:
+        raise InvalidArgument("the session has no subject: set session.subject at login")
+    return subject

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeVar, overload
 
 from ..._tasks import finish
-from ...errors import InvalidArgument, StorageUnavailable
+from ...errors import InvalidArgument, StorageUnavailable, UnsupportedOperation
 from ...info import SessionInfo
+from .blocking import LateReader
 from .changing import Data, apply
 from .greenlets import GreenletBridge
 from .manager import SessionManager
@@ -71,7 +72,7 @@ class RequestSession:
         self.began = False
         self._unwritten = self._refused = False
         self._bridge = GreenletBridge(_HINT)
-        self.session = manager.open(cookie, lambda _session: self._bridge.wait(self._load))
+        self.session = manager.open(cookie, self._read)
         self._known = self.session.state.from_cookie
         scope["session"] = self.session
         scope[_SCOPE_KEY] = self
@@ -101,7 +102,11 @@ class RequestSession:
 
     def _forget(self) -> None:
         """Break the reference cycles, which would make the garbage collector run every few requests."""
-        self.session.detach()
+        if self.session.loaded:
+            self.session.detach()
+        else:
+            over = self.began or self._refused  # else an outer error handler may look at the session
+            self.session.detach(LateReader(self.manager, asyncio.current_task() if over else None, _HINT))
         self.failure = None
         self._leave()
         if self.innermost:
@@ -111,6 +116,13 @@ class RequestSession:
         """Read the session, unless that was done."""
         if not self.session.loaded:
             await self._bridge.outside(self._load)
+
+    def _read(self, _session: Session) -> None:
+        try:
+            self._bridge.wait(self.manager, self._load)
+        except UnsupportedOperation:
+            self.failure = None  # an error of the application's, not of the storage
+            raise
 
     async def _load(self) -> None:
         try:

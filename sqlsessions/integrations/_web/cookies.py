@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...errors import InvalidArgument
 
-SameSite = Literal["lax", "strict", "none"]
+SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
@@ -27,7 +27,7 @@ class Cookie:
         name: A token; with the prefix ``__Host-`` or ``__Secure-`` browsers enforce what it says.
         path: Where the browser sends it.
         domain: The hosts that get it; None is only the host that set it.
-        same_site: Whether requests from other sites carry it.
+        same_site: Whether requests from other sites carry it; in lower case, whatever was given.
         secure: Whether it is sent over https only; None is True for requests that came by https.
         partitioned: Whether it is partitioned by top-level site (CHIPS).
 
@@ -51,6 +51,8 @@ class Cookie:
                 raise InvalidArgument(f"a cookie's {name} must be printable ASCII without ';'")
         if not self.path.startswith("/"):
             raise InvalidArgument(f"a cookie's path must begin with '/', unlike {self.path!r}")
+        if isinstance(self.same_site, str):
+            object.__setattr__(self, "same_site", self.same_site.lower())
         if self.same_site not in ("lax", "strict", "none"):
             raise InvalidArgument(f"same_site must be 'lax', 'strict' or 'none', not {self.same_site!r}")
         host = self.name.lower().startswith("__host-")
@@ -88,7 +90,7 @@ class Cookie:
     def clear(self, *, https: bool) -> str:
         """The ``Set-Cookie`` value that deletes the cookie."""
         gone = [
-            f"{self.name}=null",
+            f"{self.name}=",
             f"path={self.path}",
             "Max-Age=0",
             "expires=Thu, 01 Jan 1970 00:00:00 GMT",

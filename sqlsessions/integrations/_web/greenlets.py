@@ -14,14 +14,20 @@ from typing import Any, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from .blocking import read_blocking
+from .manager import SessionManager
+
 R = TypeVar("R")
+
+PATIENCE = 1.0
+"""Seconds that a worker thread waits for the event loop, which may itself be waiting for the thread."""
 
 
 class GreenletBridge:
     """Runs a coroutine so that plain calls within it, in the same task, can await.
 
     Args:
-        hint: The alternative, for the error that a call from another task raises.
+        hint: How the application can read the session beforehand.
     """
 
     def __init__(self, hint: str) -> None:
@@ -38,24 +44,25 @@ class GreenletBridge:
         finally:
             self._task = self._inner = None
 
-    def wait(self, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """The result of an async function, for a plain call.
+    def wait(self, manager: SessionManager, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Read a session, for a plain call.
 
-        The call may come from within the coroutine that is run, in its own task, or from a worker thread,
-        which waits for the event loop.
+        From within the coroutine that is run, in its own task, that is awaited by the task. A worker thread
+        waits for the event loop. From elsewhere, such as a task that the application started, the session is
+        read in the background event loop, and a warning is logged.
+
+        Args:
+            manager: The manager of the session.
+            read: Reads it.
 
         Raises:
-            RuntimeError: If it comes from another task.
+            UnsupportedOperation: If the storage serves one event loop alone.
+            StorageUnavailable: If the session cannot be read.
         """
         if self._reachable():
-            return self._await_outside(function())
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # a worker thread
-            return asyncio.run_coroutine_threadsafe(function(), self._loop).result()
-        raise RuntimeError(
-            f"the session is not loaded, and cannot be from a task that the application started: {self._hint}"
-        )
+            self._await_outside(read())
+        elif not (_in_worker_thread() and self._await_from_thread(read)):
+            read_blocking(manager, read, self._hint)
 
     async def outside(self, function: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """The result of an async function, awaited by the task itself rather than within the greenlet.
@@ -80,12 +87,39 @@ class GreenletBridge:
             current = current.parent
         return current is not None
 
+    def _await_from_thread(self, read: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Have the event loop await a session; False if it does not, as it is closed or waits itself."""
+        begun = threading.Event()
+
+        async def reading() -> None:
+            begun.set()
+            await read()
+
+        coroutine = reading()
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:  # it is closed
+            coroutine.close()
+            return False
+        if not begun.wait(PATIENCE) and future.cancel():
+            return False
+        future.result()
+        return True
+
     def _await_outside(self, awaitable: Awaitable[R]) -> R:
         assert self._inner is not None
         outer = self._inner.parent
         assert outer is not None
         result: R = outer.switch(_AwaitRequest(awaitable, getcurrent()))
         return result
+
+
+def _in_worker_thread() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
 
 
 class _AwaitRequest:

@@ -13,9 +13,10 @@ from ...errors import InvalidArgument, SessionConflict, SessionCorrupt, SessionN
 from ...info import SessionInfo, Snapshot
 from ...records import duration, from_datetime, microseconds
 from ...storage import DEFAULT, KEEP, Duration, ManagedSessionStorage, new_session_id
-from .arguments import checked_storage
+from .arguments import checked_storage, required_subject
 from .changing import Changing, Data
 from .cookies import LONGEST_AGE, Cookie, parse_custom_id, parse_id, varies_by_cookie
+from .emptied import ENDED, Emptied
 from .merging import LONGEST_WAIT, write_merged
 from .moves import Moves
 from .payloads import Changes, Payloads
@@ -44,7 +45,7 @@ class SessionManager:
         rotate_on_login: Whether a session whose subject is set gets a new id.
         new_id: Makes ids, which must be impossible to guess.
         refresh: Whether a request that only reads a session extends it.
-        is_empty: Whether a session holds no data that is worth storing; by default one without keys.
+        is_empty: Whether a session's data is not worth storing; by default if there are no keys.
         is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser;
             by default if there is a ``max_age``.
 
@@ -64,7 +65,7 @@ class SessionManager:
         rotate_on_login: bool = True,
         new_id: Callable[[], str] = new_session_id,
         refresh: bool = True,
-        is_empty: Callable[[Session], bool] = lambda session: not dict.__len__(session),
+        is_empty: Callable[[dict[str, Any]], bool] = lambda data: not dict.__len__(data),
         is_persistent: Callable[[Session], bool] | None = None,
     ) -> None:
         self.storage = checked_storage(storage)
@@ -78,6 +79,7 @@ class SessionManager:
         self._parse_id = parse_id if new_id is new_session_id else parse_custom_id
         self._refresh = refresh
         self._is_empty = is_empty
+        self._is_emptied = Emptied(is_empty, self._payloads)
         self._is_persistent = is_persistent
         self._moves = Moves(storage, self._payloads)
         self._queues = SessionQueues()
@@ -137,12 +139,15 @@ class SessionManager:
             return
         for source in state.sources:
             session.update(source(session))
+        if state.id is not None and not state.cleared:
+            await self._update(session)
+            return
         empty = session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)
         elif state.ending is not None:
             await self._begin_after(session, state.ending, logout=True)
-        elif state.id is not None:
+        elif state.id is not None:  # and it was cleared
             await self._update(session)
         elif session.logs_in or not (empty or state.moved):
             await self.create(session)
@@ -236,11 +241,11 @@ class SessionManager:
         Raises:
             InvalidArgument: If it has no subject.
         """
-        return self.storage.sessions(_subject(session))
+        return self.storage.sessions(required_subject(session))
 
     async def end_others(self, session: Session) -> int:
         """End all sessions of its subject but this one; the number of them."""
-        return await self.storage.revoke(_subject(session), keep=session.state.id)
+        return await self.storage.revoke(required_subject(session), keep=session.state.id)
 
     async def end_listed(self, session: Session, key: str) -> bool:
         """End one of its subject's sessions by its `SessionInfo.key`; whether there was one."""
@@ -269,7 +274,9 @@ class SessionManager:
         """Write a stored session as far as it changed, or extend it."""
         state = session.state
         assert state.id is not None
-        payload = self._payloads.encode(session.plain(), state)
+        data = session.plain()
+        payload = self._payloads.encode(data, state)
+        state.emptied = self._is_emptied(session, data)
         writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
         login = state.subject is not UNSET and self._rotate_on_login
         rotates = state.regenerating or state.cleared or login
@@ -284,6 +291,8 @@ class SessionManager:
                     await self._write_over(session, payload)
                 elif self._refresh and not rotates:
                     await self._touch(session)
+                if state.emptied:
+                    await self.end(session)
                 return state.settle()
             except SessionNotFound:
                 # Another request ended it, or changed its id, and its response has the cookie.
@@ -324,9 +333,12 @@ class SessionManager:
         state = session.state
 
         def merge(snapshot: Snapshot) -> tuple[bytes, dict[str, Any]]:
+            if snapshot.data == ENDED:
+                raise SessionNotFound("the session is being ended")
             _, data = self._payloads.decode(snapshot.data, state)
             others = session.logs_in and snapshot.info.subject not in (None, session.subject)
             merged = session.plain() if others else changes.apply(data)
+            state.emptied = self._is_emptied(session, merged)
             return self._payloads.encode(merged, state), merged
 
         async def write(payload: bytes, snapshot: Snapshot) -> SessionInfo:
@@ -371,7 +383,7 @@ class SessionManager:
             idle = DEFAULT if self._max_age is None else self._max_age
         return await self.storage.write_bytes(
             id,
-            payload,
+            ENDED if state.emptied and not new else payload,
             ttl=idle if idle in (DEFAULT, None) else idle / SECOND,
             max_age=self._absolute / SECOND if new and self._absolute is not None else DEFAULT,
             subject=session.subject if new or session.subject_changed else KEEP,
@@ -390,9 +402,3 @@ class SessionManager:
         if self._is_persistent is not None:
             return self._is_persistent(session)
         return self._max_age is not None
-
-
-def _subject(session: Session) -> str:
-    if (subject := session.subject) is None:
-        raise InvalidArgument("the session has no subject: set session.subject at login")
-    return subject

@@ -7,6 +7,7 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -71,7 +72,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_process.forked)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def spawn(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run a coroutine in the background event loop, without waiting for it."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _process.portal().loop)
+
+
+def run(coroutine: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Run a coroutine in the background event loop and wait for its end.
 
     The loop starts with the first call, and again in a forked child process. All threads share it and
@@ -79,11 +85,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Args:
         coroutine: The coroutine; it has the caller's context variables.
+        timeout: Seconds to wait at most, after which it is cancelled; None is no limit.
 
     Returns:
         Its result.
 
     Raises:
+        TimeoutError: If it takes too long.
         RuntimeError: If called from that loop itself, which would deadlock.
     """
     portal = _process.portal()
@@ -92,7 +100,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError("this is the background event loop: await the coroutine instead")
     future = asyncio.run_coroutine_threadsafe(coroutine, portal.loop)
     try:
-        return future.result()
+        return future.result(timeout)
     except BaseException:
         future.cancel()  # if the wait was interrupted, such as by Ctrl+C
         raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Self, SupportsIndex, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar
 
 from ...info import SessionInfo
 from ...records import checked_subject, duration
 from ...storage import Duration
+from .lazy import LazyDict
 from .sources import Source
 
 D = TypeVar("D")
@@ -34,6 +35,7 @@ class State:
         cookie_due: Whether the browser needs a cookie with an id or expiry.
         clear_due: Whether the browser's cookie has to be deleted.
         cleared: Whether all data was dropped.
+        emptied: Whether the request deleted all data of the session, which therefore ends.
         assigned: The keys that were assigned.
         regenerating: Whether a new id was requested.
         subject: The subject requested, or UNSET.
@@ -59,6 +61,7 @@ class State:
     cookie_due: bool = False
     clear_due: bool = False
     cleared: bool = False
+    emptied: bool = False
     regenerating: bool = False
     subject: Any = UNSET
     ttl: Any = UNSET
@@ -79,10 +82,14 @@ class State:
 
     def settle(self) -> None:
         """Forget what was requested: it is done."""
-        self.cleared = self.regenerating = self.expiry_requested = self.cookie_requested = False
-        self.expiry_dropped = False
+        self.cleared = self.emptied = self.regenerating = self.expiry_requested = self.cookie_requested = (
+            False
+        )
         self.subject = UNSET
-        self.assigned.clear()
+        if self.expiry_dropped:
+            self.expiry_dropped = False
+        if self.assigned:
+            self.assigned.clear()
         for source in self.sources:
             source.settle()
 
@@ -110,7 +117,7 @@ class State:
         self.settle()
 
 
-class Session(dict[str, Any]):
+class Session(LazyDict):
     """A request's session data, read from the storage when it is first accessed.
 
     It is a dict: assign, delete, and change nested values; what changed is written when the response
@@ -120,20 +127,19 @@ class Session(dict[str, Any]):
         accessed: Whether the request accessed it.
         modified: Whether it was assigned to. Changes of nested values are noticed without it.
         loaded: Whether it was read from the storage, or there was nothing to read.
-        info: Its `SessionInfo`; None for a new session.
         state: For integrations.
     """
 
-    __slots__ = ("_attached", "_load", "accessed", "info", "loaded", "modified", "state")
+    __slots__ = ("_attached", "_info", "accessed", "modified", "state")
 
     def __init__(self, *data: Mapping[str, Any] | Iterable[tuple[str, Any]], **values: Any) -> None:
         super().__init__(*data, **values)
         self.accessed = False
         self.modified = False
         self.loaded = True
-        self.info: SessionInfo | None = None
         self.state = State()
-        self._load: Callable[[Session], None] | None = None
+        self._info: SessionInfo | None = None
+        self._load = None
         self._attached = False
 
     @classmethod
@@ -145,11 +151,22 @@ class Session(dict[str, Any]):
             load: Loads the session when it is first accessed, or raises.
         """
         session = cls()
-        session.loaded = from_cookie is None
         session.state.from_cookie = from_cookie
-        session._load = load
         session._attached = True
+        if from_cookie is not None:
+            session.postpone(load)
         return session
+
+    @property
+    def info(self) -> SessionInfo | None:
+        """Its `SessionInfo`; None for a new session."""
+        if not self.loaded:
+            self.ensure_loaded()
+        return self._info
+
+    @info.setter
+    def info(self, info: SessionInfo | None) -> None:
+        self._info = info
 
     @property
     def is_new(self) -> bool:
@@ -233,95 +250,36 @@ class Session(dict[str, Any]):
         self.state.browser = browser
         self.state.expiry_requested = True
 
-    def fill(self, data: Mapping[str, Any]) -> None:
-        """Take over data that was read; for integrations, as it does not count as an access."""
-        super().clear()
-        super().update(data)
-        self.loaded = True
+    def detach(self, late: Callable[[Session], None] | None = None) -> None:
+        """Drop the function that loads it; for integrations, when a request is over.
 
-    def detach(self) -> None:
-        """Drop the function that loads it; for integrations, when a request is over."""
-        self._load = None
-
-    def plain(self) -> dict[str, Any]:
-        """The data as a dict; for integrations, as it does not count as an access."""
-        return dict(dict.items(self))
+        Args:
+            late: Takes its place. None has accesses to a session that was not read raise.
+        """
+        self._load = late
 
     def mark_accessed(self) -> None:
         """Note an access, without reading the session; Starlette calls it for ``request.session``."""
         self.accessed = self.accessed or self._attached
         self.state.accessed_since = True
 
+    def mark_modified(self) -> None:
+        """Note a change, as Starlette's sessions can; not needed, since changes are noticed."""
+        self._change()
+
     def ensure_loaded(self) -> None:
         """Access the session, and read it unless that was done; for integrations."""
         self.accessed = self.accessed or self._attached
         self.state.accessed_since = True
-        if not self.loaded and self._load is not None:
-            self._load(self)
+        if not self.loaded:
+            super().ensure_loaded()
 
     def _change(self) -> None:
         self.ensure_loaded()
         self.accessed = self.modified = True
 
-    # Every method of a dict loads the session first.
-
-    def __getitem__(self, key: str) -> Any:
-        self.ensure_loaded()
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self.ensure_loaded()
-        return super().__contains__(key)
-
-    def __iter__(self) -> Iterator[str]:
-        self.ensure_loaded()
-        return super().__iter__()
-
-    def __reversed__(self) -> Iterator[str]:
-        self.ensure_loaded()
-        return super().__reversed__()
-
-    def __len__(self) -> int:
-        self.ensure_loaded()
-        return super().__len__()
-
-    def __eq__(self, other: object) -> bool:
-        self.ensure_loaded()
-        return super().__eq__(other)
-
-    __hash__ = None
-
-    def __or__(self, other: Any) -> Any:
-        return self.copy() | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self.copy()
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # data must not appear in logs
-
-    def __reduce_ex__(self, _protocol: SupportsIndex) -> Any:
-        return dict, (self.copy(),)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.ensure_loaded()
-        return super().get(key, default)
-
-    def keys(self) -> KeysView[str]:  # type: ignore[override]
-        self.ensure_loaded()
-        return super().keys()
-
-    def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        self.ensure_loaded()
-        return super().values()
-
-    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        self.ensure_loaded()
-        return super().items()
-
-    def copy(self) -> dict[str, Any]:
-        self.ensure_loaded()
-        return self.plain()
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._change()

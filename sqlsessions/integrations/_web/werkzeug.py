@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from flask.sessions import SessionMixin, session_json_serializer
 from werkzeug.exceptions import ServiceUnavailable
@@ -12,7 +12,7 @@ from werkzeug.sansio.response import Response
 
 from ...errors import InvalidArgument, StorageUnavailable
 from ...storage import Duration, ManagedSessionStorage
-from .cookies import Cookie, SameSite
+from .cookies import Cookie
 from .manager import SessionManager
 from .queues import RequestQueue, request_queue
 from .serializers import Serializer, checked_serializer
@@ -163,7 +163,7 @@ class Interface:
             name=setting("SESSION_COOKIE_NAME"),
             path=setting("SESSION_COOKIE_PATH") or config.get("APPLICATION_ROOT") or "/",
             domain=setting("SESSION_COOKIE_DOMAIN") or None,
-            same_site=cast(SameSite, (setting("SESSION_COOKIE_SAMESITE") or "lax").lower()),
+            same_site=setting("SESSION_COOKIE_SAMESITE") or "lax",
             secure=secure,
             partitioned=bool(setting("SESSION_COOKIE_PARTITIONED")),
         )
@@ -190,6 +190,10 @@ class Interface:
         session.https = request.is_secure
         session.queue = self._queue
         return session
+
+    def is_null_session(self, obj: object) -> bool:
+        """Whether an object is no session; the frameworks' own way to look would read it."""
+        return type(obj) is not SqlSession
 
     def add_headers(self, session: SqlSession, response: Response) -> None:
         """Add the headers that the session needs to a response."""
@@ -226,9 +230,9 @@ class Interface:
         response.status_code = STATUS
 
 
-def _is_empty(session: Session) -> bool:
+def _is_empty(data: dict[str, Any]) -> bool:
     """Whether a session holds nothing, or only whether it is permanent."""
-    return all(key == PERMANENT for key in dict.__iter__(session))
+    return all(key == PERMANENT for key in dict.__iter__(data))
 
 
 def _is_permanent(session: Session) -> bool:

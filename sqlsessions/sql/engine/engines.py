@@ -21,7 +21,7 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from ...errors import InvalidArgument, StorageUnavailable
+from ...errors import InvalidArgument, StorageUnavailable, WrongEventLoop
 from ..dialects import DIALECTS, Dialect, Settings
 from ..dialects.sqlite import SharedMemory, in_memory
 from ..models import metadata
@@ -149,7 +149,7 @@ class Engines:
         """The state of the running event loop.
 
         Raises:
-            StorageUnavailable: If the caller's engine has connections of another event loop.
+            WrongEventLoop: If the caller's engine has connections of another event loop.
         """
         loop = asyncio.get_running_loop()
         return self._states.get(loop) or self._add(loop)
@@ -208,7 +208,7 @@ class Engines:
         self._forget_closed_loops()
         if self._callers and not isinstance(self._callers.pool, NullPool) and self._is_stranded(loop):
             del self._states[loop]
-            raise StorageUnavailable(
+            raise WrongEventLoop(
                 "this storage's engine belongs to another event loop: give the storage a URL, "
                 "or an engine with NullPool, to use it from several"
             )

@@ -31,6 +31,7 @@ NAMES = {
     "same_site": "SESSION_COOKIE_SAMESITE",
 }
 RAISED = "Django answers 500; docs/django.md has a middleware that answers 503"
+KEPT = "Django keeps a session that is empty, under a new key"
 NO_SETTING = "Django has no such setting"
 
 
@@ -51,6 +52,9 @@ def blocking(gate: Gate) -> View:
                 result = show(session, query)
             case "put" | "leave" | "refuse":
                 session.update(query)
+            case "drop":
+                for key in query:
+                    session.pop(key)
             case "nest":
                 session.setdefault("list", []).append(1)
             case "login":
@@ -66,11 +70,11 @@ def blocking(gate: Gate) -> View:
             case "remember":
                 session.set_expiry(int(query["seconds"]))
             case "sessions":
-                result = [info.key for info in session.listed()]
+                result = [info.key for info in session.list_sessions()]
             case "end":
-                result = session.end_listed(query["key"])
+                result = session.end_session(query["key"])
             case "end_others":
-                result = session.end_others()
+                result = session.end_other_sessions()
         return ended(name, result)
 
     return respond
@@ -89,6 +93,9 @@ def awaiting(gate: Gate) -> View:
                 result = show(dict(await session.aitems()), query)
             case "put" | "leave" | "refuse":
                 await session.aupdate(query)
+            case "drop":
+                for key in query:
+                    await session.apop(key)
             case "nest":
                 (await session.asetdefault("list", [])).append(1)
             case "login":
@@ -104,11 +111,11 @@ def awaiting(gate: Gate) -> View:
             case "remember":
                 await session.aset_expiry(int(query["seconds"]))
             case "sessions":
-                result = [info.key for info in await session.alisted()]
+                result = [info.key for info in await session.alist_sessions()]
             case "end":
-                result = await session.aend_listed(query["key"])
+                result = await session.aend_session(query["key"])
             case "end_others":
-                result = await session.aend_others()
+                result = await session.aend_other_sessions()
         return ended(name, result)
 
     return respond
@@ -137,6 +144,11 @@ class TestDjangoByWSGI(InBackground):
         "the_id_from_before_a_replacement_does_not_clear_the_new_cookie": "Django ends a session that it flushes",
         "a_look_extends_a_session_and_its_cookie": "Django counts from the last change",
         "the_cookie_is_secure_over_https": "Django's SESSION_COOKIE_SECURE says whether it is",
+        "an_emptied_session_leaves_nothing": KEPT,
+        "an_emptied_session_of_a_user_ends": "Django keeps who the user is as data",
+        "a_login_alone_begins_a_session_and_keeps_one": "Django keeps who the user is as data",
+        "a_key_added_meanwhile_and_dropped_ends_it_too": KEPT,
+        "a_change_after_its_emptying_does_not_bring_it_back": KEPT,
         "a_login_may_keep_the_id": NO_SETTING,
         "an_absolute_timeout_ends_a_session_in_use": NO_SETTING,
         "the_cookie_may_be_partitioned": NO_SETTING,

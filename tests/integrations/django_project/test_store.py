@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,13 +19,23 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.core.management import call_command
 from django.test import override_settings
 
-from sqlsessions import SessionInfo, new_session_id
+from sqlsessions import SessionInfo, StorageUnavailable, new_session_id
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
 from sqlsessions.testing import ManualClock, SpyStorage
 
 from .browsers import begun, in_use, refused  # noqa: F401 (a fixture)
+
+
+class TestHelpers:
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [("listed", "list_sessions"), ("end_listed", "end_session"), ("end_others", "end_other_sessions")],
+    )
+    def test_earlier_names(self, old: str, new: str) -> None:
+        for prefix in ("", "a"):
+            assert getattr(SessionStore, prefix + old) is getattr(SessionStore, prefix + new)
 
 
 class TestExpiry:
@@ -260,3 +270,59 @@ def test_forks(url: str) -> None:
     if "postgresql" in url:
         names = ["after", "before", "child 0", "child 1", "child 2", "parent"]
     assert ended.stdout == f"{names}\n"
+
+
+class TestOverriding:
+    @pytest.fixture
+    def opened(self, url: str) -> Iterator[Any]:
+        """The storage that a setting with a URL opens."""
+        with override_settings(SQLSESSIONS={"url": url}):
+            yield configured()
+
+    def test_another_serializer_keeps_the_storage(self, opened: Any) -> None:
+        for _ in range(3):
+            with override_settings(SESSION_SERIALIZER=f"{__name__}.Reversed"):
+                assert configured() is opened
+                session = SessionStore()
+                session["a"] = 1
+                session.save()
+                assert run(opened.read_bytes(session.session_key)).startswith(b"}")
+            assert configured() is opened
+
+    def test_another_storage_closes_the_one_that_was_opened(self, opened: Any) -> None:
+        SessionStore().save()
+        with (
+            override_settings(SQLSESSIONS={"storage": lambda: opened}),
+            pytest.raises(StorageUnavailable, match="closed"),
+        ):
+            run(use_until_closed(opened))
+        assert run(configured().info(new_session_id())) is None
+
+    async def test_also_within_the_event_loop_that_uses_it(self, opened: Any) -> None:
+        session = SessionStore()
+        await session.asave()
+        with override_settings(SQLSESSIONS={"storage": lambda: opened}):
+            pass
+        with pytest.raises(StorageUnavailable, match="closed"):
+            await use_until_closed(opened)
+
+    def test_a_storage_of_the_projects_own_stays_open(self, storage: SpyStorage) -> None:
+        begun()
+        with override_settings(SQLSESSIONS={"storage": lambda: storage}):
+            begun()
+        assert run(storage.info(new_session_id())) is None
+
+
+class Reversed:
+    def dumps(self, value: dict[str, Any]) -> bytes:
+        return json.dumps(value)[::-1].encode()
+
+    def loads(self, data: bytes) -> Any:
+        return json.loads(data.decode()[::-1])
+
+
+async def use_until_closed(storage: Any) -> None:
+    """Use a storage until it is closed, which happens in the background."""
+    async with asyncio.timeout(30):
+        while True:
+            await storage.info(new_session_id())

@@ -127,7 +127,7 @@ async def alog_out(request: HttpRequest) -> JsonResponse:
 
 
 def mine(request: HttpRequest) -> JsonResponse:
-    keys = [info.key for info in request.session.listed()]
+    keys = [info.key for info in request.session.list_sessions()]
     return JsonResponse({"user": request.user.pk, "keys": keys})
 
 

@@ -14,7 +14,7 @@ from litestar.testing import AsyncTestClient, TestClient
 
 from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
 from sqlsessions.integrations.litestar import SessionConfig, load
-from sqlsessions.testing import SpyStorage
+from sqlsessions.testing import ManualClock, SpyStorage
 
 from .app import (
     LIMIT,
@@ -240,11 +240,58 @@ def test_the_test_client_s_session_data(storage: SpyStorage) -> None:
         {"key": "a b"},
         {"key": "__Host-session", "domain": "service.local"},
         {"samesite": "none", "secure": False},
+        {"httponly": False},
+        {"session_id_bytes": 16},
+        {"store": "sessions"},
     ],
 )
 def test_refused_settings(storage: SpyStorage, options: Any) -> None:
     with pytest.raises(InvalidArgument):
         SessionConfig(storage, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_age", 0), ("key", "a b"), ("httponly", False), ("store", "a")]
+)
+def test_what_is_refused_later_changes_nothing(storage: SpyStorage, name: str, value: Any) -> None:
+    config = SessionConfig(storage)
+    before = getattr(config, name), config.manager
+    with pytest.raises(InvalidArgument):
+        setattr(config, name, value)
+    assert (getattr(config, name), config.manager) == before
+
+
+def test_litestar_s_own_settings(storage: SpyStorage) -> None:
+    SessionConfig(
+        storage, httponly=True, session_id_bytes=32, store=None, renew_on_access=True, samesite="lax"
+    )
+    with pytest.raises(InvalidArgument, match=r"SessionConfig\(storage\)"):
+        SessionConfig(store="sessions")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentType, match="storage"):
+        SessionConfig()
+
+
+async def test_a_setting_may_be_assigned_to(storage: SpyStorage) -> None:
+    config = SessionConfig(storage)
+    app = Litestar([read, write], middleware=[config.middleware])
+    async with AsyncTestClient(app) as client:
+        config.max_age = 5
+        config.key = "mine"
+        config.samesite = "strict"
+        cookie = (await client.post("/write", json={"a": 1})).headers["set-cookie"]
+        assert cookie.startswith("mine=")
+        assert "Max-Age=5;" in cookie
+        assert "samesite=strict" in cookie
+
+
+async def test_renewal_on_access_may_be_turned_off(storage: SpyStorage, clock: ManualClock) -> None:
+    for renew, left in ((True, {"a": 1}), (False, {})):
+        async with AsyncTestClient(app_over(storage, max_age=100, renew_on_access=renew)) as client:
+            await client.post("/write", json={"a": 1})
+            clock.advance(60)
+            assert (await client.get("/read")).json() == {"a": 1}
+            clock.advance(60)
+            assert (await client.get("/read")).json() == left
 
 
 def test_refused_types(storage: SpyStorage) -> None:

@@ -41,22 +41,6 @@ async def test_an_unavailable_storage_raises(storage: SpyStorage, lazy: bool) ->
     assert (await client.get("/show")).status_code == 418
 
 
-async def test_a_task_of_the_handlers_own(storage: SpyStorage) -> None:
-    async def split() -> Any:
-        async def look() -> None:
-            assert session["a"] == "1"
-
-        with pytest.raises(RuntimeError, match="await load"):
-            await asyncio.create_task(look())
-        await load()
-        await asyncio.create_task(look())
-        return "looked"
-
-    client = app_of(storage, split).test_client()
-    await client.get("/put?a=1")
-    assert (await client.get("/split")).status_code == 200
-
-
 async def test_a_websocket_saves(storage: SpyStorage, lazy: bool) -> None:
     app = app_of(storage, lazy=lazy)
 

@@ -93,23 +93,6 @@ async def test_in_a_worker_thread(storage: SpyStorage) -> None:
         assert (await client.get("/show")).json() == {"count": 3}
 
 
-async def test_in_a_task_of_the_applications_own(storage: SpyStorage) -> None:
-    async def own_task(request: Request) -> Response:
-        if "load" in request.query_params:
-            await load(request)
-
-        async def look() -> Any:
-            return request.session["a"]
-
-        return JSONResponse(await asyncio.create_task(look()))
-
-    async with client_of(app_of(storage, own_task)) as client:
-        await client.get("/put?a=1")
-        assert (await client.get("/own_task?load=1")).json() == "1"
-        with pytest.raises(RuntimeError, match="await load"):
-            await client.get("/own_task")
-
-
 async def test_behind_a_middleware_that_runs_the_rest_in_a_task(storage: SpyStorage) -> None:
     async def pass_on(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
