@@ -202,6 +202,34 @@ class TestALogout:
         emptied.subject = None
         assert await answer(other, emptied) is None  # that session has ended by now
 
+    @pytest.mark.parametrize("subject", [None, "ann"])
+    async def test_by_deleting_the_last_key_ends_the_successor(
+        self, one: SessionManager, other: SessionManager, storage: SpyStorage, subject: str | None
+    ) -> None:
+        old = await begin(one, subject, a=1)
+        leaving, kept = await read(other, old), await read(other, old)
+        new = await regenerate(one, old, b=1)
+        del kept["a"]  # while another request added a key
+        assert await answer(other, kept) is None
+        assert await data_of(one, new) == {"b": 1}
+        late = await read(one, new)
+        del late["b"]
+        late["a"] = 1
+        await one.commit(late)
+        del leaving["a"]
+        assert "Max-Age=0" in str(await answer(other, leaving))
+        assert await sessions(storage) == []
+
+    async def test_by_deleting_the_last_key_does_not_reach_another_user(
+        self, one: SessionManager, other: SessionManager
+    ) -> None:
+        old = await begin(one, a=1)
+        leaving = await read(other, old)
+        new = await login(one, old)
+        del leaving["a"]
+        assert await answer(other, leaving) is None
+        assert await data_of(one, new) == {"a": 1}
+
     async def test_is_not_missed_by_a_move_at_the_same_time(
         self, one: SessionManager, storage: SpyStorage
     ) -> None:

@@ -81,7 +81,7 @@ class SessionManager:
         self._is_empty = is_empty
         self._is_emptied = Emptied(is_empty, self._payloads)
         self._is_persistent = is_persistent
-        self._moves = Moves(storage, self._payloads)
+        self._moves = Moves(storage, self._payloads, self._is_emptied)
         self._queues = SessionQueues()
         self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store)
 
@@ -115,11 +115,8 @@ class SessionManager:
             logger.warning("a session is damaged in its storage and is taken for absent")
             snapshot = None
         if snapshot is None:
-            await self._moves.not_found(state, state.from_cookie)
-        if session.loaded:  # by another task of the request
-            return
-        if snapshot is None:
-            session.fill({})
+            await self._moves.not_found(session, state.from_cookie)
+        if snapshot is None or session.loaded:  # by another task of the request
             return
         state.id, session.info = state.from_cookie, snapshot.info
         state.raw, data = self._payloads.decode(snapshot.data, state)
@@ -139,10 +136,7 @@ class SessionManager:
             return
         for source in state.sources:
             session.update(source(session))
-        if state.id is not None and not state.cleared:
-            await self._update(session)
-            return
-        empty = session.subject is None and self._is_empty(session)
+        empty = (not state.id or state.cleared) and session.subject is None and self._is_empty(session)
         if empty and (state.ending or (state.cleared and (state.id or state.moved))):
             await self.end(session)
         elif state.ending is not None:
@@ -272,9 +266,8 @@ class SessionManager:
 
     async def _update(self, session: Session) -> None:
         """Write a stored session as far as it changed, or extend it."""
-        state = session.state
+        state, data = session.state, session.plain()
         assert state.id is not None
-        data = session.plain()
         payload = self._payloads.encode(data, state)
         state.emptied = self._is_emptied(session, data)
         writes = state.cleared or session.subject_changed or not self._payloads.unchanged(payload, state)
@@ -297,17 +290,21 @@ class SessionManager:
             except SessionNotFound:
                 # Another request ended it, or changed its id, and its response has the cookie.
                 state.vanished, state.cookie_due = True, False
-        if (writes or rotates) and await self._moves.resolve(session):
-            empty = session.subject is None and self._is_empty(session)
-            await (self.end(session) if empty else self.create(session))
-        return None
+        return await self._write_late(session) if writes or rotates else None
+
+    async def _write_late(self, session: Session) -> None:
+        """Write what may be kept of changes to a session that is gone."""
+        anew = await self._moves.resolve(session)
+        if session.state.emptied or (anew and session.subject is None and self._is_empty(session)):
+            await self.end(session)
+        elif anew:
+            await self.create(session)
 
     async def _rotate(self, session: Session) -> None:
         state = session.state
         assert state.id is not None
         assert session.info is not None
-        new_id = self._fresh_id()
-        info = await self.storage.rotate(state.id, new_id)
+        info = await self.storage.rotate(state.id, new_id := self._fresh_id())
         state.id, state.cookie_due = new_id, True
         # The version stays the one that was read, so that concurrent writes are noticed.
         session.info = replace(info, version=session.info.version)
@@ -370,8 +367,7 @@ class SessionManager:
             until = min(until, from_datetime(info.created_at) + self._absolute)
         if (until - from_datetime(info.expires_at)) * TOUCH_SHARE < idle:
             return
-        touched = await self.storage.touch(state.id)
-        if touched is None:
+        if (touched := await self.storage.touch(state.id)) is None:
             raise SessionNotFound("the session ended meanwhile")
         state.cookie_due = touched.expires_at != info.expires_at and self._persistent(session)
         session.info = replace(touched, version=info.version)
@@ -397,8 +393,6 @@ class SessionManager:
 
     def _persistent(self, session: Session) -> bool:
         """Whether the cookie of the session outlasts the browser."""
-        if session.state.browser is not None:
-            return not session.state.browser
-        if self._is_persistent is not None:
-            return self._is_persistent(session)
-        return self._max_age is not None
+        if (browser := session.state.browser) is not None:
+            return not browser
+        return self._max_age is not None if self._is_persistent is None else self._is_persistent(session)

@@ -9,6 +9,7 @@ from ...errors import SessionConflict, SessionNotFound, StorageUnavailable, Unsu
 from ...info import SessionInfo, Snapshot
 from ...records import digest
 from ...storage import ManagedSessionStorage
+from .emptied import ENDED, Emptied
 from .merging import ATTEMPTS, write_merged
 from .payloads import Changes, Payloads
 from .session import UNSET, Session, State
@@ -26,16 +27,20 @@ class Moves:
     Args:
         storage: The storage of the sessions.
         payloads: Encodes and decodes their data.
+        is_emptied: Tells whether a request emptied its session.
     """
 
-    def __init__(self, storage: ManagedSessionStorage, payloads: Payloads) -> None:
+    def __init__(self, storage: ManagedSessionStorage, payloads: Payloads, is_emptied: Emptied) -> None:
         self._storage = storage
         self._payloads = payloads
+        self._is_emptied = is_emptied
 
-    async def not_found(self, state: State, id: str) -> None:
+    async def not_found(self, session: Session, id: str) -> None:
         """Note that the id of the cookie was not found: it was changed, or its session is gone."""
-        state.moved = await self._storage.successor(id) is not None
-        state.stale = not state.moved
+        moved = await self._storage.successor(id) is not None
+        if not session.loaded:  # by another task of the request
+            session.state.moved, session.state.stale = moved, not moved
+            session.fill({})
 
     async def end(self, id: str, *, spare: str | None = None) -> None:
         """End a session, and the one that it was moved to.
@@ -62,7 +67,8 @@ class Moves:
         """Keep of the changes to a session that is not found any more what may be kept.
 
         The login of a user begins a session of its own. Changes to a session that got a new id follow it
-        there, unless another user has it now. Those to a session that ended are dropped.
+        there, unless another user has it now. Those to a session that ended are dropped. In the state,
+        ``emptied`` says afterwards whether the session is to be ended, with the one that it was moved to.
 
         Returns:
             Whether the data is to be stored as a new session.
@@ -72,6 +78,7 @@ class Moves:
         assert info is not None
         moved = await self._storage.successor(state.id)
         state.moved = lives = moved is not None and moved.info is not None
+        state.emptied = False
         if session.logs_in:
             if not lives and not state.cleared:  # what ended does not come back
                 session.fill(self.changes(session).apply({}))
@@ -98,7 +105,7 @@ class Moves:
             snapshot = await self._storage.load_key(moved.key)
         except UnsupportedOperation:
             return None
-        if snapshot is None:
+        if snapshot is None or snapshot.data == ENDED:
             raise SessionConflict("the session was moved again, or ended")
         return snapshot if snapshot.info.subject == subject else None
 
@@ -121,7 +128,8 @@ class Moves:
             own.ttl, own.browser = UNSET, None
             _, data = self._payloads.decode(snapshot.data, own)
             merged = changes.apply(data)
-            return self._payloads.encode(merged, own), merged
+            state.emptied = self._is_emptied(session, merged)
+            return ENDED if state.emptied else self._payloads.encode(merged, own), merged
 
         async def write(payload: bytes, snapshot: Snapshot) -> SessionInfo:
             key, version = snapshot.info.key, snapshot.info.version
@@ -130,7 +138,10 @@ class Moves:
         try:
             _, payload, merged = await write_merged(load, merge, write)
         except SessionNotFound:
+            state.emptied = False
             return False
+        if state.emptied:
+            return True
         if (
             state.expiry_requested
             and not state.cleared
