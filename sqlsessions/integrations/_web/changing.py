@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from ...errors import InvalidArgument, InvalidArgumentType, SessionConflict, SessionNotFound
 from ...info import SessionInfo, Snapshot
 from ...storage import ManagedSessionStorage
+from .emptied import ENDED
 from .merging import LONGEST_WAIT, Attempts
 from .moves import Moves
 from .payloads import Changes, Payloads
@@ -34,6 +35,9 @@ class Sessions(Protocol):
     async def commit(self, session: Session) -> None:
         """Write what a request has changed."""
 
+    async def end(self, session: Session) -> None:
+        """End a session."""
+
 
 class Changing:
     """Writes changes that depend on what is stored.
@@ -44,21 +48,30 @@ class Changing:
         queues: Where changes of one session wait for each other, which need not conflict then.
         sessions: The manager of the sessions.
         write: Writes data over a version of a session, and gives its bytes.
+        is_empty: Whether a session's data is not worth storing.
     """
 
     def __init__(
-        self, payloads: Payloads, moves: Moves, queues: SessionQueues, sessions: Sessions, write: Write
+        self,
+        payloads: Payloads,
+        moves: Moves,
+        queues: SessionQueues,
+        sessions: Sessions,
+        write: Write,
+        is_empty: Callable[[Data], bool],
     ) -> None:
         self._payloads = payloads
         self._moves = moves
         self._queues = queues
         self._sessions = sessions
         self._write = write
+        self._is_empty = is_empty
 
     async def attempts(self, session: Session, *, fresh: bool = False) -> AsyncGenerator[Data]:
         """Gives the data of a session as it is stored, to be changed, until a write of the change holds.
 
-        What the request changed before is written first. A new session is begun unless it stays empty.
+        What the request changed before is written first. A new session is begun unless it stays empty, and one
+        that a change empties ends.
 
         Args:
             session: The session, which is loaded.
@@ -108,14 +121,18 @@ class Changing:
             try:
                 if found is None and not state.vanished:
                     found = await self._sessions.storage.load(state.id)
+                    if found is not None and found.data == ENDED:
+                        raise SessionNotFound("the session is being ended")
                     if found is None:  # it has another id, which only another response gives the browser
                         state.vanished, state.cookie_due = True, False
                 if found is None and (found := await self._moves.load(state.id, info.subject)) is None:
                     raise SessionNotFound("the session ended meanwhile")
                 _, data = self._payloads.decode(found.data, state)
+                was_empty = self._is_empty(data)
                 yield data
+                state.emptied = self._is_empty(data) and not was_empty
                 if state.vanished:
-                    payload = self._payloads.encode(data, state)
+                    payload = ENDED if state.emptied else self._payloads.encode(data, state)
                     await self._sessions.storage.write_key(
                         found.info.key, payload, if_match=found.info.version
                     )
@@ -127,7 +144,10 @@ class Changing:
             else:
                 break
         unsaved = self._unsaved(session)
-        state.stored(payload)
+        if state.emptied:
+            await self._sessions.end(session)
+        else:
+            state.stored(payload)
         session.fill(unsaved.apply(data))
 
     def _unsaved(self, session: Session) -> Changes:

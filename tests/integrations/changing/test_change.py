@@ -342,3 +342,26 @@ async def test_an_unavailable_storage_is_a_503(storage: SpyStorage) -> None:
     async with served(storage, caught) as browser:
         assert (await browser.post("/step")).json() == {}
         assert browser.id is None
+
+
+async def test_a_session_that_it_empties_ends(storage: SpyStorage) -> None:
+    async def step(request: Request) -> Any:
+        if "moved" in request.query_params:
+            request.session.get("a")
+            await storage.rotate(browser.has_id(), browser.has_id()[::-1])
+        await change(request, Data.clear)
+        if "again" in request.query_params:
+            await change(request, visit)
+        return dict(request.session)
+
+    async with served(storage, step) as browser:
+        for query in ({}, {"moved": "1"}):
+            await browser.begin(a=1)
+            cookie = browser.cookie(await browser.post("/step", **query))
+            assert cookie is not None
+            assert cookie.clears
+            assert [info async for info in storage.sessions()] == []
+        old = await browser.begin(a=1)
+        assert (await browser.post("/step", again="1")).json() == {"visits": 1}
+        assert browser.has_id() != old
+        assert len([info async for info in storage.sessions()]) == 1
