@@ -87,8 +87,8 @@ class SessionModel(Generic[M]):
     async def __call__(self, connection: HTTPConnection) -> M:
         """The model of a request or WebSocket."""
         session = await get_session(connection)
-        value = self._of(session)
-        session.state.sources += (Source(self.key, lambda: self._codec.dump(value)),)
+        value, accepted = self._of(session)
+        session.state.sources += (Source(self.key, lambda: self._codec.dump(value), merges=accepted),)
         return value
 
     @overload
@@ -104,7 +104,7 @@ class SessionModel(Generic[M]):
         """
 
         async def changing(data: dict[str, Any]) -> Any:
-            value = self._of(data)
+            value, _ = self._of(data)
             result = function(value)
             if isawaitable(result):
                 result = await result
@@ -113,14 +113,15 @@ class SessionModel(Generic[M]):
 
         return await change(connection, changing)
 
-    def _of(self, data: Mapping[str, Any]) -> M:
-        value: M = self.model()
-        if self.key in data:
-            try:
-                value = self._codec.load(data[self.key])
-            except ValueError:
-                logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
-        return value
+    def _of(self, data: Mapping[str, Any]) -> tuple[M, bool]:
+        """The model, and whether it accepts its data, if there is any."""
+        if self.key not in data:
+            return self.model(), True
+        try:
+            return self._codec.load(data[self.key]), True
+        except ValueError:
+            logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
+            return self.model(), False
 
 
 class _Codec:
