@@ -52,6 +52,9 @@ async def attempts(
                 _check_user(data, changed, user_key)
     except SessionNotFound:
         raise SessionInterrupted(_GONE) from None
+    if stored.info is None:  # it was emptied, and ended
+        await session.aflush()
+        return
     changed = stored.plain()
     for key in data.keys() - changed.keys():
         await session.apop(key)

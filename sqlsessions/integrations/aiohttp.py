@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 import aiohttp_session
 from aiohttp import web
@@ -16,10 +16,10 @@ from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable, U
 from ..info import SessionInfo
 from ..records import TWO_WEEKS, from_datetime
 from ..storage import Duration, ManagedSessionStorage, new_session_id
-from ._web.changing import Change, apply
+from ._web.changing import Data, apply
 from ._web.cookies import Cookie, SameSite, cookie_values, default_name
 from ._web.manager import SECOND, SessionManager
-from ._web.queues import RequestQueue, request_queue
+from ._web.queues import request_queue
 from ._web.serializers import TextSerializer
 from ._web.session import UNSET
 from ._web.session import Session as _Data
@@ -38,8 +38,7 @@ __all__ = [
 
 R = TypeVar("R")
 
-_QUEUED = "sqlsessions.queued"
-"""The key of what a request loaded, for which others of the session wait; None once its response began."""
+_QUEUED = "sqlsessions.queued"  # what a request loaded that others wait for; None once its response began
 
 
 class Session(aiohttp_session.Session):
@@ -220,13 +219,15 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         data.mark_accessed()
         return Session(data, self.max_age)
 
-    async def change(self, request: web.Request, session: Session, function: Change[R]) -> R:
-        """Change a session as it is stored."""
+    async def change(self, request: web.Request, function: Callable[[Data], Any]) -> Any:
+        """Change the session of a request as it is stored."""
+        fresh = aiohttp_session.SESSION_KEY not in request
+        session = cast(Session, await aiohttp_session.get_session(request))
         if session.replaces:
             await self.save_session(request, None, session)
         data = session._mapping  # noqa: SLF001 (the attribute is aiohttp-session's)
         try:
-            return await apply(self.manager.changing.attempts(data), function)
+            return await apply(self.manager.changing.attempts(data, fresh=fresh), function)
         except StorageUnavailable as error:
             self._fail(error)
 
@@ -263,9 +264,8 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
             )
             for name, value in headers:
                 if name == "Cache-Control":
-                    response.headers[name] = value
-                else:
-                    response.headers.add(name, value)
+                    response.headers.popall(name, None)
+                response.headers.add(name, value)
 
     def _open(self, request: web.Request) -> _Data:
         cookies = cookie_values(request.headers.getall("Cookie", ()), self.manager.cookie.name)
@@ -284,7 +284,7 @@ class AioHttpStorage(aiohttp_session.AbstractStorage):
         """Let the other requests have the session, once it is written."""
         queued, request[_QUEUED] = request.get(_QUEUED) or (), None
         for data in queued:
-            cast(RequestQueue, self._queue).leave(data)
+            self._queue.leave(data)  # type: ignore[union-attr]  # there is one
 
     def _fail(self, error: StorageUnavailable) -> NoReturn:
         if self.raises:
@@ -339,19 +339,23 @@ async def save(request: web.Request, response: web.StreamResponse | None = None)
     await _storage(request).save_session(request, response, await aiohttp_session.get_session(request))
 
 
-async def change(request: web.Request, function: Change[R]) -> R:
+@overload
+async def change(request: web.Request, function: Callable[[Data], Awaitable[R]]) -> R: ...
+
+
+@overload
+async def change(request: web.Request, function: Callable[[Data], R]) -> R: ...
+
+
+async def change(request: web.Request, function: Callable[[Data], Any]) -> Any:
     """Change the session as it is stored now, such as a counter that parallel requests increase.
 
     The function changes a dict that has the data as it is stored. If another request writes the session
     meanwhile, it is called again, so that it must do nothing else; of its calls one takes effect. What this
     request changed before is written first. Without a session, one is begun.
 
-    Args:
-        request: The request.
-        function: The function, which may be async.
-
     Returns:
-        What the function returned.
+        What the function returned, which may be async.
 
     Raises:
         SessionNotFound: If the session ended meanwhile, or another user has it; nothing was changed.
@@ -359,8 +363,7 @@ async def change(request: web.Request, function: Change[R]) -> R:
             seconds; or `StorageUnavailable`, as configured.
         InvalidArgument: If it is called by such a function.
     """
-    session = cast(Session, await aiohttp_session.get_session(request))
-    return await _storage(request).change(request, session, function)
+    return await _storage(request).change(request, function)
 
 
 async def list_sessions(request: web.Request) -> AsyncIterator[SessionInfo]:

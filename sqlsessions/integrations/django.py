@@ -19,7 +19,7 @@ from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
 from ._django_middleware import SessionMiddleware
 from ._django_settings import Configured
-from ._web.changing import Change, Data, apply, apply_blocking
+from ._web.changing import Data, apply, apply_blocking
 from ._web.cookies import parse_id
 from ._web.portal import run
 from ._web.session import UNSET, Session
@@ -193,7 +193,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._logged_in = False
         _take(stored.plain(), given, data)
 
-    async def achange(self, function: Change[R]) -> R:
+    async def achange(self, function: Callable[[Data], Any]) -> Any:
         """Change the session as it is stored now, such as a counter that parallel requests increase.
 
         The function changes a dict that has the data as it is stored. If another request writes the session

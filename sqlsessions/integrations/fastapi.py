@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, overload
 
 from fastapi import Depends
 from pydantic import TypeAdapter, ValidationError
@@ -87,34 +87,41 @@ class SessionModel(Generic[M]):
     async def __call__(self, connection: HTTPConnection) -> M:
         """The model of a request or WebSocket."""
         session = await get_session(connection)
-        value = self._of(session)
-        session.state.sources += (Source(self.key, lambda: self._codec.dump(value)),)
+        value, accepted = self._of(session)
+        session.state.sources += (Source(self.key, lambda: self._codec.dump(value), merges=accepted),)
         return value
 
-    async def change(self, connection: HTTPConnection, function: Callable[[M], Awaitable[R] | R]) -> R:
+    @overload
+    async def change(self, connection: HTTPConnection, function: Callable[[M], Awaitable[R]]) -> R: ...
+
+    @overload
+    async def change(self, connection: HTTPConnection, function: Callable[[M], R]) -> R: ...
+
+    async def change(self, connection: HTTPConnection, function: Callable[[M], Any]) -> Any:
         """Change the model as it is stored now: `change`, of which the function gets the model.
 
         Models that the dependency gave before stay as they are.
         """
 
-        async def changing(data: dict[str, Any]) -> R:
-            value = self._of(data)
+        async def changing(data: dict[str, Any]) -> Any:
+            value, _ = self._of(data)
             result = function(value)
             if isawaitable(result):
                 result = await result
             data[self.key] = self._codec.dump(value)
-            return cast(R, result)
+            return result
 
         return await change(connection, changing)
 
-    def _of(self, data: Mapping[str, Any]) -> M:
-        value: M = self.model()
-        if self.key in data:
-            try:
-                value = self._codec.load(data[self.key])
-            except ValueError:
-                logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
-        return value
+    def _of(self, data: Mapping[str, Any]) -> tuple[M, bool]:
+        """The model, and whether it accepts its data, if there is any."""
+        if self.key not in data:
+            return self.model(), True
+        try:
+            return self._codec.load(data[self.key]), True
+        except ValueError:
+            logger.warning("a session's data is not a valid %s and is ignored", self.model.__name__)
+            return self.model(), False
 
 
 class _Codec:

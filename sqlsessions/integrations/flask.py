@@ -115,9 +115,10 @@ def change(function: Callable[[Data], R]) -> R:
             `StorageUnavailable`, as configured.
         InvalidArgument: If it is called by such a function.
     """
+    fresh = not _session().loaded
     session = _current()
     try:
-        return apply_blocking(session.manager.changing.attempts(session), function)
+        return apply_blocking(session.manager.changing.attempts(session, fresh=fresh), function)
     except StorageUnavailable as error:
         interface = flask.current_app.session_interface
         assert isinstance(interface, Interface)
@@ -151,8 +152,13 @@ def end_other_sessions() -> int:
 
 
 def _current() -> SqlSession:
+    session = _session()
+    session.ensure_loaded()
+    return session
+
+
+def _session() -> SqlSession:
     session = flask.session._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     if not isinstance(session, SqlSession):
         raise InvalidArgument("the application's session_interface is not sqlsessions' SqlSessionInterface")
-    session.ensure_loaded()
     return session

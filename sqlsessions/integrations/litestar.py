@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
@@ -31,7 +31,7 @@ from ._web.asgi import (
     load,
     save,
 )
-from ._web.changing import Change
+from ._web.changing import Data
 from ._web.cookies import Cookie, SameSite, default_name
 from ._web.manager import SessionManager
 from ._web.queues import request_queue
@@ -54,8 +54,6 @@ __all__ = [
 ]
 
 ID_BYTES = 32
-R = TypeVar("R")
-
 _SERVER_ERROR = 500
 _CLOSED_BY_ERROR = 4500  # with which Litestar closes a WebSocket whose handler raised
 
@@ -232,7 +230,7 @@ class _RequestSession(RequestSession):
         super().__init__(app, scope, receive, send, **options)
         self._litestar_app = scope["litestar_app"]
 
-    async def change(self, function: Change[R]) -> R:
+    async def change(self, function: Callable[[Data], Any]) -> Any:
         await self._take_over()
         return await super().change(function)
 

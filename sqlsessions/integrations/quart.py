@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast, overload
 
 import quart
 from quart.sessions import SessionInterface
@@ -14,7 +14,7 @@ from quart.wrappers.base import BaseRequestWebsocket
 from .._tasks import wait_although_cancelled
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
-from ._web.changing import Change, apply
+from ._web.changing import Data, apply
 from ._web.greenlets import GreenletBridge
 from ._web.session import Session
 from ._web.werkzeug import Interface, SqlSession
@@ -170,7 +170,15 @@ async def load() -> SqlSession:
     return session
 
 
-async def change(function: Change[R]) -> R:
+@overload
+async def change(function: Callable[[Data], Awaitable[R]]) -> R: ...
+
+
+@overload
+async def change(function: Callable[[Data], R]) -> R: ...
+
+
+async def change(function: Callable[[Data], Any]) -> Any:
     """Change the session as it is stored now, such as a counter that parallel requests increase.
 
     The function changes a dict that has the data as it is stored. If another request writes the session
@@ -189,9 +197,10 @@ async def change(function: Change[R]) -> R:
             `StorageUnavailable`, as configured.
         InvalidArgument: If it is called by such a function.
     """
+    fresh = not _current().loaded
     session = await load()
     try:
-        return await apply(session.manager.changing.attempts(session), function)
+        return await apply(session.manager.changing.attempts(session, fresh=fresh), function)
     except StorageUnavailable as error:
         raise _unavailable(error) from error
 

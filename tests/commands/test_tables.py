@@ -89,7 +89,7 @@ def test_the_url_of_the_environment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sqlite", "postgresql", "mysql", "mariadb"])
 def test_sql(name: str) -> None:
-    url = f"{name}://somebody:secret@127.0.0.1:1/name"
+    url = "sqlite:///name" if name == "sqlite" else f"{name}://somebody:secret@127.0.0.1:1/name"
     result = run("sql", "--url", url)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == asyncio.run(schema.script(url))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from ..._tasks import finish
 from ...errors import InvalidArgument, StorageUnavailable, UnsupportedOperation
 from ...info import SessionInfo
 from .blocking import LateReader
-from .changing import Change, apply
+from .changing import Data, apply
 from .cookies import cookie_values
 from .greenlets import GreenletBridge
 from .manager import SessionManager
@@ -137,11 +137,12 @@ class RequestSession:
             raise
         self.failure = None
 
-    async def change(self, function: Change[R]) -> R:
+    async def change(self, function: Callable[[Data], Any]) -> Any:
         """Change the session as it is stored."""
+        fresh = not self.session.loaded
         await self.load()
         try:
-            result = await apply(self.manager.changing.attempts(self.session), function)
+            result = await apply(self.manager.changing.attempts(self.session, fresh=fresh), function)
         except StorageUnavailable as error:
             self.failure = error
             raise
@@ -274,7 +275,15 @@ async def save(connection: HasScope) -> None:
     await _own(connection).save()
 
 
-async def change(connection: HasScope, function: Change[R]) -> R:
+@overload
+async def change(connection: HasScope, function: Callable[[Data], Awaitable[R]]) -> R: ...
+
+
+@overload
+async def change(connection: HasScope, function: Callable[[Data], R]) -> R: ...
+
+
+async def change(connection: HasScope, function: Callable[[Data], Any]) -> Any:
     """Change the session as it is stored now, such as a counter that parallel requests increase.
 
     The function changes a dict that has the data as it is stored. If another request writes the session

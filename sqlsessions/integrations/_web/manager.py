@@ -90,7 +90,7 @@ class SessionManager:
         self._renewal = Renewal(self._max_age, self._absolute, self._clock)
         self._moves = Moves(storage, self._payloads, self._is_emptied)
         self._queues = SessionQueues()
-        self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store)
+        self.changing = Changing(self._payloads, self._moves, self._queues, self, self._store, is_empty)
 
     def open(self, *values: str | None, load: Callable[[Session], None] | None = None) -> Session:
         """The session of a request; nothing is read yet.

@@ -12,11 +12,14 @@ class Source:
     Args:
         key: The key.
         dump: Gives the object's data, of types that can be stored.
+        merges: Whether changes are merged; else the object replaces what is stored, such as data that it
+            cannot be made of.
     """
 
-    def __init__(self, key: str, dump: Callable[[], Any]) -> None:
+    def __init__(self, key: str, dump: Callable[[], Any], *, merges: bool = True) -> None:
         self.key = key
         self._dump = dump
+        self._merges = merges
         self._before = self._now = dump()
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +32,7 @@ class Source:
     def merged(self, value: Any) -> Any:
         """The object's data, as of the last call, where other requests may have changed other fields."""
         before, now = self._before, self._now
-        if not (isinstance(value, dict) and isinstance(before, dict) and isinstance(now, dict)):
+        if not (self._merges and all(isinstance(data, dict) for data in (value, before, now))):
             return now
         kept = {name: field for name, field in value.items() if name in now or name not in before}
         changed = {name: field for name, field in now.items() if not _same(before.get(name, _MISSING), field)}

@@ -67,7 +67,7 @@ async def test_two_processes_lose_nothing(url: str, framework: str) -> None:
             for name in ("one", "two")
         ]
         visits: list[int] = []
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(3 * PATIENCE):  # for each to import its framework
             for worker in workers:
                 assert worker.stdout is not None
                 assert await worker.stdout.readline() == b"ready\n"
