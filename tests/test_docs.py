@@ -113,6 +113,8 @@ async def visit(app: FastAPI) -> None:
         for count in range(1, 11):
             assert (await alice.post("/visit")).json() == {"user": "alice", "visits": count}
         assert (await bob.post("/visit")).json() == {"user": "bob", "visits": 1}
+        parallel = await asyncio.gather(*(alice.post("/visit") for _ in range(30)))
+        assert sorted(answer.json()["visits"] for answer in parallel) == list(range(11, 41))
         left_over = dict(alice.cookies)
         assert (await alice.post("/logout")).is_success
         assert not alice.cookies
