@@ -167,6 +167,8 @@ class _Batch:
                 for operation in self.left:
                     operation.in_doubt = True
             raise
+        if self._attempts.in_doubt and self._writes:
+            results = await self._with_late_ends(results)
         # Only now that the connection is back in the pool: callers hold nothing on return.
         for operation, result in zip(self.left, results, strict=True):
             _answer(operation, result)
@@ -197,6 +199,22 @@ class _Batch:
             except StorageUnavailable as error:
                 _fail(operation, error)
         self.left = [operation for operation in self.left if not operation.future.done()]
+
+    async def _with_late_ends(self, results: list[Any]) -> list[Any]:
+        """The results, where an end that was in doubt came to its end while it was done again."""
+        versions = {
+            operation.digest: operation.version
+            for operation, result in zip(self.left, results, strict=True)
+            if isinstance(operation, Delete) and operation.in_doubt and not result
+        }
+        if not versions:
+            return results
+        async with self._database.connection(writes=False) as connection:
+            found = await in_doubt.look(connection, versions)
+        return [
+            found[operation.digest].has_ended(operation.version) if operation.digest in versions else result
+            for operation, result in zip(self.left, results, strict=True)
+        ]
 
     def _one_may_be_bad(self) -> bool:
         """Whether each operation is better tried alone, so that a bad one spoils no other.
