@@ -27,6 +27,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(commands))
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
     monkeypatch.setattr(sys, "argv", ["tools.pythons"])
+    monkeypatch.delenv("SQLSESSIONS_REQUIRE_SERVICES", raising=False)
     return commands
 
 
