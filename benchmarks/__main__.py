@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import cache, growth, memory, postgres, streaming, throughput, web
+from . import cache, coherence, growth, memory, postgres, streaming, throughput, web
 from .environment import environment
 from .report import markdown, must_show
 from .targets import targets
@@ -31,6 +31,7 @@ def main() -> None:
         "web": lambda: web.collect(rounds=rounds, quick=quick, servers=servers),
         "memory": lambda: memory.collect(quick=quick, servers=servers),
         "postgres": lambda: postgres.collect(quick=quick, servers=servers),
+        "coherence": lambda: coherence.collect(rounds=rounds, quick=quick, servers=servers),
         "growth": lambda: growth.collect(rounds=rounds, quick=quick, full=options.full, servers=servers),
     }
     folder: Path = options.output
@@ -60,7 +61,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    names = ("throughput", "cache", "streaming", "web", "memory", "postgres", "growth")
+    names = ("throughput", "cache", "streaming", "web", "memory", "postgres", "coherence", "growth")
     add("--quick", action="store_true", help="small and short: whether it works, not how fast")
     add("--full", action="store_true", help="with ten million sessions (15 GB of free disk)")
     add("--only", action="append", choices=names, help="this benchmark; may be repeated")

@@ -128,6 +128,34 @@ def _postgres(results: Results) -> Iterator[str]:
     yield table(["", "updates", "HOT", "WAL bytes each", "right after a checkpoint"], rows)
 
 
+def _coherence(results: Results) -> Iterator[str]:
+    yield "## Caches of several processes"
+    yield (
+        "Four processes hold a session, one ends it, the others ask for it all the time: milliseconds from the "
+        "acknowledgement of the logout to the last answer that it is over. The bus of Redis is over PostgreSQL."
+    )
+    rows = [
+        [row["bus"], "strict" if row["strict"] else "", f"{row['count']:,}"]
+        + [f"{row[key]:.1f}" for key in ("p50", "p99", "most")]
+        for row in results["logouts"]
+    ]
+    yield table(["", "", "logouts", "p50 ms", "p99 ms", "most"], rows)
+    yield (
+        "Writes of 64 callers while four processes attend to the bus, against one process without; hits in one "
+        "process, one after the other; requests to a Starlette app with four workers, by 64 clients, with a cache "
+        "in each worker against none."
+    )
+    named = (("writes", "writes"), ("hits", "hits"), ("app", "requests"))
+    rows = [
+        [f"{what}, {row['bus']}"]
+        + [f"{median(row['rates'][side]):,.0f}" for side in ("on", "off")]
+        + [f"{median(on / off for on, off in zip(row['rates']['on'], row['rates']['off'], strict=True)):.2f}"]
+        for name, what in named
+        for row in results[name]
+    ]
+    yield table(["per second", "with", "without", "ratio"], rows)
+
+
 def _growth(results: Results) -> Iterator[str]:
     yield "## Growth"
     yield "64 callers, 200-byte sessions chosen at random; the sizes take turns."
@@ -159,6 +187,7 @@ SECTIONS = {
     "web": _web,
     "memory": _memory,
     "postgres": _postgres,
+    "coherence": _coherence,
     "growth": _growth,
 }
 

@@ -1,6 +1,6 @@
 """Databases that a benchmark makes for itself and drops when it is done.
 
-Servers are looked for at SQLSESSIONS_TEST_POSTGRESQL, SQLSESSIONS_TEST_MYSQL and SQLSESSIONS_TEST_REDIS,
+Servers are looked for at SQLSESSIONS_TEST_POSTGRESQL, SQLSESSIONS_TEST_MARIADB and SQLSESSIONS_TEST_REDIS,
 else at their usual places on this machine.
 """
 
@@ -23,7 +23,7 @@ from sqlsessions import schema
 
 SERVERS = {
     "postgresql": ("SQLSESSIONS_TEST_POSTGRESQL", "postgresql://postgres@127.0.0.1:5432/postgres"),
-    "mysql": ("SQLSESSIONS_TEST_MYSQL", "mysql://root@127.0.0.1:3306"),
+    "mysql": ("SQLSESSIONS_TEST_MARIADB", "mysql://root@127.0.0.1:3306"),
     "redis": ("SQLSESSIONS_TEST_REDIS", "redis://127.0.0.1:6379"),
 }
 DRIVERS = {"postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy", "sqlite": "sqlite+aiosqlite"}

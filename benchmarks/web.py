@@ -56,12 +56,12 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
                 continue
             try:
                 url = await stack.enter_async_context(database(server)) if server else ""
-                port = await stack.enter_async_context(_serving(side, url))
+                port = await stack.enter_async_context(serving(side, url))
             except (Unavailable, ImportError) as error:
                 skipped[f"Starlette app, {name}"] = str(error)
                 continue
             script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cookies.lua"
-            cookies = [await _login(port) for _ in range(SESSIONS)]
+            cookies = [await login(port) for _ in range(SESSIONS)]
             script.write_text(SCRIPT.format(", ".join(f'"{cookie}"' for cookie in cookies)))
             commands[name] = [
                 wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/",
@@ -76,13 +76,14 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
 
 
 @asynccontextmanager
-async def _serving(side: str, url: str) -> AsyncIterator[int]:
+async def serving(side: str, url: str, *, workers: int = 1) -> AsyncIterator[int]:
+    """The port at which the app answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "uvicorn", "--factory", "benchmarks.web_apps:create_app", f"--port={port}",
-        "--no-access-log", "--log-level=error", env=os.environ | {"SIDE": side, "URL": url},
+        f"--workers={workers}", "--no-access-log", "--log-level=error", env=os.environ | {"SIDE": side, "URL": url},
     )  # fmt: skip
     try:
         async with asyncio.timeout(30):
@@ -103,7 +104,7 @@ async def _answers(port: int) -> bool:
     return True
 
 
-async def _login(port: int) -> str:
+async def login(port: int) -> str:
     """The cookie of a new session; of an app without sessions, one that it does not look at."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -46,6 +46,13 @@ def _ours(url: str) -> list[Any]:
     return [Middleware(SessionMiddleware, storage=SqlSessionStorage(url))]
 
 
+def _cached(url: str) -> list[Any]:
+    from sqlsessions import CacheStorage, SqlSessionStorage
+    from sqlsessions.integrations.starlette import SessionMiddleware
+
+    return [Middleware(SessionMiddleware, storage=CacheStorage(SqlSessionStorage(url)))]
+
+
 def _cookie(_url: str) -> list[Any]:
     from starlette.middleware.sessions import SessionMiddleware
 
@@ -62,4 +69,4 @@ def _starsessions(url: str) -> list[Any]:
     return [session, Middleware(SessionAutoloadMiddleware)]
 
 
-SIDES = {"ours": _ours, "cookie": _cookie, "starsessions": _starsessions}
+SIDES = {"ours": _ours, "cached": _cached, "cookie": _cookie, "starsessions": _starsessions}

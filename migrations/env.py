@@ -16,7 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection
 
 from sqlsessions.errors import SessionError
-from sqlsessions.schema.tables import connected
+from sqlsessions.schema.migrations import connected
+from sqlsessions.schema.revisions import home_of
 from sqlsessions.sql.dialects import DIALECTS, migration_lock
 from sqlsessions.sql.engine.urls import async_url
 from sqlsessions.sql.models import VERSION_TABLE, metadata
@@ -55,7 +56,7 @@ def online(connection: Connection) -> None:
     """Run the revisions on a connection, one process at a time."""
     # The lock comes before Alembic reads the current revision, and brings the transaction along.
     with migration_lock(connection):
-        configure(connection.dialect.name, connection=connection)
+        configure(connection.dialect.name, connection=connection, version_table_schema=home_of(connection))
         context.run_migrations()
 
 
@@ -67,9 +68,12 @@ async def connect() -> None:
 
 def offline() -> None:
     """Write the revisions as SQL."""
-    dialect = async_url(url()).get_backend_name()
+    database = async_url(url())
+    dialect = database.get_backend_name()
     configure(dialect, dialect_name=dialect, literal_binds=True)
     with context.begin_transaction():
+        for statement in DIALECTS[dialect].script_opening(database):
+            context.execute(statement)
         context.run_migrations()
 
 

@@ -11,15 +11,20 @@ from .errors import (
     ChannelClosed,
     InvalidArgument,
     InvalidArgumentType,
+    InvalidSessionData,
     InvalidSessionId,
+    ReauthenticationRequired,
     SchemaOutOfDate,
     SessionChanged,
     SessionConflict,
     SessionCorrupt,
     SessionError,
+    SessionModelMismatch,
     SessionNotFound,
     SessionTooLarge,
+    StorageClosed,
     StorageUnavailable,
+    TooManySessions,
     UnsupportedOperation,
     WrongEventLoop,
 )
@@ -29,6 +34,9 @@ from .purging import Purged, PurgeStatistics, Purging
 from .storage import DEFAULT, KEEP, ManagedSessionStorage, SessionStorage, new_session_id
 
 if TYPE_CHECKING:
+    from .layers.compression import CompressedStorage
+    from .layers.encryption import EncryptedStorage, Rekeyed
+    from .layers.migrating import MigratingStorage
     from .sql import SqlSessionStorage, metadata
 
 __all__ = [
@@ -40,30 +48,39 @@ __all__ = [
     "CacheStatistics",
     "CacheStorage",
     "ChannelClosed",
+    "CompressedStorage",
     "Consumer",
     "DelegatingStorage",
+    "EncryptedStorage",
     "InvalidArgument",
     "InvalidArgumentType",
+    "InvalidSessionData",
     "InvalidSessionId",
     "ManagedSessionStorage",
+    "MigratingStorage",
     "Provider",
     "PurgeStatistics",
     "Purged",
     "Purging",
+    "ReauthenticationRequired",
+    "Rekeyed",
     "SchemaOutOfDate",
     "SessionChanged",
     "SessionConflict",
     "SessionCorrupt",
     "SessionError",
     "SessionInfo",
+    "SessionModelMismatch",
     "SessionNotFound",
     "SessionStorage",
     "SessionStorageMemory",
     "SessionTooLarge",
     "Snapshot",
     "SqlSessionStorage",
+    "StorageClosed",
     "StorageUnavailable",
     "Successor",
+    "TooManySessions",
     "UnsupportedOperation",
     "WrongEventLoop",
     "metadata",
@@ -71,8 +88,18 @@ __all__ = [
 ]
 
 
+# SQLAlchemy, cryptography and zstandard are imported by the first use of these, so that importing sqlsessions stays light.
+_LAZY = {
+    "CompressedStorage": ".layers.compression",
+    "EncryptedStorage": ".layers.encryption",
+    "MigratingStorage": ".layers.migrating",
+    "Rekeyed": ".layers.encryption",
+    "SqlSessionStorage": ".sql",
+    "metadata": ".sql",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # SQLAlchemy is imported by the first use of these two, so that importing sqlsessions stays light.
-    if name in ("SqlSessionStorage", "metadata"):
-        return getattr(import_module(".sql", __name__), name)
+    if module := _LAZY.get(name):
+        return getattr(import_module(module, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,6 +37,27 @@ async def finish(
     return task.result()
 
 
+def retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Take the error of a finished task whose callers have left, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def end(task: asyncio.Task[Any], *, again: float = CANCEL_GRACE) -> None:
+    """Cancel a task of this event loop, and wait until it has ended.
+
+    A library in which the task waits may lose a cancellation that comes together with a timeout of its own, as
+    redis-py does now and then: it is repeated.
+
+    Args:
+        task: May have ended already.
+        again: Seconds until the next cancellation, which may cut short what the task does to end well.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=again)
+
+
 async def wait_although_cancelled(future: asyncio.Future[Any], grace: float = CANCEL_GRACE) -> None:
     """Wait until a future is done, for a caller that was cancelled and may be again.
 

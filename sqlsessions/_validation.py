@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
 from hashlib import sha256
 
 from .errors import InvalidArgument, InvalidArgumentType, InvalidSessionId
 
 MAX_ID_BYTES = 4096
 MAX_SUBJECT = 255
+MAX_LABELS = 16
+MAX_CLIENT = 8192  # characters of JSON
 MAX_BATCH = 10_000
 MAX_DURATION = 1000 * 365.25 * 24 * 3600  # 1,000 years, so that every expiry is a valid datetime
 
@@ -25,6 +29,11 @@ def digest(id: str) -> bytes:
         InvalidSessionId: If the id is empty, longer than 4,096 bytes, or cannot be encoded.
         InvalidArgumentType: If the id is not a string.
     """
+    return sha256(encoded_id(id)).digest()
+
+
+def encoded_id(id: str) -> bytes:
+    """A session id as bytes, checked as for `digest`."""
     if not isinstance(id, str):
         raise InvalidArgumentType(f"a session id must be a str, not {type(id).__name__}")
     try:
@@ -39,7 +48,7 @@ def digest(id: str) -> bytes:
         raise InvalidSessionId(
             f"a session id must hold 1 to {MAX_ID_BYTES} bytes of UTF-8, not {len(encoded)}"
         )
-    return sha256(encoded).digest()
+    return encoded
 
 
 def key_digest(key: str) -> bytes | None:
@@ -75,13 +84,86 @@ def checked_subject(subject: str) -> str:
         InvalidArgumentType: If it is not a string.
         InvalidArgument: If it is empty, longer than 255 characters, has NUL or a lone surrogate.
     """
-    if not isinstance(subject, str):
-        raise InvalidArgumentType(f"subject must be a str, not {type(subject).__name__}")
-    if not 0 < len(subject) <= MAX_SUBJECT or "\0" in subject:
-        raise InvalidArgument(f"subject must hold 1 to {MAX_SUBJECT} characters and no NUL")
-    if any("\ud800" <= character <= "\udfff" for character in subject):
-        raise InvalidArgument("subject must be encodable as UTF-8; this one has a lone surrogate")
-    return subject
+    return _name("subject", subject)
+
+
+def checked_label(label: str) -> str:
+    """Check a label, as for `checked_subject`."""
+    return _name("label", label)
+
+
+def _name(kind: str, name: str) -> str:
+    if not isinstance(name, str):
+        raise InvalidArgumentType(f"{kind} must be a str, not {type(name).__name__}")
+    if not 0 < len(name) <= MAX_SUBJECT or "\0" in name:
+        raise InvalidArgument(f"{kind} must hold 1 to {MAX_SUBJECT} characters and no NUL")
+    utf8(kind, name)
+    return name
+
+
+def checked_labels(labels: Collection[str]) -> tuple[str, ...]:
+    """Check the labels of a session; each once, in their order.
+
+    Raises:
+        InvalidArgumentType: If it is no collection of strings.
+        InvalidArgument: If one is no label, or there are more than 16.
+    """
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Collection):
+        raise InvalidArgumentType(f"labels must be a collection of strings, not {type(labels).__name__}")
+    checked = tuple(sorted({checked_label(label) for label in labels}))
+    if len(checked) > MAX_LABELS:
+        raise InvalidArgument(f"labels must be at most {MAX_LABELS}, not {len(checked)}")
+    return checked
+
+
+def label_digest(label: str) -> bytes:
+    """SHA-256 of a label, by which sessions are found."""
+    return sha256(label.encode()).digest()
+
+
+def checked_client(client: Mapping[str, str] | None) -> str | None:
+    """Check what is known of a client, and give it as JSON; None if nothing is.
+
+    Raises:
+        InvalidArgumentType: If it is no mapping of strings to strings.
+        InvalidArgument: If it is too large.
+    """
+    if client is None:
+        return None
+    if not isinstance(client, Mapping) or not all(
+        isinstance(text, str) for item in client.items() for text in item
+    ):
+        raise InvalidArgumentType("client must be a mapping of strings to strings, or None")
+    encoded = json.dumps(dict(client), separators=(",", ":"))
+    if len(encoded) > MAX_CLIENT:
+        raise InvalidArgument(f"client must take at most {MAX_CLIENT} characters as JSON, not {len(encoded)}")
+    return encoded if client else None
+
+
+def utf8(name: str, text: str) -> bytes:
+    """A text as UTF-8.
+
+    Raises:
+        InvalidArgument: If it has a lone surrogate.
+    """
+    with suppress(UnicodeEncodeError):
+        return text.encode()
+    # After the handler, since the codec's error quotes the text and would be the context of this one.
+    raise InvalidArgument(f"{name} must be encodable as UTF-8; this one has a lone surrogate")
+
+
+def moment(name: str, value: datetime) -> datetime:
+    """Check a point in time.
+
+    Raises:
+        InvalidArgumentType: If it is not a datetime.
+        InvalidArgument: If it has no time zone.
+    """
+    if not isinstance(value, datetime):
+        raise InvalidArgumentType(f"{name} must be a datetime or None, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidArgument(f"{name} must have a time zone, as in datetime.now(UTC)")
+    return value
 
 
 def duration(name: str, value: float | timedelta | None) -> int | None:

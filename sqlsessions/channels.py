@@ -113,6 +113,8 @@ class ByteReadChannel(_Channel):
             SessionChanged: If the version being streamed is gone.
         """
         self._check()
+        if self._source is None and (n is None or n < 0):
+            return self._take(len(self._buffer) - self._position)
         pieces = []
         wanted = float("inf") if n is None or n < 0 else n
         while wanted > 0 and (piece := await self._next(wanted)):
@@ -188,8 +190,24 @@ class ByteReadChannel(_Channel):
         return self._take(int(min(limit, len(self._buffer) - self._position)))
 
 
+Bytes = bytes | bytearray | memoryview
 Provider = Callable[[ByteWriteChannel], Awaitable[None]]
 Consumer = Callable[[ByteReadChannel], Awaitable[R]]
+
+
+def providing(data: Bytes) -> Provider:
+    """A provider that writes data at hand.
+
+    Raises:
+        InvalidArgumentType: If data is not bytes, bytearray or memoryview.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidArgumentType(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
+
+    async def provider(channel: ByteWriteChannel) -> None:
+        await channel.write(data)
+
+    return provider
 
 
 async def provide(provider: Provider, sink: Callable[[bytes], Awaitable[None]]) -> None:

@@ -5,6 +5,9 @@ No message holds a session id or session data, so every error is safe to log.
 
 from __future__ import annotations
 
+_SHOWN_KEYS = 8
+_SHOWN_LENGTH = 40
+
 
 class SessionError(Exception):
     """The root of every error that sqlsessions raises."""
@@ -20,6 +23,21 @@ class SessionConflict(SessionError):
     Raised by a conditional write (``if_match``) whose version is not the live one, and by
     ``rotate`` when a live session already has the new id.
     """
+
+
+class TooManySessions(SessionError):
+    """A subject has as many sessions as it may, and none is to end for another; nothing was changed.
+
+    Attributes:
+        limit: How many it may have.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the subject has {limit} live sessions, as many as it may: end one of them first")
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[TooManySessions], tuple[int]]:
+        return type(self), (self.limit,)
 
 
 class SessionTooLarge(SessionError, ValueError):
@@ -52,6 +70,62 @@ class InvalidArgument(SessionError, ValueError):
 
 class InvalidArgumentType(SessionError, TypeError):
     """An argument is of the wrong type; the message names it and what is allowed."""
+
+
+class InvalidSessionData(InvalidArgument, InvalidArgumentType):
+    """Session data cannot be stored so that it can be read back; nothing was written.
+
+    The message names the keys that lead to the value, and never the value. It is both a ``ValueError`` and a
+    ``TypeError``, of which JSON encoders raise one or the other.
+
+    Attributes:
+        reason: What is wrong with the value.
+        path: The keys and indexes that lead to it; empty for the data as a whole.
+    """
+
+    def __init__(self, reason: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(f"session data cannot be stored: {reason}, at {_shown(path)}")
+        self.reason = reason
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[InvalidSessionData], tuple[str, tuple[str | int, ...]]]:
+        return type(self), (self.reason, self.path)
+
+
+def _shown(path: tuple[str | int, ...]) -> str:
+    """A path as Python would write it, shortened."""
+    keys = [f"[{_shortened(key)}]" for key in path]
+    if len(keys) > _SHOWN_KEYS:
+        keys[_SHOWN_KEYS - 2 : -2] = ["..."]
+    return "session" + "".join(keys)
+
+
+def _shortened(key: str | int) -> str:
+    shown = ascii(key[:_SHOWN_LENGTH] if isinstance(key, str) else key)
+    return shown if isinstance(key, int) or len(key) <= _SHOWN_LENGTH else f"{shown}..."
+
+
+class SessionModelMismatch(SessionError, ValueError):
+    """The data that a session holds for a model is none that the model accepts.
+
+    It was written by another version of the model, or by other code, under the same key.
+
+    Attributes:
+        model: The name of the model.
+        key: The key of its data in the session; the name of the model unless given.
+    """
+
+    def __init__(self, model: str, key: str | None = None) -> None:
+        key = model if key is None else key
+        super().__init__(
+            f"a session's data under {key!r} is not a valid {model}; convert it, use another key, or give "
+            "SessionModel invalid='defaults'"
+        )
+        self.model = model
+        self.key = key
+
+    def __reduce__(self) -> tuple[type[SessionModelMismatch], tuple[str, str]]:
+        return type(self), (self.model, self.key)
 
 
 class ChannelClosed(SessionError, ValueError):
@@ -89,12 +163,31 @@ class WrongEventLoop(StorageUnavailable):
     """
 
 
+class StorageClosed(StorageUnavailable):
+    """The storage was used after its `aclose`."""
+
+
 class SchemaOutOfDate(SessionError):
     """The tables are missing or do not fit this version: run ``sqlsessions upgrade``."""
 
 
 class ArchiveDamaged(SessionError):
     """A file is no archive of sessions, or not all of one as it was written."""
+
+
+class ReauthenticationRequired(SessionError):
+    """A request needs a user who logged in more recently; integrations answer with status 401.
+
+    Attributes:
+        max_age: The most seconds since the login.
+    """
+
+    def __init__(self, max_age: float) -> None:
+        self.max_age = max_age
+        super().__init__(f"this needs a login within the last {max_age} seconds")
+
+    def __reduce__(self) -> tuple[type[ReauthenticationRequired], tuple[float]]:
+        return type(self), (self.max_age,)
 
 
 class UnsupportedOperation(SessionError, NotImplementedError):

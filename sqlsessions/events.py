@@ -11,6 +11,7 @@ import hmac
 import inspect
 import logging
 import secrets
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ Kind = Literal["created", "rotated", "invalidated", "expired"]
 
 MIN_SALT = 16  # bytes, as NIST SP 800-132 wants them
 HASH_DIGITS = 16
+
+SAMPLE, SAMPLE_SECONDS = 100, 60.0
+"""So many unknown ids are logged, and for so long no more: anybody can present as many as they like."""
 
 logger = logging.getLogger("sqlsessions")
 security = logging.getLogger("sqlsessions.security")
@@ -94,6 +98,7 @@ class Events:
         if salt is not None and len(salt) < MIN_SALT:
             raise InvalidArgument(f"log_salt must hold at least {MIN_SALT} bytes, not {len(salt)}")
         self._salt = secrets.token_bytes(32) if salt is None else salt
+        self._unknown = Sample()
         self.observer: Callable[[Kind, int], None] | None = None
 
     @property
@@ -129,19 +134,32 @@ class Events:
             )
         await self._ended("invalidated", digests)
 
+    def revoked_all(self, count: int) -> None:
+        """Log that all sessions were ended, or all that began before a time; each is reported by itself."""
+        security.info(
+            "all sessions revoked: count=%d",
+            count,
+            extra={"session_event": "revoked_all", "session_count": count},
+        )
+
     async def expired(self, digests: Sequence[bytes]) -> None:
         """Report expired sessions that were deleted."""
         await self._ended("expired", digests)
 
     def unknown(self, digest: bytes) -> None:
-        """Log an id that no live session has: expired, ended, or never issued."""
-        if security.isEnabledFor(logging.INFO):
-            self._log("unknown", digest)
+        """Log an id that no live session has: expired, ended, or never issued; of many, a sample."""
+        if security.isEnabledFor(logging.INFO) and (left_out := self._unknown.take()) is not None:
+            self._log("unknown", digest, left_out=left_out)
 
     def moved(self, previous: bytes, digest: bytes) -> None:
-        """Log an id that was changed, and the one that the session has now."""
-        if security.isEnabledFor(logging.INFO):
+        """Log an id that was changed, and the one that the session has now, or had last."""
+        if previous != digest and security.isEnabledFor(logging.INFO):
             self._log("moved", digest, previous=previous)
+
+    def unreadable(self, digest: bytes) -> None:
+        """Log a session whose data cannot be read, so that it counts as none."""
+        if security.isEnabledFor(logging.INFO):
+            self._log("unreadable", digest)
 
     async def _ended(self, kind: Kind, digests: Sequence[bytes]) -> None:
         if not digests:
@@ -173,6 +191,7 @@ class Events:
         *,
         previous: bytes | None = None,
         subject: str | None = None,
+        left_out: int = 0,
     ) -> None:
         hashes: dict[str, Any] = {"session": self._hash(digest)}
         if previous is not None:
@@ -180,7 +199,10 @@ class Events:
         if subject is not None:
             hashes["subject"] = self._subject(subject)
         shown = " ".join(f"{name}={value}" for name, value in hashes.items())
-        extra = {f"{name}_hash": value for name, value in hashes.items()}
+        extra: dict[str, Any] = {f"{name}_hash": value for name, value in hashes.items()}
+        if left_out:
+            shown += f" left_out={left_out}"
+            extra["left_out"] = left_out
         security.info("%s: %s", _MESSAGES[event], shown, extra={"session_event": event} | extra)
 
     def _subject(self, subject: str) -> str:
@@ -190,9 +212,37 @@ class Events:
         return hmac.digest(self._salt, value, "sha256").hex()[:HASH_DIGITS]
 
 
+class Sample:
+    """Lets `SAMPLE` events pass in `SAMPLE_SECONDS`.
+
+    Attributes:
+        clock: Gives the time in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.clock = time.monotonic
+        self._begin = -SAMPLE_SECONDS
+        self._taken = self._left_out = 0
+
+    def take(self) -> int | None:
+        """How many were left out since the last one that passed; None if this one is left out."""
+        if (now := self.clock()) - self._begin >= SAMPLE_SECONDS:
+            self._begin, self._taken = now, 0
+        if self._taken == SAMPLE:
+            self._left_out += 1
+            return None
+        self._taken += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 def events_of(storage: object) -> Events | None:
-    """The events of a storage that keeps sessions itself, for telemetry; None for any other."""
-    return getattr(storage, "_events", None)
+    """The events of a storage that keeps sessions itself, also beneath layers; None if it has none."""
+    while storage is not None:
+        if (events := getattr(storage, "_events", None)) is not None:
+            return events  # type: ignore[no-any-return]
+        storage = getattr(storage, "delegate", None)
+    return None
 
 
 _MESSAGES = {
@@ -202,4 +252,5 @@ _MESSAGES = {
     "expired": "session expired",
     "unknown": "unknown session id presented",
     "moved": "moved session id presented",
+    "unreadable": "unreadable session presented",
 }

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from datetime import datetime
+from threading import RLock
+from typing import Any, Literal, TypeVar, Unpack
 
 from . import records
-from ._versions import Versions
-from .channels import Consumer, Provider, collect, consume
+from ._versions import new_version, next_version
+from .channels import Bytes, Consumer, Provider, collect, consume, providing
 from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
-from .info import SessionInfo, Snapshot, Successor
-from .records import Clock, Lifetime, Options, Record
-from .storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage, providing
+from .info import Rebinding, SessionInfo, Snapshot, Successor
+from .records import Cap, Clock, Lifetime, Options, Record
+from .storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from .values import WriteOptions
 
 R = TypeVar("R")
 
@@ -38,6 +41,9 @@ class SessionStorageMemory(ManagedSessionStorage):
         on_expired: The same for an expired session that `purge` deleted.
         log_salt: Salt of the hashes in the security log, at least 16 bytes and secret; with the same one,
             the logs of several processes can be correlated. Random unless set.
+        max_sessions_per_subject: The most live sessions of a subject, counted whenever a write names the subject.
+            None, the default, is any number.
+        when_too_many: "end_oldest", the default, or "refuse", by `TooManySessions`.
     """
 
     def __init__(
@@ -52,9 +58,12 @@ class SessionStorageMemory(ManagedSessionStorage):
         on_invalidated: Hook | None = None,
         on_expired: Hook | None = None,
         log_salt: bytes | None = None,
+        max_sessions_per_subject: int | None = None,
+        when_too_many: Literal["end_oldest", "refuse"] = "end_oldest",
     ) -> None:
         self.clock = clock
         self._defaults = Lifetime.checked(ttl, max_age)
+        self.default_ttl = self._defaults.default_ttl
         self._events = Events(
             on_created=on_created,
             on_rotated=on_rotated,
@@ -62,24 +71,16 @@ class SessionStorageMemory(ManagedSessionStorage):
             on_expired=on_expired,
             salt=log_salt,
         )
+        self._cap = Cap.checked(max_sessions_per_subject, when_too_many)
+        self.max_sessions_per_subject = self._cap and self._cap.most
         self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
         self._sessions: dict[bytes, tuple[Record, bytes]] = {}
-        self._moved: dict[bytes, tuple[int, bytes]] = {}
+        self._moved: dict[bytes, tuple[int, bytes | None]] = {}
         self._bytes = 0
-        self._versions = Versions()
+        self._guard = RLock()  # for event loops in several threads
 
-    async def write(
-        self,
-        id: str,
-        provider: Provider,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
-        options = Options.checked(ttl, max_age, subject, if_match)
-        return await self._write(records.digest(id), provider, options)
+    async def write(self, id: str, provider: Provider, **options: Unpack[WriteOptions]) -> SessionInfo:
+        return await self._write(records.digest(id), provider, Options.checked(**options))
 
     async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
         options = Options.over(if_match)
@@ -89,21 +90,28 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def _write(self, digest: bytes, provider: Provider, options: Options) -> SessionInfo:
         data = await collect(provider, limit=self._max_bytes)
-        # No await from here to where the session is in place: this is atomic.
-        now = self._now()
-        old = self._live(digest)
-        if options.if_match is not None and options.if_match != (old[0].version if old else 0):
-            raise SessionConflict("the live session does not have the version of if_match")
-        expired = [] if self._fits(digest, data) else self._purge(now)
-        if not self._fits(digest, data):
-            await self._events.expired(expired)
-            raise StorageUnavailable("the memory storage is full: raise max_bytes, or end sessions")
-        version = self._versions.next(now)
-        record = records.written(old and old[0], options, now, version, len(data), self._defaults)
-        self._bytes = self._bytes_with(digest, data)
-        self._sessions[digest] = (record, data)
-        info = record.info(digest)
+        evicted: Sequence[bytes] = []
+        with self._guard:
+            now = self._now()
+            old = self._live(digest)
+            if options.if_match is not None and options.if_match != (old[0].version if old else 0):
+                raise SessionConflict("the live session does not have the version of if_match")
+            if self._cap is not None and isinstance(options.subject, str):
+                evicted = self._cap.excess(self._of(options.subject), digest)
+            expired = [] if self._fits(digest, data) else self._purge(now)
+            if fits := self._fits(digest, data):
+                kept = self._sessions.get(digest)
+                version = next_version(kept[0].version, new_version()) if kept else new_version()
+                record = records.written(old and old[0], options, now, version, len(data), self._defaults)
+                self._bytes = self._bytes_with(digest, data)
+                self._sessions[digest] = (record, data)
+                for ending in evicted:
+                    self._delete(ending)
         await self._events.expired(expired)
+        if not fits:
+            raise StorageUnavailable("the memory storage is full: raise max_bytes, or end sessions")
+        info = record.info(digest)
+        await self._events.invalidated(evicted)
         if old is None:
             await self._events.created(info)
         return info
@@ -114,6 +122,11 @@ class SessionStorageMemory(ManagedSessionStorage):
             raise SessionNotFound("no live session has this id")
         record, data = found
         return await consume(consumer, data, record.info(digest))
+
+    async def load(self, id: str) -> Snapshot | None:
+        digest = records.digest(id)
+        found = self._found(digest)
+        return found and Snapshot(found[1], found[0].info(digest))
 
     async def load_key(self, key: str) -> Snapshot | None:
         digest = records.key_digest(key)
@@ -126,15 +139,21 @@ class SessionStorageMemory(ManagedSessionStorage):
         return {digest.hex(): found[0].info(digest) for digest in digests if (found := self._live(digest))}
 
     async def successor(self, id: str) -> Successor | None:
-        first = digest = records.digest(id)
-        since = self._now() - records.FORWARDING
-        while (moved := self._moved.get(digest)) and moved[0] >= since:
-            digest = moved[1]
-        if digest == first:
-            return None
-        self._events.moved(first, digest)
+        digest = records.digest(id)
+        if (found := self._successor(digest)) is not None:
+            self._events.moved(digest, bytes.fromhex(found.key))
+        return found
+
+    async def successors(self, keys: Collection[str]) -> dict[str, Successor]:
+        found = {digest.hex(): self._successor(digest) for digest in records.key_digests(keys)}
+        return {key: moved for key, moved in found.items() if moved is not None and moved.key != key}
+
+    def _successor(self, first: bytes) -> Successor | None:
+        given_up, digest = self._newest(first)
         found = self._live(digest)
-        return Successor(digest.hex(), found and found[0].info(digest))
+        if given_up is None or (found and digest == first):  # the id is in use again
+            return None
+        return Successor(digest.hex(), found and found[0].info(digest), records.as_datetime(given_up))
 
     async def invalidate(self, id: str) -> None:
         digest = records.digest(id)
@@ -149,44 +168,93 @@ class SessionStorageMemory(ManagedSessionStorage):
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
-        if (found := self._found(digest)) is None:
-            return None
-        record, data = found
-        record = record.touched(self._now(), idle)
-        self._sessions[digest] = (record, data)
+        with self._guard:
+            if (found := self._found(digest)) is None:
+                return None
+            record, data = found
+            record = record.touched(self._now(), idle)
+            self._sessions[digest] = (record, data)
         return record.info(digest)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        return await self._rotate(id, new_id, None)
+
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        return await self._rotate(id, new_id, rebinding)
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:
+        digest = records.key_digest(key)
+        with self._guard:
+            if digest is None or (found := self._live(digest)) is None:
+                return False
+            record, data = found
+            rebound, renamed = rebinding.data(data), record.renamed(rebinding)
+            self._sessions[digest] = (renamed, rebound)
+        return rebound is not data or renamed is not record
+
+    async def _rotate(self, id: str, new_id: str, rebinding: Rebinding | None) -> SessionInfo:
         digest, new_digest = records.digest(id), records.digest(new_id)
-        if (found := self._found(digest)) is None:
-            raise SessionNotFound("no live session has this id")
-        if self._live(new_digest):
-            raise SessionConflict("a live session already has the new id")
-        self._delete(new_digest)
-        self._sessions[new_digest] = self._sessions.pop(digest)
-        self._forward(digest, new_digest)
-        info = found[0].info(new_digest)
+        with self._guard:
+            if (found := self._found(digest)) is None:
+                raise SessionNotFound("no live session has this id")
+            if self._live(new_digest):
+                raise SessionConflict("a live session already has the new id")
+            record, data = found
+            if rebinding is not None:
+                data = rebinding.data(data)
+                record = record.renamed(rebinding)
+            self._delete(new_digest)
+            del self._sessions[digest]
+            self._sessions[new_digest] = (record, data)
+            self._forward(digest, new_digest)
+        info = record.info(new_digest)
         await self._events.rotated(info, digest)
         return info
 
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        if subject is None:
-            chosen = sorted(self._sessions)
-        else:
-            chosen = self._of(records.checked_subject(subject))
+    async def sessions(
+        self, subject: str | None = None, *, label: str | None = None
+    ) -> AsyncIterator[SessionInfo]:
+        records.refuse_both(subject, label)
+        with self._guard:
+            if subject is not None:
+                chosen = self._of(records.checked_subject(subject))
+            else:
+                chosen = sorted(self._sessions) if label is None else self._labelled(label)
         for digest in chosen:
             if found := self._live(digest):
                 yield found[0].info(digest)
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
-        kept = None if keep is None else records.digest(keep)
-        ended = [digest for digest in self._of(records.checked_subject(subject)) if digest != kept]
-        for digest in ended:
-            self._delete(digest)
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
+        self._refuse(connection)
+        own = None if keep is None else records.digest(keep)
+        with self._guard:
+            kept = (own, None if own is None else self._newest(own)[1])
+            ended = [digest for digest in self._of(records.checked_subject(subject)) if digest not in kept]
+            for digest in ended:
+                self._delete(digest)
         await self._events.revoked(subject, ended)
         return len(ended)
 
-    async def invalidate_key(self, key: str) -> bool:
+    async def revoke_label(self, label: str) -> int:
+        with self._guard:
+            ended = self._labelled(label)
+            for digest in ended:
+                self._delete(digest)
+        await self._events.invalidated(ended)
+        return len(ended)
+
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        time = None if before is None else records.from_datetime(records.moment("before", before))
+        with self._guard:
+            ended = self._all(lambda record: time is None or record.created_at < time)
+            for digest in ended:
+                self._delete(digest)
+        await self._events.invalidated(ended)
+        self._events.revoked_all(len(ended))
+        return len(ended)
+
+    async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
+        self._refuse(connection)
         digest = records.key_digest(key)
         if digest is None or not self._end(digest):
             return False
@@ -201,6 +269,10 @@ class SessionStorageMemory(ManagedSessionStorage):
             expired = self._purge(self._now(), most * records.positive("max_batches", max_batches))
         await self._events.expired(expired)
         return len(expired)
+
+    def _refuse(self, connection: Any) -> None:
+        if connection is not None:
+            raise self._unsupported("to end sessions in a transaction")
 
     def _now(self) -> int:
         return records.microseconds(self.clock)
@@ -224,6 +296,16 @@ class SessionStorageMemory(ManagedSessionStorage):
         ]
         return [digest for _, digest in sorted(own, reverse=True)]
 
+    def _labelled(self, label: str) -> list[bytes]:
+        records.checked_label(label)
+        return self._all(lambda record: label in records.decoded_labels(record.labels))
+
+    def _all(self, chosen: Callable[[Record], bool]) -> list[bytes]:
+        """The live sessions that are chosen, by key."""
+        return [
+            digest for digest in sorted(self._sessions) if (found := self._live(digest)) and chosen(found[0])
+        ]
+
     def _bytes_with(self, digest: bytes, data: bytes) -> int:
         old = self._sessions.get(digest)
         return self._bytes + len(data) - (len(old[1]) if old else 0)
@@ -233,26 +315,39 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     def _end(self, digest: bytes) -> bool:
         """Delete a session if it lives: an expired one is left to the purge, which reports it."""
-        live = self._live(digest) is not None
-        if live:
-            self._delete(digest)
+        with self._guard:
+            if live := self._live(digest) is not None:
+                self._delete(digest)
+                self._forward(digest, None)
         return live
 
     def _delete(self, digest: bytes) -> None:
         if old := self._sessions.pop(digest, None):
             self._bytes -= len(old[1])
 
-    def _forward(self, digest: bytes, new_digest: bytes) -> None:
-        """Note where a session went, and forget what is older than a minute."""
+    def _newest(self, digest: bytes) -> tuple[int | None, bytes]:
+        """When an id was given up within the last minute, and the newest one that the session had."""
+        given_up, since = None, self._now() - records.FORWARDING
+        while (moved := self._moved.get(digest)) and moved[0] >= since:
+            given_up = given_up or moved[0]
+            if moved[1] is None:
+                break
+            digest = moved[1]
+        return given_up, digest
+
+    def _forward(self, digest: bytes, new_digest: bytes | None) -> None:
+        """Note where a session went, None if it ended, and forget what is older than a minute."""
         now = self._now()
-        self._moved.pop(new_digest, None)  # or two moves there and back would lead in a circle
+        if new_digest is not None:
+            self._moved.pop(new_digest, None)  # or two moves there and back would lead in a circle
         self._moved.pop(digest, None)
         self._moved[digest] = now, new_digest
         while (oldest := next(iter(self._moved.items())))[1][0] < now - records.FORWARDING:
             del self._moved[oldest[0]]
 
     def _purge(self, now: int, most: int | None = None) -> list[bytes]:
-        expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]
-        for digest in expired[:most]:
-            self._delete(digest)
+        with self._guard:
+            expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]
+            for digest in expired[:most]:
+                self._delete(digest)
         return expired[:most]

@@ -19,6 +19,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import NoReturn, Protocol, Self
 
+from ._tasks import end
 from ._validation import MAX_BATCH, positive, required_duration
 from .errors import SessionError
 
@@ -143,8 +144,7 @@ class Purging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end(self._task)
             self._task = None
 
     async def run(self) -> NoReturn:

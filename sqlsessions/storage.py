@@ -6,49 +6,25 @@ what the framework integrations and the command line need.
 
 from __future__ import annotations
 
-import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from datetime import timedelta
-from enum import Enum
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from ._validation import digest
-from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
-from .errors import InvalidArgumentType, SessionError, SessionNotFound, UnsupportedOperation
-from .info import SessionInfo, Snapshot, Successor
+from ._validation import digest, moment
+from .channels import ByteReadChannel, Bytes, Consumer, Provider, providing
+from .errors import SessionConflict, SessionError, SessionNotFound, UnsupportedOperation
+from .info import Rebinding, SessionInfo, Snapshot, Successor
 from .purging import Purged, Purging
+from .values import DEFAULT, KEEP, Default, Duration, Keep, WriteOptions, new_session_id
+
+__all__ = [
+    "DEFAULT", "KEEP", "Bytes", "Default", "Duration", "Keep", "ManagedSessionStorage", "SessionStorage",
+    "new_session_id", "providing",
+]  # fmt: skip
 
 R = TypeVar("R")
-Bytes = bytes | bytearray | memoryview
-Duration = float | timedelta
-"""Seconds, or a timedelta; above 0 and at most 1,000 years."""
-
-
-class _Unset(Enum):
-    DEFAULT = "DEFAULT"
-    KEEP = "KEEP"
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-Default = Literal[_Unset.DEFAULT]
-Keep = Literal[_Unset.KEEP]
-DEFAULT: Final = _Unset.DEFAULT
-"""The storage's setting for a new session, the session's own for one that lives."""
-KEEP: Final = _Unset.KEEP
-"""The subject that the live session has; none for a new session."""
-
-
-def new_session_id() -> str:
-    """Make a session id: 256 random bits as 43 characters of base64url.
-
-    OWASP asks for at least 64 bits of entropy from a cryptographic generator (Session Management
-    Cheat Sheet, "Session ID Entropy"). The id is a credential: keep it out of logs and URLs.
-    """
-    return secrets.token_urlsafe(32)
 
 
 class SessionStorage(ABC):
@@ -118,6 +94,8 @@ class ManagedSessionStorage(SessionStorage):
         max_age: Duration | Default | None = DEFAULT,
         subject: str | Keep | None = KEEP,
         if_match: int | None = None,
+        labels: Collection[str] | Keep = KEEP,
+        client: Mapping[str, str] | Keep | None = KEEP,
     ) -> SessionInfo:
         """Replace the session's data by what the provider writes, whole or not at all.
 
@@ -130,6 +108,8 @@ class ManagedSessionStorage(SessionStorage):
             subject: Whose session it is, 1 to 255 characters without NUL; None is no subject.
             if_match: None writes in any case; 0 only if no live session has this id; a version
                 only if the live session has just that one.
+            labels: All further names of the session, by which it is found: at most 16, each as a subject is.
+            client: What is known of the client that uses it, such as its address.
 
         Returns:
             The session as written.
@@ -137,22 +117,12 @@ class ManagedSessionStorage(SessionStorage):
         Raises:
             SessionConflict: If ``if_match`` did not hold; nothing was changed.
             SessionTooLarge: If a size limit of the storage is passed; nothing was changed.
+            TooManySessions: If the storage refuses the subject one more session; nothing was changed.
         """
 
-    async def write_bytes(
-        self,
-        id: str,
-        data: Bytes,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
+    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
         """`write` for data at hand."""
-        return await self.write(
-            id, providing(data), ttl=ttl, max_age=max_age, subject=subject, if_match=if_match
-        )
+        return await self.write(id, providing(data), **options)
 
     async def load(self, id: str) -> Snapshot | None:
         """The session's data and info, of one version; None if there is no live session."""
@@ -197,42 +167,122 @@ class ManagedSessionStorage(SessionStorage):
             SessionConflict: If a live session already has ``new_id``.
         """
 
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        """`rotate`, with a rebinding; the version stays. For layers.
+
+        The storages of sqlsessions do both at once. By default the session is rotated and then written: what
+        reads it in between sees the old data under the new id, and the version is new.
+        """
+        info = await self.rotate(id, new_id)
+        snapshot = await self.load(new_id)
+        if snapshot is None or snapshot.info.version != info.version:
+            raise SessionConflict("the session was written while it got a new id")
+        named: WriteOptions = {"if_match": info.version}
+        if info.subject is not None:
+            named["subject"] = rebinding.name(info.subject)
+        if info.labels:
+            named["labels"] = [rebinding.name(label) for label in info.labels]
+        if info.client is not None:
+            named["client"] = {name: rebinding.name(value) for name, value in info.client.items()}
+        return await self.write_bytes(new_id, rebinding.data(snapshot.data), **named)
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:  # noqa: ARG002 (for overriding)
+        """Rebind a session, by `SessionInfo.key`; its version and all else stay. For layers.
+
+        Returns:
+            Whether something changed: False also if no live session has this key.
+
+        Raises:
+            UnsupportedOperation: If the storage does not offer it.
+        """
+        raise self._unsupported("rebind")
+
     @abstractmethod
-    def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+    def sessions(self, subject: str | None = None, *, label: str | None = None) -> AsyncIterator[SessionInfo]:
         """Iterate over the live sessions, page by page.
 
-        Sessions that begin or end meanwhile may or may not be seen; no other is seen twice or
-        missed.
+        Sessions that begin or end meanwhile may or may not be seen; no other is seen twice or missed.
 
         Args:
             subject: Only this subject's, newest first; None is everybody's, in the order of keys.
+            label: Only those with this label, in the order of keys; not together with a subject.
         """
 
     @abstractmethod
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
         """End all sessions of a subject ("log out everywhere").
 
         Args:
             subject: Whose sessions to end.
-            keep: The id of a session to leave alone, usually the caller's own.
+            keep: The id of a session to leave alone, usually the caller's own; `rotate` may just have changed it.
+            connection: For a `SqlSessionStorage`, also beneath layers: SQLAlchemy's `AsyncConnection` or
+                `AsyncSession` to the same database. The sessions end with the commit of the caller's transaction,
+                or not at all if that is rolled back; hooks, caches and the security log are told after the commit.
+
+        Returns:
+            How many live sessions were ended, or end with that commit.
+
+        Raises:
+            InvalidArgument: If the connection is closed, commits each statement by itself, or is to another database.
+            StorageUnavailable: Also if the caller's transaction conflicts with others, and must be done again.
+            UnsupportedOperation: If there is a connection, and the storage has no transactions to join.
+        """
+
+    async def revoke_label(self, label: str) -> int:
+        """End all sessions with a label. One that begins meanwhile may end as well, or stay.
 
         Returns:
             How many live sessions were ended.
         """
+        return sum([await self.invalidate_key(info.key) async for info in self.sessions(label=label)])
+
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        """End all sessions, or those that began before a time: "log out everybody", as after a breach.
+
+        A session that begins meanwhile may end as well, or stay.
+
+        Args:
+            before: Leave those alone that began then or later; a datetime with a time zone. None ends all.
+
+        Returns:
+            How many live sessions were ended.
+
+        Raises:
+            InvalidArgument: If ``before`` has no time zone.
+        """
+        if before is not None:
+            moment("before", before)
+        return sum(
+            [
+                await self.invalidate_key(info.key)
+                async for info in self.sessions()
+                if before is None or info.created_at < before
+            ]
+        )
 
     @abstractmethod
-    async def invalidate_key(self, key: str) -> bool:
+    async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
         """End a session by its `SessionInfo.key`, as listed by `sessions`.
+
+        Args:
+            key: Its key.
+            connection: As for `revoke`.
 
         Returns:
             Whether a live session had this key.
         """
 
-    async def successor(self, id: str) -> Successor | None:
-        """Where the session went that had this id, if `rotate` changed it within the last minute.
+    @property
+    def digest(self) -> Callable[[str], bytes]:
+        """What the storage keeps in the place of an id, and `SessionInfo.key` shows in hex; SHA-256 by default."""
+        return digest
 
-        An id that was changed gives access to nothing, here as elsewhere: this only tells a late request,
-        in any process, apart from one whose session ended. By default, nothing is known.
+    async def successor(self, id: str) -> Successor | None:
+        """Where the session went that had this id, if `rotate` changed it, or it was ended, in the last minute.
+
+        Sessions that `revoke` ended are not known, since no response has told their browsers.
+        Such an id gives access to nothing, here as elsewhere: this only tells a late request, in any process,
+        apart from one whose session expired or never was. By default, nothing is known.
 
         Args:
             id: The old id.
@@ -247,6 +297,30 @@ class ManagedSessionStorage(SessionStorage):
             UnsupportedOperation: If the storage finds no sessions by key.
         """
         raise self._unsupported("infos")
+
+    async def successors(self, keys: Collection[str]) -> dict[str, Successor]:  # noqa: ARG002 (for overriding)
+        """`successor` of some sessions, by the `SessionInfo.key` that they had, in few round trips.
+
+        For connections that stay open, with which no id is presented.
+
+        Raises:
+            UnsupportedOperation: If the storage finds no sessions by key.
+        """
+        raise self._unsupported("successors")
+
+    def subscribe(self, callback: Callable[[Collection[str] | None], None]) -> Callable[[], None]:  # noqa: ARG002 (for overriding)
+        """Have a function called as soon as the storage learns that sessions were changed or ended.
+
+        A storage that learns of other processes' changes overrides it: open connections end with their session
+        without delay. By default it is never called, and the storage is asked in intervals.
+
+        Args:
+            callback: Gets the keys of the sessions; None is any. It may be called in any thread, and is short.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return lambda: None
 
     async def load_key(self, key: str) -> Snapshot | None:  # noqa: ARG002 (for overriding)
         """`load`, by `SessionInfo.key`. For code that is authorised by other means than an id.
@@ -295,9 +369,8 @@ class ManagedSessionStorage(SessionStorage):
     ) -> Purging:
         """Purge at intervals, in the background of a service.
 
-        ``async with storage.purging(every=300):`` purges while the block runs; ``await
-        storage.purging(every=300).run()`` is the same as a plain coroutine. Of several processes, one
-        at a time purges. Errors are logged, and the purging goes on.
+        ``async with storage.purging(every=300):`` purges while the block runs; ``await storage.purging(every=300).run()``
+        is the same as a plain coroutine. Of several processes, one at a time purges. Errors are logged; it goes on.
 
         Args:
             every: Time between two purges. 300 seconds unless set.
@@ -316,7 +389,6 @@ class ManagedSessionStorage(SessionStorage):
 
     async def aclose(self) -> None:
         """Close what the storage opened. It cannot be used afterwards."""
-        return None
 
     async def __aenter__(self) -> Self:
         return self
@@ -325,18 +397,3 @@ class ManagedSessionStorage(SessionStorage):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def providing(data: Bytes) -> Provider:
-    """A provider that writes data at hand.
-
-    Raises:
-        InvalidArgumentType: If data is not bytes, bytearray or memoryview.
-    """
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise InvalidArgumentType(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
-
-    async def provider(channel: ByteWriteChannel) -> None:
-        await channel.write(data)
-
-    return provider

@@ -159,6 +159,13 @@ class Strict(Plain):
         return dict(json.loads(data))
 
 
+class Lenient(Plain):
+    """Takes data that cannot be decoded for none, in a session that goes on."""
+
+    def decoded(self, data: bytes) -> dict[str, Any]:
+        return super().decoded(data) or {}
+
+
 class Trusting(Plain):
     """Ends any session whose key is known."""
 
@@ -197,10 +204,78 @@ class Cacheable(Plain):
         return [header for header in super().headers(visit, status) if header[0] not in hidden]
 
 
+class Baking(Plain):
+    """Sets a cookie for a bearer too."""
+
+    def given(self, visit: Visit, cookie: str) -> tuple[str, str]:
+        visit.bearer = False
+        return super().given(visit, cookie)
+
+
+class Believing(Plain):
+    """Begins a session under the id of a bearer."""
+
+    def fresh_id(self, visit: Visit) -> str:
+        return (visit.bearer and visit.presented) or new_session_id()
+
+
+class Open(Plain):
+    """Takes bearers that nobody asked for."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.takes_bearers = True
+
+
+class Ageless(Plain):
+    """Takes any login for a recent one."""
+
+    def is_fresh(self, visit: Visit) -> bool:
+        return visit.id in self.logins
+
+
+class Lasting(Plain):
+    """Keeps the id when the user logs in again."""
+
+    async def rotate(self, visit: Visit) -> None:
+        if not visit.authenticates or visit.subject is not KEEP:
+            await super().rotate(visit)
+
+
+class Nameless(Plain):
+    """Names the subject of a key, and keeps the id."""
+
+    def name(self, visit: Visit, named: Any) -> None:
+        super().name(visit, named)
+        visit.rotates = False
+
+
+class Mixing(Plain):
+    """Keeps the data of the user from before."""
+
+    def name(self, visit: Visit, named: Any) -> None:
+        visit.subject, visit.rotates = named, True
+
+
+class Patient(Plain):
+    """Gives guests the time of users."""
+
+    def ttl_of(self, visit: Visit) -> Any:
+        return self.ttl
+
+
+class Hasty(Plain):
+    """Gives users the time of the guests that they were."""
+
+    def ttl_of(self, visit: Visit) -> Any:
+        return self.anonymous_ttl if visit.info and visit.info.subject is None else super().ttl_of(visit)
+
+
 BROKEN: list[type[Plain]] = [
     Adopting, Eager, Writing, Losing, Resurrecting, Renewing, Shallow, Fixed, Copying, Forgetting, Local,
     Clearing, Missing, Hiding,
-    Talkative, Strict, Trusting, Immortal, Exposed, Insecure, Cacheable,
+    Talkative, Strict, Lenient, Trusting, Immortal, Exposed, Insecure, Cacheable,
+    Baking, Believing, Open, Ageless, Lasting, Nameless, Mixing, Patient, Hasty,
 ]  # fmt: skip
 
 

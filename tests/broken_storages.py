@@ -6,6 +6,7 @@ And on a plain one that keeps it.
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -23,9 +24,8 @@ from sqlsessions import (
     SessionStorage,
     SessionStorageMemory,
 )
-from sqlsessions.channels import collect, consume
+from sqlsessions.channels import collect, consume, providing
 from sqlsessions.records import digest
-from sqlsessions.storage import providing
 from sqlsessions.testing import ManualClock, StorageContract
 
 
@@ -228,9 +228,11 @@ class Copying(SessionStorageMemory):
 class FirstPage(SessionStorageMemory):
     """Lists the first 500."""
 
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+    async def sessions(
+        self, subject: str | None = None, *, label: str | None = None
+    ) -> AsyncIterator[SessionInfo]:
         left = 500
-        async for info in super().sessions(subject):
+        async for info in super().sessions(subject, label=label):
             if (left := left - 1) >= 0:
                 yield info
 
@@ -238,8 +240,38 @@ class FirstPage(SessionStorageMemory):
 class RevokingAll(SessionStorageMemory):
     """Knows no session to keep."""
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+    async def revoke(self, subject: str, **options: Any) -> int:
         return await super().revoke(subject)
+
+
+class Indiscriminate(SessionStorageMemory):
+    """Ends the sessions that began later, too."""
+
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        await super().revoke_all(before)
+        return await super().revoke_all()
+
+
+class Unlabelled(SessionStorageMemory):
+    """Keeps the labels of a session for the next one of its id."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.labels: dict[str, Any] = {}
+
+    async def write(self, id: str, provider: Provider, **options: Any) -> SessionInfo:
+        kept = {"labels": self.labels[id]} if id in self.labels else {}
+        info = await super().write(id, provider, **kept | options)
+        self.labels[id] = info.labels
+        return info
+
+
+class Rooted(SessionStorageMemory):
+    """Leaves labels behind when a session gets another id."""
+
+    async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        await super().rotate(id, new_id)
+        return await self.write_bytes(new_id, await self.read_bytes(new_id), labels=())
 
 
 class Hasty(SessionStorageMemory):
@@ -273,7 +305,8 @@ class Exclusive(SessionStorageMemory):
 
 BROKEN: list[type[SessionStorage]] = [
     Appending, CaseInsensitive, Truncating, Rereading, TooHelpful, Stale, Unconditional, CheckingEarly,
-    Resurrecting, TouchingBack, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Hasty,
+    Resurrecting, TouchingBack, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Indiscriminate, Unlabelled, Rooted,
+    Hasty,
     Exclusive,
 ]  # fmt: skip
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .databases import DATABASES, MIGRATED, available, migrated
+from .databases import DATABASES, MIGRATED, SERVED_BY, available, migrated
 
-SERVERS = {name for pair in DATABASES.items() if pair[1] != "sqlite" for name in pair}
+SERVERS = {name for pair in SERVED_BY.items() if pair[1] != "sqlite" for name in pair}
 """The databases that are servers, and their drivers, as tests are parametrized with them."""
 
 
@@ -18,7 +18,9 @@ SERVERS = {name for pair in DATABASES.items() if pair[1] != "sqlite" for name in
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, so that `make quick` can leave them out."""
     for item in items:
-        if isinstance(item, pytest.Function) and SERVERS & set(parameters(item)):
+        if isinstance(item, pytest.Function) and (
+            SERVERS & set(parameters(item)) or "tls_servers" in item.fixturenames
+        ):
             item.add_marker("server")
 
 
@@ -42,19 +44,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a new, empty database, for every database and driver."""
-    made_by = available(DATABASES[request.param])
+    made_by = available(SERVED_BY[request.param])
     url = made_by.create()
-    yield url.set(drivername=request.param).render_as_string(hide_password=False)
+    yield url.set(drivername=request.param.lower()).render_as_string(hide_password=False)
     made_by.drop(url)
 
 
 @pytest.fixture(params=DATABASES)
 def sql_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database with our tables and no sessions, for every database and driver."""
-    kind = DATABASES[request.param]
+    kind = SERVED_BY[request.param]
     made_by = available(kind)
     url = migrated(kind)
-    yield url.set(drivername=request.param).render_as_string(hide_password=False)
+    yield url.set(drivername=request.param.lower()).render_as_string(hide_password=False)
     made_by.clear(url)
 
 

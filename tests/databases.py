@@ -1,8 +1,9 @@
 """The databases that the tests run on, each through every driver.
 
-PostgreSQL and MariaDB are looked for at SQLSESSIONS_TEST_POSTGRESQL and SQLSESSIONS_TEST_MYSQL, then
-at their usual places on this machine; PostgreSQL also comes from a wheel of the dev extra. With
-SQLSESSIONS_REQUIRE_SERVICES=1 a missing server is a failure, else what needs it is skipped.
+PostgreSQL, MariaDB and MySQL are looked for at SQLSESSIONS_TEST_POSTGRESQL, SQLSESSIONS_TEST_MARIADB and
+SQLSESSIONS_TEST_MYSQL, then at their usual places on this machine, MySQL beside MariaDB at the next port;
+PostgreSQL also comes from a wheel of the dev extra. With SQLSESSIONS_REQUIRE_SERVICES=1 a missing server is a
+failure, else what needs it is skipped.
 """
 
 from __future__ import annotations
@@ -32,11 +33,21 @@ DATABASES = {
     "sqlite+aiosqlite": "sqlite",
     "postgresql+asyncpg": "postgresql",
     "postgresql+psycopg": "postgresql",
-    "mysql+asyncmy": "mysql",
-    "mysql+aiomysql": "mysql",
+    "mysql+asyncmy": "mariadb",
+    "mysql+aiomysql": "mariadb",
 }
 """Which server each driver talks to."""
 
+ON_MYSQL = {"MySQL+asyncmy": "mysql", "MySQL+aiomysql": "mysql"}
+"""The same for MySQL, on which some tests run besides: in lower case, these are the drivers."""
+
+SERVED_BY = DATABASES | ON_MYSQL
+
+
+MYSQL_SERVERS = {
+    "mariadb": ("SQLSESSIONS_TEST_MARIADB", "mysql://root@127.0.0.1:3306"),
+    "mysql": ("SQLSESSIONS_TEST_MYSQL", "mysql://root@127.0.0.1:3307"),
+}
 
 MIGRATED: dict[str, URL] = {}
 
@@ -57,6 +68,9 @@ class Server(ABC):
         """Delete every session of one."""
 
 
+TABLES = ("session_chunks", "session_labels", "session_ends", "sessions")
+
+
 class SQLiteServer(Server):
     def create(self) -> URL:
         return URL.create("sqlite", database=str(Path(tempfile.mkdtemp()) / "sessions.db"))
@@ -69,8 +83,8 @@ class SQLiteServer(Server):
 
     def clear(self, url: URL) -> None:
         with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
-            connection.execute("DELETE FROM sessions")
-            connection.execute("DELETE FROM session_chunks")
+            for table in TABLES:
+                connection.execute(f"DELETE FROM {table}")
 
 
 class NetworkServer(Server):
@@ -81,13 +95,13 @@ class NetworkServer(Server):
     def execute(self, url: URL, *statements: str) -> None:
         """Run statements, each committed."""
 
-    def create(self) -> URL:
+    def create(self, options: str = "") -> URL:
         name = f"sqlsessions_test_{secrets.token_hex(6)}"
-        self.execute(self.url, f"CREATE DATABASE {name}")
+        self.execute(self.url, f"CREATE DATABASE {name} {options}")
         return self.url.set(database=name)
 
     def clear(self, url: URL) -> None:
-        self.execute(url, "DELETE FROM sessions", "DELETE FROM session_chunks")
+        self.execute(url, *(f"DELETE FROM {table}" for table in TABLES))
 
 
 class PostgreSQLServer(NetworkServer):
@@ -102,6 +116,8 @@ class PostgreSQLServer(NetworkServer):
 
 
 class MySQLServer(NetworkServer):
+    """MariaDB or MySQL."""
+
     def execute(self, url: URL, *statements: str) -> None:
         arguments: dict[str, Any] = {
             "host": url.host,
@@ -116,6 +132,10 @@ class MySQLServer(NetworkServer):
     def drop(self, url: URL) -> None:
         self.execute(self.url, f"DROP DATABASE {url.database}")
 
+    def clear(self, url: URL) -> None:
+        super().clear(url)
+        self.execute(url, "DELETE FROM session_notices")
+
 
 @cache
 def server(kind: str) -> Server | str:
@@ -127,8 +147,8 @@ def server(kind: str) -> Server | str:
         found = PostgreSQLServer(make_url(given or "postgresql://postgres@127.0.0.1:5432/postgres"))
         reason = _reason(found)
         return found if reason is None else reason if given else _from_wheel(reason)
-    given = os.environ.get("SQLSESSIONS_TEST_MYSQL")
-    found_mysql = MySQLServer(make_url(given or "mysql://root@127.0.0.1:3306"))
+    variable, url = MYSQL_SERVERS[kind]
+    found_mysql = MySQLServer(make_url(os.environ.get(variable, url)))
     return _reason(found_mysql) or found_mysql
 
 

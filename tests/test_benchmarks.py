@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="the benchmarks need the extra bench")
 
 
 def test_benchmarks_run_on_sqlite(tmp_path: Path) -> None:
-    names = ("throughput", "cache", "streaming", "memory", "growth")
+    names = ("throughput", "cache", "streaming", "memory", "coherence", "growth")
     only = [argument for name in names for argument in ("--only", name)]
     command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--server", "sqlite"]
     subprocess.run([*command, *only, "--output", tmp_path], check=True, timeout=100)
@@ -30,6 +30,7 @@ def test_benchmarks_run_on_sqlite(tmp_path: Path) -> None:
         "peak memory",
         "read p50 at 2,000",
         "purge of",
+        "writes, SQLite",
     ):
         assert text in report
 

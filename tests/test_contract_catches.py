@@ -30,6 +30,9 @@ STORAGES = {
     "Copying": "a_rotation_changes_the_key_and_nothing_else",
     "FirstPage": "many_sessions_are_listed_once_each_and_revoked",
     "RevokingAll": "revoke_spares_the_session_to_keep",
+    "Indiscriminate": "sessions_that_began_before_a_time_are_ended",
+    "Unlabelled": "labels_go_with_their_session",
+    "Rooted": "labels_move_with_a_rotation",
     "Hasty": "purge_leaves_what_was_extended",
     "Exclusive": "slow_streams_hold_nothing_that_others_need",
 }
@@ -49,12 +52,22 @@ INTEGRATIONS = {
     "Missing": "a_slow_login_after_a_logout_is_one",
     "Hiding": "an_unavailable_storage_is_a_503",
     "Talkative": "an_unavailable_storage_is_a_503",
-    "Strict": "unreadable_data_is_an_empty_session",
+    "Strict": "unreadable_data_is_no_session",
+    "Lenient": "unreadable_data_belongs_to_no_user",
     "Trusting": "a_user_lists_and_ends_sessions",
     "Immortal": "an_idle_session_ends",
     "Exposed": "the_cookie_is_for_this_host_and_no_script",
     "Insecure": "the_cookie_is_secure_over_https",
     "Cacheable": "shared_caches_keep_no_answer",
+    "Baking": "a_bearer_keeps_a_session",
+    "Believing": "a_foreign_bearer_is_not_adopted",
+    "Ageless": "a_login_is_fresh_for_a_while",
+    "Lasting": "to_authenticate_again_gives_a_new_id",
+    "Nameless": "a_key_logs_a_user_in",
+    "Mixing": "a_key_of_another_user_leaves_nothing_of_the_first",
+    "Patient": "a_guest_has_a_timeout_of_its_own",
+    "Hasty": "a_login_gives_a_guest_the_timeout_of_users",
+    "Open": "a_bearer_counts_where_it_is_asked_for_alone",
 }
 Outcomes = dict[str, str]
 

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlsessions import SessionStorage, SqlSessionStorage
 from sqlsessions.testing import ManualClock, StorageContract
 
+from .databases import ON_MYSQL
+
 
 class TestInMemory(StorageContract):
     refuses_when_closed = True
@@ -28,6 +30,11 @@ class TestUrl(StorageContract):
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return SqlSessionStorage(self.url, clock=clock)
+
+
+@pytest.mark.parametrize("sql_url", ON_MYSQL, indirect=True)
+class TestOnMySQL(TestUrl):
+    """MySQL, which is not MariaDB: no RETURNING, for one."""
 
 
 @pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)

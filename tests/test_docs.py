@@ -27,7 +27,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 OTHERS = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 RUN = {"alembic", "pytest", "python", "sqlsessions"}
-SHOWN = {"curl", "export", "git", "make", "pip", "uvicorn"}  # to the reader only
+SHOWN = {"curl", "export", "git", "gunicorn", "make", "pip", "uvicorn"}  # to the reader only
+KEPT = (
+    "https://github.com/sqlsessions/sqlsessions/blob/main/",
+    "https://raw.githubusercontent.com/sqlsessions/sqlsessions/main/",
+)
 URL = "sqlite:///sessions.db"
 DATABASE = re.compile(r"(postgresql|mysql|mariadb|sqlite)(\+\w+)?:.*")
 
@@ -65,7 +69,9 @@ async def test_blocks_run(page: Path, directory: Path) -> None:
             for line in block.content.splitlines():
                 await command(line, directory)
         else:
-            assert language in ("text", "sql", "ini"), f"{page.name}: what is a block of {language!r}?"
+            assert language in ("text", "sql", "ini", "yaml"), (
+                f"{page.name}: what is a block of {language!r}?"
+            )
     if page.name == "README.md":
         await visit(namespace["app"])
 
@@ -124,14 +130,36 @@ async def visit(app: FastAPI) -> None:
         assert (await bob.post("/visit")).json()["visits"] == 2
 
 
+@by_page
+def test_what_a_page_installs_is_what_it_uses(page: Path) -> None:
+    """The command, and a database for it, on each page that begins with an installation."""
+    consoles = [block.content for block in parsed(page) if block.type == "fence" and block.info == "console"]
+    lines = [shlex.split(line.removeprefix("$ ")) for line in "".join(consoles).splitlines()]
+    extras: set[str] = set()
+    named = False
+    for words in filter(None, lines):
+        for extra in re.findall(r"sqlsessions\[(.*?)\]", " ".join(words[2:])) if words[0] == "pip" else ():
+            extras |= set(extra.split(","))
+        named |= words[0] == "export" and words[1].startswith("SQLSESSIONS_URL=")
+        if words[0] == "sqlsessions" and extras:
+            assert "cli" in extras, f"the command of {words} is not installed"
+            assert named or "--url" in words or words[1] not in ("upgrade", "check"), (
+                f"{words} needs a database"
+            )
+
+
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
 def test_links_resolve(page: Path) -> None:
     for token in tokens(parsed(page)):
         target = str(token.attrs.get("href") or token.attrs.get("src") or "")
-        if not target or ":" in target:
+        own = next((target.removeprefix(where) for where in KEPT if target.startswith(where)), None)
+        if not target or (":" in target and own is None):
             continue
-        path, _, anchor = target.partition("#")
+        path, _, anchor = (own or target).partition("#")
         file = (page.parent / path).resolve() if path else page
+        if own is not None:
+            file = ROOT / path
+        assert own is not None or not path or page.name != "README.md", f"{target} would not work on PyPI"
         assert file.is_relative_to(ROOT), f"{target} leaves the project"
         assert file.exists(), f"{target} is not there"
         if anchor:

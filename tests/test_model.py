@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -47,7 +46,22 @@ class Model:
         self.clock = clock
         self.kept: dict[str, Kept] = {}
         self.versions: dict[str, list[int]] = {id: [1, 2] for id in IDS}
+        self.moved: dict[str, tuple[datetime, str | None]] = {}
         self.writes = 0
+
+    def note_move(self, id: str, new_id: str | None) -> None:
+        """Note where a session went, or with None that it was ended."""
+        if new_id is not None:
+            self.moved.pop(new_id, None)
+        self.moved[id] = self.clock.now, new_id
+
+    def newest(self, id: str) -> str:
+        """Where a session went whose id was changed in the last minute."""
+        while (move := self.moved.get(id)) and move[0] >= self.clock.now - timedelta(minutes=1):
+            if move[1] is None:
+                break
+            id = move[1]
+        return id
 
     def live(self, id: str) -> Kept | None:
         kept = self.kept.get(id)
@@ -121,11 +135,14 @@ class Write:
             subject = old.info.subject if old else None
         else:
             subject = self.subject
-        key = sha256(self.id.encode()).hexdigest()
+        key = model.storage.digest(self.id).hex()
         expires_at = soonest(now + ttl if ttl else None, ends_at)
         updated = max(now, created + timedelta(microseconds=1)) if old else now
-        assert info == SessionInfo(key, info.version, self.size, created, updated, expires_at, subject)
-        assert info.version > last
+        assert info == SessionInfo(
+            key, info.version, self.size, created, updated, expires_at, subject, used_at=updated
+        )
+        assert info.version > (old.info.version if old else 0)
+        assert info.version not in model.versions[self.id]
         model.versions[self.id].append(info.version)
         model.kept[self.id] = Kept(data, info, ttl, ends_at)
 
@@ -148,6 +165,9 @@ class Touch:
         little = old and new and kept.ttl and kept.ttl == old_ttl and new - old < kept.ttl / 20
         if gains and not little:
             kept.info = replace(kept.info, expires_at=new)
+        if kept.ttl != old_ttl or (gains and not little):
+            assert kept.info.used_at is not None
+            kept.info = replace(kept.info, used_at=max(model.clock.now, kept.info.used_at))
         assert info == kept.info
 
 
@@ -165,8 +185,10 @@ class Rotate:
                 await model.storage.rotate(self.id, self.new_id)
         else:
             info = await model.storage.rotate(self.id, self.new_id)
-            assert info == replace(kept.info, key=sha256(self.new_id.encode()).hexdigest())
+            assert info == replace(kept.info, key=model.storage.digest(self.new_id).hex())
             model.kept[self.new_id] = replace(model.kept.pop(self.id), info=info)
+            model.clock.advance(0.000_001)  # so that an id was not ended and moved at the same time
+            model.note_move(self.id, self.new_id)
             model.versions[self.new_id].append(info.version)
 
 
@@ -177,12 +199,13 @@ class Invalidate:
 
     async def run(self, model: Model) -> None:
         if self.by_key:
-            ended = await model.storage.invalidate_key(sha256(self.id.encode()).hexdigest())
+            ended = await model.storage.invalidate_key(model.storage.digest(self.id).hex())
             assert ended == (model.live(self.id) is not None)
         else:
             await model.storage.invalidate(self.id)
         if model.live(self.id):
             del model.kept[self.id]
+            model.note_move(self.id, None)
 
 
 @dataclass
@@ -191,7 +214,8 @@ class Revoke:
     keep: str | None
 
     async def run(self, model: Model) -> None:
-        ended = [id for id in model.of(self.subject) if id != self.keep]
+        kept = (self.keep, None if self.keep is None else model.newest(self.keep))
+        ended = [id for id in model.of(self.subject) if id not in kept]
         assert await model.storage.revoke(self.subject, keep=self.keep) == len(ended)
         for id in ended:
             del model.kept[id]

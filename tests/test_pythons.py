@@ -54,8 +54,8 @@ def test_ci_runs_every_python_and_the_bounds_of_the_dependencies() -> None:
     """The Pythons are those that `tools.pythons` finds, the lowest versions those of `tools.lowest`."""
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("\nmake ci")
     rules = dict(re.findall(r"^([a-z]+):(.*(?:\n\t.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"check", "pythons"} <= set(rules["ci"].split())
-    assert "-m tools.pythons)" in rules["pythons"]
+    assert {"check", "pythons", "lowest", "newest"} <= set(rules["ci"].split())
+    assert "-m tools.pythons $(PYTHONS))" in rules["pythons"]
     assert "-m tools.lowest >" in rules["lowest"]
     assert all("$(MAKE) quick PYTHON=" in rules[job] for job in ("pythons", "lowest", "newest"))
 
@@ -107,6 +107,16 @@ def test_one_interpreter_can_be_asked_for(
     assert capsys.readouterr().out == f"{paths[place]}\n"
 
 
+def test_the_version_that_runs_can_be_left_out(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = {version: python(empty / f"python{version}", version) for version in supported()}
+    monkeypatch.setattr(sys, "argv", ["tools.pythons", "--others"])
+    main()
+    del paths[HERE]
+    assert capsys.readouterr().out == "".join(f"{version} {path}\n" for version, path in paths.items())
+
+
 def test_every_dependency_has_a_lowest_version() -> None:
     named = {re.split(r"[\[<>=;]", requirement)[0] for requirement in requirements()}
     assert set(lowest()) | {"pymysql"} == named
@@ -130,7 +140,7 @@ def test_a_python_that_will_not_do_is_named_and_leaves_nothing(tmp_path: Path, n
     clean = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("MAKE", "MFLAGS", "VENV", "PYTHON"))
+        if not key.startswith(("MAKE", "MFLAGS", "VENV", "PYTHON", "CONSTRAINTS", "EXTRA"))
     }
     command = ["make", "quick", f"PYTHON={name}"]
     environment = clean | {"PATH": f"{tmp_path}{os.pathsep}{clean['PATH']}"}

@@ -5,7 +5,7 @@ import asyncio
 import anyio
 import pytest
 
-from sqlsessions._tasks import finish, wait_although_cancelled
+from sqlsessions._tasks import end, finish, wait_although_cancelled
 
 
 class Work:
@@ -81,3 +81,24 @@ async def test_the_wait_has_an_end() -> None:
     work.gate.set()
     await wait_although_cancelled(inner)
     assert inner.result() == "done"
+
+
+async def test_a_task_ends_although_its_first_cancellation_is_lost() -> None:
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost += 1
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await end(task, again=0.01)
+    assert task.cancelled()
+    await end(task)
+    assert lost == 1

@@ -73,6 +73,7 @@ def main() -> None:
     """Print the interpreters, a line each: version and path; or the path of one."""
     parser = argparse.ArgumentParser(prog="python -m tools.pythons", description=__doc__)
     parser.add_argument("--only", choices=["oldest", "newest"], help="the path of one of them")
+    parser.add_argument("--others", action="store_true", help="without the version that runs this")
     options = parser.parse_args()
     found = interpreters()
     if len(found) < LEAST and os.environ.get("SQLSESSIONS_REQUIRE_SERVICES") == "1":
@@ -85,7 +86,8 @@ def main() -> None:
     if options.only:
         sys.stdout.write(f"{paths[0 if options.only == 'oldest' else -1]}\n")
     else:
-        sys.stdout.writelines(f"{version} {path}\n" for version, path in found.items())
+        own = "{}.{}".format(*sys.version_info) if options.others else None
+        sys.stdout.writelines(f"{version} {path}\n" for version, path in found.items() if version != own)
 
 
 if __name__ == "__main__":

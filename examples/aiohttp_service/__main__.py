@@ -76,7 +76,7 @@ async def create_app(url: str) -> web.Application:
 
     app = web.Application()
     app.add_routes(routes)
-    setup(app, AioHttpStorage(storage, max_age=14 * 24 * 60 * 60))
+    setup(app, AioHttpStorage(storage, expire_at_browser_close=False))
     app.on_cleanup.append(close)
     return app
 

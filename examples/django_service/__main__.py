@@ -17,7 +17,7 @@ settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
     ROOT_URLCONF="examples.django_service.urls",
     MIDDLEWARE=[
-        "django.contrib.sessions.middleware.SessionMiddleware",
+        "sqlsessions.integrations.django.SessionMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",
     ],
     SESSION_ENGINE="sqlsessions.integrations.django",

@@ -24,9 +24,13 @@ def see(path: str) -> Response:
     return RedirectResponse(path, 303)
 
 
-def logged_out() -> Response:
-    """Take the cookie away and ask to log in."""
-    response = see("/login")
+def logged_out(why: str | None = None) -> Response:
+    """Take the cookie away and ask to log in.
+
+    Args:
+        why: The key of the reason in `pages.REASONS`; None if there is none to give.
+    """
+    response = see("/login" if why is None else f"/login?why={why}")
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
     return response
 
@@ -35,8 +39,8 @@ def _refusal(status: int, title: str, text: str) -> Response:
     return HTMLResponse(pages.message_page(title, text), status)
 
 
-async def _not_logged_in(_: Request, __: Exception) -> Response:
-    return logged_out()
+async def _not_logged_in(request: Request, __: Exception) -> Response:
+    return logged_out("ended" if COOKIE in request.cookies else None)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

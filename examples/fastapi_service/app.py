@@ -17,6 +17,7 @@ from sqlsessions import ManagedSessionStorage, SessionError
 
 from . import forms, pages
 from .answers import COOKIE, HANDLERS, logged_out, see
+from .devices import name_of
 from .download import Download
 from .logins import Login, Logins, NotLoggedIn
 
@@ -83,14 +84,14 @@ Acting = Annotated[Login, Depends(_acting)]
 @router.get("/")
 async def home(login: Current, logins: AllLogins) -> str:
     """The counter, the file and the sessions of the log-in."""
-    sessions = [info async for info in logins.sessions(login.user)]
-    return pages.home_page(login, await logins.file(login), sessions)
+    devices = [device async for device in logins.devices(login.user)]
+    return pages.home_page(login, await logins.file(login), devices)
 
 
 @router.get("/login")
-async def login_form() -> str:
-    """The form to log in with."""
-    return pages.login_page()
+async def login_form(why: str = "") -> str:
+    """The form to log in with, and why one has to."""
+    return pages.login_page(reason=pages.REASONS.get(why, ""))
 
 
 @router.post("/login")
@@ -110,7 +111,8 @@ async def log_in(request: Request, logins: AllLogins, user: Annotated[str, Form(
         await logins.end(old.user, old.key)
     response = see("/")
     secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, await logins.start(user), secure=secure, httponly=True, samesite="lax")
+    id = await logins.start(user, name_of(request.headers.get("user-agent", "")))
+    response.set_cookie(COOKIE, id, secure=secure, httponly=True, samesite="lax")
     return response
 
 
@@ -142,7 +144,7 @@ async def end_session(login: Acting, logins: AllLogins, key: Annotated[str, Form
     """End one of the user's sessions, this or another."""
     if not await logins.end(login.user, key):
         raise HTTPException(404, "You have no such session; it may have ended already.")
-    return logged_out() if key == login.key else see("/")
+    return logged_out("this") if key == login.key else see("/")
 
 
 @router.post("/logout")
@@ -155,7 +157,7 @@ async def log_out(login: Acting, logins: AllLogins, what: Annotated[str, Form()]
         await logins.end_all(login.user)
     else:
         await logins.end(login.user, login.key)
-    return logged_out()
+    return logged_out("all" if what == "all" else "this")
 
 
 @router.get("/style.css")

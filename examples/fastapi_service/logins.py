@@ -18,7 +18,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlsessions import (
     ByteReadChannel,
@@ -64,6 +64,21 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A log-in among those of its user.
+
+    Attributes:
+        info: What the storage knows of it.
+        name: What it was begun with.
+        size: Bytes of its data and its file.
+    """
+
+    info: SessionInfo
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """What is known about an uploaded file; its size is in bytes."""
 
@@ -78,16 +93,21 @@ class Logins:
     def __init__(self, storage: ManagedSessionStorage) -> None:
         self._storage = storage
 
-    async def start(self, user: str) -> str:
+    async def start(self, user: str, device: str) -> str:
         """Log in.
 
         Always under a fresh id, never one that the browser brought: no session fixation.
+
+        Args:
+            user: Who logs in.
+            device: A name for what they log in with.
 
         Returns:
             The id, for the cookie.
         """
         fresh = new_session_id()
-        await self._storage.write_bytes(fresh, _state(0), subject=f"user:{user}", if_match=0)
+        state = _state({"counter": 0, "device": device})
+        await self._storage.write_bytes(fresh, state, subject=f"user:{user}", if_match=0)
         return fresh
 
     async def find(self, id: str) -> Login:
@@ -114,7 +134,8 @@ class Logins:
         """
         for attempt in range(COUNT_ATTEMPTS):
             snapshot = await self._load(login.id)
-            state = _state(json.loads(snapshot.data)["counter"] + 1)
+            data = json.loads(snapshot.data)
+            state = _state(data | {"counter": data["counter"] + 1})
             try:
                 await self._storage.write_bytes(login.id, state, if_match=snapshot.info.version)
             except SessionConflict:
@@ -126,6 +147,15 @@ class Logins:
     def sessions(self, user: str) -> AsyncIterator[SessionInfo]:
         """The user's log-ins, newest first."""
         return self._storage.sessions(f"user:{user}")
+
+    async def devices(self, user: str) -> AsyncIterator[Device]:
+        """The same, with what they were begun with, and what they hold."""
+        async for info in self.sessions(user):
+            if (snapshot := await self._storage.load_key(info.key)) is None:
+                continue  # it ended meanwhile
+            file = await self._storage.info(_file_id(info.key))
+            name = json.loads(snapshot.data).get("device", "A browser")
+            yield Device(info, name, info.size + (file.size if file else 0))
 
     async def end(self, user: str, key: str) -> bool:
         """End one of the user's log-ins, and its file.
@@ -199,8 +229,8 @@ class Logins:
         return snapshot
 
 
-def _state(counter: int) -> bytes:
-    return json.dumps({"counter": counter}).encode()
+def _state(data: dict[str, Any]) -> bytes:
+    return json.dumps(data).encode()
 
 
 def _file_id(key: str) -> str:

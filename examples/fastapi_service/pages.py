@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
-from sqlsessions import SessionInfo
-
-from .logins import File, Login
+from .logins import Device, File, Login
 
 MAX_USER = 64  # characters of a user name
 
@@ -34,17 +32,28 @@ _LOG_OUT = """
 """
 
 
-def login_page(problem: str = "") -> str:
+REASONS = {
+    "this": "You have logged out.",
+    "all": "You have logged out everywhere.",
+    "ended": "Your session has ended: it was ended from another device, or not used for too long.",
+}
+"""Why one is asked to log in, by what the address says."""
+
+
+def login_page(problem: str = "", reason: str = "") -> str:
     """The form to log in with.
 
     Args:
         problem: What was wrong with the last attempt.
+        reason: Why one has to log in.
     """
+    why = f'<p id="reason" class="note" role="status">{escape(reason)}</p>' if reason else ""
     alert = f'<p id="problem" class="problem" role="alert">{escape(problem)}</p>' if problem else ""
     hints = 'aria-invalid="true" aria-describedby="problem"' if problem else ""
     return _page(
         "Log in",
-        f"""<p class="note">This is a demonstration: any name logs you in, and no password is asked for.
+        f"""{why}
+<p class="note">This is a demonstration: any name logs you in, and no password is asked for.
 Do not upload anything that others must not see.</p>
 {alert}
 <form method="post" action="/login">
@@ -55,9 +64,9 @@ Do not upload anything that others must not see.</p>
     )
 
 
-def home_page(login: Login, file: File | None, sessions: Iterable[SessionInfo]) -> str:
+def home_page(login: Login, file: File | None, devices: Iterable[Device]) -> str:
     """What a log-in sees and can do."""
-    rows = "\n".join(_row(login, info) for info in sessions)
+    rows = "\n".join(_row(login, device) for device in devices)
     return _page(
         f"Hello, {login.user}",
         f"""<section aria-labelledby="counting">
@@ -76,10 +85,10 @@ def home_page(login: Login, file: File | None, sessions: Iterable[SessionInfo]) 
 </form>
 </section>
 <section aria-labelledby="sessions">
-<h2 id="sessions">Your sessions</h2>
+<h2 id="sessions">Your devices</h2>
 <div class="scroll" role="region" aria-labelledby="sessions" tabindex="0">
 <table>
-<thead><tr><th scope="col">Session</th><th scope="col">Logged in (UTC)</th>
+<thead><tr><th scope="col">Device</th><th scope="col">Logged in (UTC)</th>
 <th scope="col">Last changed (UTC)</th>
 <th scope="col">Size</th><th scope="col">End it</th></tr></thead>
 <tbody>
@@ -119,18 +128,19 @@ def _file(file: File | None) -> str:
 {_size(file.size)}, <span class="type">{escape(file.type)}</span>.</p>"""
 
 
-def _row(login: Login, info: SessionInfo) -> str:
-    name = info.key[:8]
+def _row(login: Login, device: Device) -> str:
+    info = device.info
     own = ' <strong class="own">this one</strong>' if info.key == login.key else ""
+    name = f"{device.name}, session {info.key[:8]}"
     end = _form(
         login,
         "/sessions/end",
-        f'<input type="hidden" name="key" value="{info.key}">'
-        f'<button aria-label="End session {name}">End</button>',
+        f'<input type="hidden" name="key" value="{info.key}"><button aria-label="End {escape(name)}">End</button>',
     )
     return (
-        f'<tr><th scope="row"><code>{name}</code>{own}</th><td>{_time(info.created_at)}</td>'
-        f"<td>{_time(info.updated_at)}</td><td>{_size(info.size)}</td><td>{end}</td></tr>"
+        f'<tr><th scope="row">{escape(device.name)} <code>{info.key[:8]}</code>{own}</th>'
+        f"<td>{_time(info.created_at)}</td>"
+        f"<td>{_time(info.updated_at)}</td><td>{_size(device.size)}</td><td>{end}</td></tr>"
     )
 
 

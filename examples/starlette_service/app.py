@@ -1,4 +1,4 @@
-"""The service: forms that work without JavaScript."""
+"""The service: forms that work without JavaScript; with it, all tabs notice a logout."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from sqlsessions import ManagedSessionStorage
 from sqlsessions.integrations.starlette import (
     Session,
     SessionMiddleware,
+    alive,
     end_other_sessions,
     end_session,
     list_sessions,
@@ -38,7 +40,12 @@ NOTES = """<h1>Notes of {user}</h1>
 <button>Keep</button></p></form>
 <h2>Your sessions</h2><ul id="sessions">{sessions}</ul>
 <form method="post" action="/end-others"><button>End the others</button></form>
-<form method="post" action="/logout"><button>Log out</button></form>"""
+<form method="post" action="/logout"><button>Log out</button></form>
+<script>
+new WebSocket(location.origin.replace("http", "ws") + "/live").onclose = (event) => {{
+  if (event.code === 1008) location.reload()
+}}
+</script>"""
 
 
 def create_app(storage: ManagedSessionStorage, session_cookie: str = "session") -> Starlette:
@@ -58,6 +65,7 @@ def create_app(storage: ManagedSessionStorage, session_cookie: str = "session") 
         Route("/", home),
         Route("/note", note, methods=["POST"]),
         Route("/login", login, methods=["POST"]),
+        WebSocketRoute("/live", live),
     ]
     routes += [Route("/logout", logout, methods=["POST"]), Route("/end", end, methods=["POST"])]
     routes += [Route("/end-others", end_others, methods=["POST"])]
@@ -115,6 +123,14 @@ async def logout(request: Request) -> Response:
     """Log out."""
     (await load(request)).invalidate()
     return RedirectResponse("/", 303)
+
+
+async def live(websocket: WebSocket) -> None:
+    """Tell the page when its session ends, by closing the WebSocket."""
+    await websocket.accept()
+    async with alive(websocket):
+        async for _ in websocket.iter_text():
+            pass
 
 
 def _row(session: Session, key: str, began: str) -> str:

@@ -57,20 +57,28 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), nullable=False, primary_key=True, autoincrement=False),
         sa.Column("data", BLOB, nullable=False),
     ]
-    engine: dict[str, Any] = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+    # COMPACT and REDUNDANT, which a server may have for default, have no room for the index of subjects.
+    engine: dict[str, Any] = {
+        f"{name}_{option}": value
+        for name in ("mysql", "mariadb")
+        for option, value in (("engine", "InnoDB"), ("row_format", "DYNAMIC"))
+    }
     postgresql = op.get_context().dialect.name == "postgresql"
-    if not _there("sessions", session_columns):
+    there = _there("sessions", session_columns)
+    if not there:
         op.create_table("sessions", *session_columns, **engine)
         if postgresql:
-            op.execute("ALTER TABLE sessions SET (fillfactor = 80)")
+            op.execute(f"ALTER TABLE {_qualified('sessions')} SET (fillfactor = 80)")
     existing = _indexes("sessions")
+    if op.get_context().dialect.name in ("mysql", "mariadb") and there and INDEXES.keys() - existing:
+        op.execute(f"ALTER TABLE {_qualified('sessions')} ROW_FORMAT=DYNAMIC")
     for name, (columns, options) in INDEXES.items():
         if name not in existing:
             op.create_index(name, "sessions", columns, **options)
     if not _there("session_chunks", chunk_columns):
         op.create_table("session_chunks", *chunk_columns, **engine)
     if postgresql:
-        op.execute("ALTER TABLE session_chunks ALTER COLUMN data SET STORAGE EXTERNAL")
+        op.execute(f"ALTER TABLE {_qualified('session_chunks')} ALTER COLUMN data SET STORAGE EXTERNAL")
 
 
 def downgrade() -> None:
@@ -83,9 +91,11 @@ def _there(table: str, columns: list[sa.Column[Any]]) -> bool:
     if op.get_context().as_sql:
         return False
     inspector = sa.inspect(op.get_bind())
-    if not inspector.has_table(table):
+    schema = _schema()
+    if not inspector.has_table(table, schema=schema):
         return False
-    if {column.name for column in columns} - {column["name"] for column in inspector.get_columns(table)}:
+    there = {column["name"] for column in inspector.get_columns(table, schema=schema)}
+    if {column.name for column in columns} - there:
         raise CommandError(
             f"the table {table!r} of this database is not one of sqlsessions: use another database or schema"
         )
@@ -95,4 +105,19 @@ def _there(table: str, columns: list[sa.Column[Any]]) -> bool:
 def _indexes(table: str) -> set[str | None]:
     if op.get_context().as_sql:
         return set()
-    return {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    return {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table, schema=_schema())}
+
+
+def _schema() -> str | None:
+    """Where the tables belong: where the engine translates schemas to, else in the first one of the search path."""
+    if op.get_context().as_sql:
+        return None
+    connection = op.get_bind()
+    translated = connection.get_execution_options().get("schema_translate_map") or {}
+    if None not in translated and connection.dialect.name == "postgresql":
+        return connection.scalar(sa.select(sa.func.current_schema()))
+    return translated.get(None)
+
+
+def _qualified(table: str) -> str:
+    return op.get_context().dialect.identifier_preparer.format_table(sa.table(table, schema=_schema()))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import archive, purge, reports, sessions, tables
+from . import archive, keys, purge, reports, sessions, tables
 
 __all__ = ["app"]
 
@@ -16,6 +16,7 @@ COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "Tables": [tables.upgrade, tables.downgrade, tables.current, tables.check, tables.sql],
     "Sessions": [sessions.list_, sessions.show, sessions.revoke],
     "Moving": [archive.export, archive.import_],
+    "Encryption": [keys.new_key, keys.rekey],
     "Upkeep": [purge.purge, reports.stats, reports.doctor],
 }
 """By their panel of ``sqlsessions --help``, in its order."""
@@ -60,6 +61,11 @@ def describe(
     """
 
 
+def name_of(command: Callable[..., Any]) -> str:
+    """The name of a command on the command line."""
+    return command.__name__.rstrip("_").replace("_", "-")
+
+
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+        app.command(name_of(command), rich_help_panel=panel)(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..archive import Exported, Imported, export_sessions, import_sessions
 from ..archive.files import STANDARD
-from ..sql.diagnosis.humanize import size
-from .common import Failed, Url, run, storage_at
+from ..sql.diagnosis.humanize import counted, size
+from .common import USAGE, Failed, Namespace, Url, run, stop, storage_at
+from .moving import Library, Place, copy
 
 
 def export(
@@ -36,23 +38,88 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A file that `export` made; `-` is standard input.")],
     url: Url,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A file that `export` made; `-` is standard input.", show_default=False),
+    ] = None,
     *,
     digest: Annotated[
         str | None,
         typer.Option(metavar="SHA256", show_default=False, help="Refuse a file with another digest."),
     ] = None,
+    library: Annotated[
+        Library | None,
+        typer.Option("--from", show_default=False, help="Copy another library's sessions instead."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SQLSESSIONS_SOURCE",
+            show_default=False,
+            metavar="URL",
+            help="Where that library keeps them: a database, or `redis://host`.",
+        ),
+    ] = None,
+    source_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False,
+            metavar="KEY",
+            help="The key that it signs with, and older ones. The variable SQLSESSIONS_SOURCE_KEYS, with "
+            "a key on each line, keeps them out of the list of processes.",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(show_default=False, help="Its table, if not the usual one.")
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="Its prefix of keys in Redis, if not the usual one."),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(show_default=False, metavar="NAME", help="The key of its data that names the user."),
+    ] = None,
+    ttl: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            metavar="SECONDS",
+            help="Their idle timeout once they are used, as your storage has it: 14 days unless given.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
+    namespace: Namespace = None,
 ) -> None:
-    """Write the sessions of a file into a database. The move logs nobody out.
+    """Write sessions into a database: those of a file, or another library's. The move logs nobody out.
 
-    The file is verified to its end before anything is written. Of a session that the database has
+    A file is verified to its end before anything is written. Of a session that the database has
     already, the newer version stays. If it is interrupted, run it again. Sessions that ended since the
     export come back: import before the service uses the new database.
 
-    Exit codes: 0 all sessions are imported; 1 it failed, and running it again goes on; 2 wrong usage.
+    With `--from`, cookies and expiries stay as they are, and so do sessions that the database has
+    already. The number of those that cannot be imported is printed with the reason.
+
+    Exit codes: 0 it is done; 1 it failed, and running it again goes on; 2 wrong usage.
     """
-    run(_import(file, url, digest), url)
+    if library is None:
+        if file is None:
+            stop("give a file, or --from", USAGE)
+        given = {"table": table, "prefix": prefix, "subject": subject, "ttl": ttl, "namespace": namespace}
+        for name, value in {**given, "dry-run": dry_run or None}.items():
+            if value is not None:
+                stop(f"--{name} is for an import with --from", USAGE)
+        run(_import(file, url, digest), url)
+        return
+    if file is not None or digest is not None:
+        stop("--from reads no file", USAGE)
+    if source is None:
+        stop("--from needs --source", USAGE)
+    keys = source_key or os.environ.get("SQLSESSIONS_SOURCE_KEYS", "").splitlines()
+    options = {"secret_keys": keys, "table": table, "prefix": prefix, "subject": subject}
+    place = Place(library, source, options)
+    run(copy(place, url, namespace=namespace, ttl=ttl, dry_run=dry_run), url)
 
 
 async def _export(file: Path, url: str, *, resume: bool, force: bool) -> None:
@@ -79,7 +146,7 @@ async def _import(file: Path, url: str, digest: str | None) -> None:
 
 
 def _summary(done: Exported | Imported) -> str:
-    return f"{done.sessions:,} sessions, {done.bytes:,} bytes of data"
+    return f"{counted(done.sessions, 'session')}, {counted(done.bytes, 'byte')} of data"
 
 
 @contextmanager
@@ -107,7 +174,7 @@ def _bar(title: str) -> Iterator[Callable[[Any], None] | None]:
                 text = f"{done.done:,} of {done.total:,} sessions"
                 progress.update(task, total=done.total, completed=done.done, description=text)
             else:
-                text = f"{done.sessions:,} sessions, {size(done.bytes)}"
+                text = f"{counted(done.sessions, 'session')}, {size(done.bytes)}"
                 progress.update(task, description=text)
 
         yield show

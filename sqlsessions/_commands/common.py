@@ -9,11 +9,13 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
 
+from .._digests import Digests
 from ..errors import (
     InvalidArgument,
     InvalidArgumentType,
@@ -21,9 +23,11 @@ from ..errors import (
     SessionError,
     StorageUnavailable,
 )
+from ..sql.diagnosis.namespaces import namespaces
 from ..sql.engine.database import Database
 from ..sql.engine.temporary import TEMPORARY, temporary_engine
 from ..sql.engine.urls import async_url
+from ..sql.internals import internals_of
 from ..sql.storage import SqlSessionStorage
 
 T = TypeVar("T")
@@ -39,6 +43,15 @@ Url = Annotated[
         metavar="URL",
         help="The database: `postgresql://user@host/name`, `mysql://user@host/name` or "
         "`sqlite:///file.db`. The variable keeps a password out of the list of processes.",
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        metavar="NAME",
+        show_default=False,
+        help="Sessions of this namespace; else those of none.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -60,8 +73,18 @@ class Failed(Exception):
 
 def run(work: Coroutine[Any, Any, T], url: str) -> T:
     """Run a command's work; a `SessionError` ends the command with one line."""
+
+    async def interruptible() -> T:
+        try:
+            return await work
+        except SessionError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # a driver may make an error of the interruption
+                raise asyncio.CancelledError from None
+            raise
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(interruptible())
     except SessionError as error:
         wrong_usage = isinstance(error, (InvalidArgument, InvalidArgumentType, InvalidSessionId))
         stop(one_line(error, url), USAGE if wrong_usage else FAILURE)
@@ -90,15 +113,35 @@ def one_line(error: SessionError, url: str) -> str:
 
 
 @asynccontextmanager
-async def storage_at(url: str) -> AsyncIterator[SqlSessionStorage]:
+async def storage_at(
+    url: str, namespace: str | None = None, **options: Any
+) -> AsyncIterator[SqlSessionStorage]:
     """A storage for a command; it changes no settings of the database."""
     async with (
         temporary_engine(url) as engine,
         SqlSessionStorage(
-            engine, retry_for=TEMPORARY.retry_for, operation_timeout=TEMPORARY.operation_timeout
+            engine,
+            retry_for=TEMPORARY.retry_for,
+            operation_timeout=TEMPORARY.operation_timeout,
+            namespace=namespace,
+            **options,
         ) as storage,
     ):
         yield storage
+
+
+async def tell_left_out(storage: SqlSessionStorage, namespace: str | None) -> None:
+    """Print a line to standard error if other namespaces than the one of a command have live sessions."""
+    parts, own = internals_of(storage), Digests(namespace, None).prefix
+    found = await parts.database.run(partial(namespaces, now=parts.repository.now()))
+    others = [each for each in found if each != own]
+    if not others:
+        return
+    named = len([each for each in others if each])
+    where = [f"{named:,} other namespace{'' if named == 1 else 's'}"] if named else []
+    where += ["no namespace"] if None in others else []
+    message = f"sessions of {' and of '.join(where)} were left out: each takes a run of its own"
+    typer.echo(message, err=True)
 
 
 @asynccontextmanager
@@ -148,8 +191,9 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """Format as JSON, with times as ISO 8601 in UTC."""
-    return json.dumps(value, indent=indent, ensure_ascii=False, default=datetime.isoformat)
+    """Format as JSON, with times as ISO 8601 in UTC; what could control a terminal is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=datetime.isoformat)
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..purging import Purged
 from ..records import MAX_BATCH
+from ..sql.diagnosis.humanize import counted
 from .common import Url, run, storage_at
 
 
@@ -82,8 +83,10 @@ async def _repeatedly(url: str, every: float, batch_size: int) -> None:
         except asyncio.CancelledError:
             if not stopped:
                 raise
-    typer.echo(f"stopped: {_summary(purging.statistics.purged)} in {purging.statistics.rounds} rounds")
+    typer.echo(
+        f"stopped: {_summary(purging.statistics.purged)} in {counted(purging.statistics.rounds, 'round')}"
+    )
 
 
 def _summary(purged: Purged) -> str:
-    return f"deleted {purged.sessions:,} expired sessions and {purged.chunks:,} chunks of large ones"
+    return f"deleted {counted(purged.sessions, 'expired session')} and {counted(purged.chunks, 'chunk')} of large ones"

@@ -18,6 +18,7 @@ from ..records import microseconds
 from ..sql.diagnosis import doctor as diagnosis
 from ..sql.diagnosis.doctor import Finding, Plan, State
 from ..sql.diagnosis.humanize import away, share, size
+from ..sql.diagnosis.security import of_security
 from ..sql.diagnosis.statistics import SizeClass, Statistics, statistics
 from ..sql.engine.urls import async_url
 from .common import FAILURE, Json, Url, as_json, database_at, one_line, printable, run, say, show_all
@@ -66,6 +67,10 @@ def doctor(
         bool,
         typer.Option("--thorough", help="Also check the integrity of every page of a SQLite file."),
     ] = False,
+    security: Annotated[
+        bool,
+        typer.Option("--security", help="Also look at what keeps sessions from others."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find problems of the database, and settings that cost durability or speed. Changes nothing.
@@ -73,7 +78,8 @@ def doctor(
     Checks the connection, the tables, the settings that decide whether a committed session survives a
     crash, the clock against this host's, the connections that your services may open against the
     server's limit, expired sessions and chunks that no purge has deleted, and on PostgreSQL autovacuum
-    and the share of HOT updates.
+    and the share of HOT updates. With `--security` also TLS, the rights of the database's user, sessions
+    without an end, the keys that sessions are encrypted under, and namespaces: give it the URL of the service.
 
     Each finding is **ok**, a **note** (worth a look, but all works) or a **problem** (data may be lost,
     or operations may fail). `--json` prints a list of objects with `check`, `state`, `seen` and `advice`.
@@ -82,7 +88,7 @@ def doctor(
     """
 
     async def examined() -> list[Finding]:
-        plan = Plan(async_url(url), pool_size, processes, thorough)
+        plan = Plan(async_url(url), pool_size, processes, thorough, security)
         return [finding async for finding in _examine(url, plan)]
 
     found = run(examined(), url)
@@ -112,6 +118,9 @@ async def _examine(url: str, plan: Plan) -> AsyncIterator[Finding]:
             )
             async for finding in diagnosis.of_tables(database, plan):
                 yield finding
+            if plan.security:
+                async for finding in of_security(database, plan):
+                    yield finding
     except InvalidArgument:
         raise
     except SessionError as error:

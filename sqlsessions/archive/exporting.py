@@ -18,8 +18,7 @@ from ..errors import SessionChanged, SessionCorrupt, SessionNotFound
 from ..records import Record
 from ..sql.internals import Internals, internals_of
 from ..sql.models import sessions
-from ..sql.repository import DATA, record_of
-from ..sql.statements.single import INLINE, RECORD, live_at
+from ..sql.statements.single import DATA, INLINE, RECORD, live_at, record_of
 from ..sql.storage import SqlSessionStorage
 from .files import STANDARD, open_writer
 from .format import Entry

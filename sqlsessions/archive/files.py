@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ def open_writer(stack: ExitStack, path: Path, *, resume: bool, force: bool) -> W
 def _partial_file(partial_path: Path, path: Path, *, anew: bool) -> Iterator[BinaryIO]:
     """A file that is renamed to its final name at the end, and stays under the partial one after an error.
 
-    Only its owner can read it. A symbolic link is refused, and so is a file that another export writes.
+    Only its owner can read it. A symbolic link is refused, and so is a file that another export writes, or that
+    another user made, who could read and change what is written.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | (os.O_EXCL if anew else 0)
     try:
@@ -63,6 +65,10 @@ def _partial_file(partial_path: Path, path: Path, *, anew: bool) -> Iterator[Bin
             "to begin anew"
         ) from error
     with os.fdopen(descriptor, "r+b", buffering=PIECE) as file:
+        if not _is_own(os.fstat(descriptor)):
+            raise InvalidArgument(
+                f"{str(partial_path)!r} is another user's, or no plain file: name a file in a directory of your own"
+            )
         if not _lock(descriptor, partial_path):
             raise InvalidArgument(f"another export is writing {str(partial_path)!r}: wait until it has ended")
         if hasattr(os, "fchmod"):  # not on Windows
@@ -77,6 +83,12 @@ def _partial_file(partial_path: Path, path: Path, *, anew: bool) -> Iterator[Bin
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Whether a file is a plain one of this user, under one name."""
+    own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return own and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _lock(descriptor: int, partial_path: Path) -> bool:

@@ -13,16 +13,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, NamedTuple
 
+from .._validation import MAX_DURATION
 from ..errors import ArchiveDamaged, SessionError
-from ..records import Record, checked_subject, from_datetime, key_digest
+from ..records import (
+    Record,
+    checked_client,
+    checked_labels,
+    checked_subject,
+    decoded_labels,
+    encoded_labels,
+    from_datetime,
+    key_digest,
+)
 
 MAGIC = b"sqlsessions archive 1\n"
 ANY_MAGIC = b"sqlsessions archive "
 CHECKSUM_SIZE = 32
 PIECE = 1024 * 1024  # bytes
-MAX_LINE = 8192  # bytes; a subject of 255 characters takes at most 3,060 in JSON
+MAX_LINE = 128 * 1024  # bytes; 16 labels of 255 characters take at most 49,000 in JSON, and a client 8,192
 MAX_NUMBER = (1 << 63) - 1
 MAX_TIME = from_datetime(datetime.max.replace(tzinfo=UTC))
+MAX_SPAN = int(MAX_DURATION * 1_000_000)
+MAX_PAST = MAX_TIME - MAX_SPAN
+"""The latest time from which every duration that a storage takes ends before `MAX_TIME`."""
 
 CUT_SHORT = "the archive is cut short: export it again, or go on with `--resume`"
 DAMAGED = "the archive is damaged, or was changed, after {0:,} whole sessions: export it again"
@@ -31,6 +44,8 @@ DAMAGED = "the archive is damaged, or was changed, after {0:,} whole sessions: e
 KEY = "key"
 # Part of the format, in this order, whatever a `Record` holds: another field needs another format.
 NAMES = ("version", "size", "subject", "created_at", "updated_at", "expires_at", "ttl", "ends_at")
+MORE = ("touched_at", "client", "labels")
+"""The fields that only sessions have which need them, after the others and in this order."""
 END = ("sessions", "bytes")
 
 
@@ -45,12 +60,13 @@ class Number(NamedTuple):
 NUMBERS = {
     "version": Number(1, MAX_NUMBER, required=True),
     "size": Number(0, MAX_NUMBER, required=True),
-    "created_at": Number(required=True),
-    "updated_at": Number(required=True),
+    "created_at": Number(most=MAX_PAST, required=True),
+    "updated_at": Number(most=MAX_PAST, required=True),
     "expires_at": Number(),
-    "ttl": Number(least=1),
+    "ttl": Number(1, MAX_SPAN),
     "ends_at": Number(),
 }
+MORE_NUMBERS = {"touched_at": Number(most=MAX_PAST, required=True)}
 
 
 class Entry(NamedTuple):
@@ -65,6 +81,9 @@ class Entry(NamedTuple):
     digest: bytes
     record: Record
     data: bytes | None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # data must not appear in reports of errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,14 @@ class Writer:
 
     def add(self, digest: bytes, record: Record, data: bytes | BinaryIO) -> None:
         """Write a session with its data, given as bytes or in a file."""
-        size = self._write(_line({KEY: digest.hex()} | {name: getattr(record, name) for name in NAMES}))
+        values = {name: getattr(record, name) for name in NAMES}
+        more = {"touched_at": record.touched_at, "client": record.client and json.loads(record.client)}
+        more["labels"] = list(decoded_labels(record.labels)) or None
+        size = self._write(
+            _line(
+                {KEY: digest.hex()} | values | {name: more[name] for name in MORE if more[name] is not None}
+            )
+        )
         if isinstance(data, bytes):
             size += self._write(data)
         else:
@@ -176,7 +202,7 @@ class Reader:
         values = self._parsed(line)
         if tuple(values) == END:
             self._verify()
-            if tuple(values.values()) != (self.position.sessions, self.position.size):
+            if line != _line(dict(zip(END, (self.position.sessions, self.position.size), strict=True))):
                 raise self._damaged()
             if self._file.read(1):
                 raise self._damaged()
@@ -229,9 +255,11 @@ class Reader:
         return values
 
     def _session(self, values: dict[str, Any]) -> tuple[bytes, Record]:
-        if tuple(values) != (KEY, *NAMES):
+        more = [name for name in MORE if name in values]
+        if tuple(values) != (KEY, *NAMES, *more):
             raise self._damaged()
-        for name, number in NUMBERS.items():
+        numbers = NUMBERS | {name: MORE_NUMBERS[name] for name in more if name in MORE_NUMBERS}
+        for name, number in numbers.items():
             value = values[name]
             valid = type(value) is int and number.least <= value <= number.most
             if not valid and (number.required or value is not None):
@@ -240,15 +268,25 @@ class Reader:
             digest = key_digest(values[KEY])
             if values["subject"] is not None:
                 checked_subject(values["subject"])
+            texts = {
+                "client": checked_client(values["client"]) if "client" in more else None,
+                "labels": encoded_labels(checked_labels(values["labels"])) if "labels" in more else None,
+            }
         except SessionError:
             digest = None
-        if digest is None or digest <= self.position.last:
+        if digest is None or digest.hex() != values[KEY] or digest <= self.position.last:
             raise self._damaged()
-        return digest, Record(**{name: values[name] for name in NAMES})
+        if any(texts[name] != _text(values[name]) for name in more if name in texts):
+            raise self._damaged()
+        return digest, Record(**{name: values[name] for name in (*NAMES, *more)} | texts)
 
     def _damaged(self, *, cut: bool = False) -> ArchiveDamaged:
         return ArchiveDamaged(CUT_SHORT if cut else DAMAGED.format(self.position.sessions))
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+    return _text(values).encode() + b"\n"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..errors import ArchiveDamaged, SessionChanged
 from ..records import Record
 from ..sql.batching.driver import Chunk
+from ..sql.dialects import Dialect
 from ..sql.engine.database import IDEMPOTENT
 from ..sql.internals import Internals, internals_of
 from ..sql.models import sessions
-from ..sql.statements import chunks, transactions
+from ..sql.statements import chunks, labels, transactions
 from ..sql.statements.single import parameter, parameters, row
 from ..sql.statements.transactions import Stored
 from ..sql.storage import SqlSessionStorage
@@ -85,7 +86,8 @@ async def import_sessions(
     """Write the sessions of an archive to a database.
 
     The archive is read to its end before anything is written. Of a session that the database has already,
-    the newer version stays, or of the same version the later expiry; one that ended since the export comes
+    the newer version stays, or of the same version the later expiry; of two sessions that began apart under one
+    id, the one that was written later by the clocks of their services; one that ended since the export comes
     back. An interrupted import is finished by importing again.
 
     Args:
@@ -103,14 +105,15 @@ async def import_sessions(
         file = await asyncio.to_thread(open_archive, stack, Path(path))
         done = await asyncio.to_thread(_verified, file, digest)
         file.seek(0)
-        reader = Reader(file)
+        reader, growth = Reader(file), Growth(internals)
         while page := await asyncio.to_thread(_page, reader, internals.limits.at_once):
             small = [entry for entry in page if entry.data is not None]
-            outcomes = await _write_small(internals, small) if small else []
+            outcomes = await write_small(internals, small) if small else []
+            await growth.add(len(small))
             for entry, outcome in zip(small, outcomes, strict=True):
                 done = done.plus(outcome, entry.record)
             if (last := page[-1]).data is None:
-                outcome = await _write_large(internals, last, _pieces(reader))
+                outcome = await write_large(internals, last, _pieces(reader))
                 done = done.plus(outcome, last.record)
                 await asyncio.to_thread(reader.skip)
             if progress:
@@ -150,14 +153,35 @@ async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _write_small(internals: Internals, small: list[Entry]) -> list[ImportOutcome]:
+class Growth:
+    """Has statements planned anew as an import makes the table larger."""
+
+    def __init__(self, internals: Internals) -> None:
+        self._database = internals.database
+        self._written, self._next = 0, 1000  # sessions
+
+    async def add(self, count: int) -> None:
+        """Note that sessions were written."""
+        self._written += count
+        if self._written >= self._next:
+            self._next = self._written * 10
+            await self._database.run(partial(self._database.dialect.replan, table=sessions.name))
+
+
+async def write_small(internals: Internals, small: list[Entry]) -> list[ImportOutcome]:
     """Write small sessions in one transaction."""
     repository = internals.repository
-    work = partial(_merge, small=small, now=repository.now(), version=repository.next_version())
+    work = partial(
+        _merge,
+        dialect=internals.database.dialect,
+        small=small,
+        now=repository.now(),
+        tombstone=chunks.new_tombstone(),
+    )
     return await internals.database.transaction(work, resolve=IDEMPOTENT)
 
 
-async def _write_large(internals: Internals, entry: Entry, pieces: AsyncIterator[bytes]) -> ImportOutcome:
+async def write_large(internals: Internals, entry: Entry, pieces: AsyncIterator[bytes]) -> ImportOutcome:
     """Write a session in chunks; the pieces are not read if it need not be written."""
     digest, record, _ = entry
     database, repository, size = internals.database, internals.repository, internals.limits.chunk
@@ -165,7 +189,7 @@ async def _write_large(internals: Internals, entry: Entry, pieces: AsyncIterator
     outcome = await database.transaction(look, resolve=IDEMPOTENT)
     if outcome is not ImportOutcome.WRITTEN:
         return outcome
-    reserve = partial(chunks.reserve, version=record.version, digest=digest, now=repository.now())
+    reserve = partial(chunks.reserve, dialect=database.dialect, version=record.version, digest=digest)
     await database.transaction(reserve, resolve=IDEMPOTENT)
     buffer, seq = bytearray(), 0
     async for piece in pieces:
@@ -178,7 +202,12 @@ async def _write_large(internals: Internals, entry: Entry, pieces: AsyncIterator
         await internals.staging.stage(Chunk(record.version, digest, seq, bytes(buffer)))
         seq += 1
     work = partial(
-        _point_at_chunks, entry=entry, staged=seq, now=repository.now(), version=repository.next_version()
+        _point_at_chunks,
+        dialect=database.dialect,
+        entry=entry,
+        staged=seq,
+        now=repository.now(),
+        tombstone=chunks.new_tombstone(),
     )
     return await database.transaction(work, resolve=IDEMPOTENT)
 
@@ -191,9 +220,15 @@ def _outcome_over(record: Record, old: Stored | None, now: int) -> ImportOutcome
         return ImportOutcome.WRITTEN
     if old.record.version == record.version:
         return ImportOutcome.PRESENT
-    if old.record.live(now) and old.record.version > record.version:
+    if old.record.live(now) and _is_newer(old.record, record):
         return ImportOutcome.NEWER
     return ImportOutcome.WRITTEN
+
+
+def _is_newer(record: Record, other: Record) -> bool:
+    if record.created_at == other.created_at:  # one session, which went on in either database
+        return record.version > other.version
+    return record.updated_at > other.updated_at
 
 
 async def _outcome_now(connection: AsyncConnection, entry: Entry, now: int) -> ImportOutcome:
@@ -208,7 +243,8 @@ async def _outcome_extending(
     outcome = _outcome_over(record, old, now)
     if outcome is ImportOutcome.PRESENT and old and _later(record.expires_at, old.record.expires_at):
         extend = update(sessions).where(c.id == old.id)
-        await connection.execute(extend.values(ttl=record.ttl, expires_at=record.expires_at))
+        values = {"ttl": record.ttl, "expires_at": record.expires_at, "touched_at": record.touched_at}
+        await connection.execute(extend.values(values))
     return outcome
 
 
@@ -217,26 +253,29 @@ def _later(time: int | None, other: int | None) -> bool:
 
 
 async def _merge(
-    connection: AsyncConnection, small: list[Entry], now: int, version: int
+    connection: AsyncConnection, dialect: Dialect, small: list[Entry], now: int, tombstone: int
 ) -> list[ImportOutcome]:
     found = await transactions.locked(connection, c.id.in_([entry.digest for entry in small]))
     stored = {each.id: each for each in found}
-    outcomes, new = [], []
+    outcomes, new, labelled = [], [], []
     for entry in small:
         old = stored.get(entry.digest)
         outcome = await _outcome_extending(connection, entry.record, old, now)
         outcomes.append(outcome)
         if outcome is ImportOutcome.WRITTEN and old is not None:
-            await _replace(connection, old, row(*entry), now, version)
+            await _replace(connection, dialect, old, entry, tombstone)
         elif outcome is ImportOutcome.WRITTEN:
             new.append(parameters(row(*entry)))
+            labelled += [entry] if entry.record.labels else []
     if new:
         await connection.execute(_insert(), new)
+    for digest, record, _ in labelled:
+        await labels.index(connection, digest, record, None)
     return outcomes
 
 
 async def _point_at_chunks(
-    connection: AsyncConnection, entry: Entry, staged: int, now: int, version: int
+    connection: AsyncConnection, dialect: Dialect, entry: Entry, staged: int, now: int, tombstone: int
 ) -> ImportOutcome:
     """Write the row of a session whose chunks are staged."""
     digest, record, _ = entry
@@ -247,20 +286,23 @@ async def _point_at_chunks(
         raise SessionChanged("the import took so long that its staged data was purged: import again")
     await chunks.release(connection, record.version, digest)
     if old is not None:
-        await _replace(connection, old, row(*entry), now, version)
+        await _replace(connection, dialect, old, entry, tombstone)
     else:
         await connection.execute(_insert(), parameters(row(*entry)))
+        await labels.index(connection, digest, record, None)
     return outcome
 
 
 async def _replace(
-    connection: AsyncConnection, old: Stored, new: tuple[object, ...], now: int, version: int
+    connection: AsyncConnection, dialect: Dialect, old: Stored, entry: Entry, tombstone: int
 ) -> None:
     if old.chunked:
-        await chunks.mark(connection, [(old.record.version, old.id)], now)
-    await chunks.leave_tombstones(connection, version, [(old.id, old.record.version)])
+        await chunks.mark(connection, dialect, old.record.version, old.id)
+    await chunks.leave_tombstones(connection, dialect, tombstone, [(old.id, old.record.version)])
     values = {each.name: parameter(each.name) for each in c}
-    await connection.execute(update(sessions).where(c.id == parameter("id")).values(values), parameters(new))
+    write = update(sessions).where(c.id == parameter("id")).values(values)
+    await connection.execute(write, parameters(row(*entry)))
+    await labels.index(connection, entry.digest, entry.record, old.record)
 
 
 def _insert() -> Insert:

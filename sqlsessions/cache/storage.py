@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import datetime
 from typing import Any, TypeVar, Unpack
 
 from .. import records
-from .._tasks import finish
-from ..channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider, consume, provide
-from ..delegating import DelegatingStorage, WriteOptions
-from ..errors import SessionNotFound
-from ..info import SessionInfo, Snapshot
-from ..records import Clock
-from ..storage import DEFAULT, Bytes, Default, Duration, SessionStorage, providing
-from .entries import CacheStatistics, Entries, Entry, Flight
+from .._tasks import finish, retrieve_exception
+from ..channels import (
+    ByteReadChannel,
+    Bytes,
+    ByteWriteChannel,
+    Consumer,
+    Provider,
+    consume,
+    provide,
+    providing,
+)
+from ..delegating import DelegatingStorage, WriteOptions, layers
+from ..errors import InvalidArgumentType, SessionNotFound
+from ..info import JoinedTransaction, Rebinding, SessionInfo, Snapshot
+from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage, SessionStorage
+from .bus import Bus, HasBus, subscribed
+from .entries import CacheStatistics, Entries, Entry, Flight, kept, of_subject, repeats, same_version
 
 __all__ = ["CacheStatistics", "CacheStorage"]
 
@@ -30,9 +41,10 @@ class CacheStorage(DelegatingStorage):
     """A cache over any storage, bounded by bytes, the least recently used session going first.
 
     What goes through this cache is never served stale: a load that was under way when its session
-    was written or ended is not kept. Another process's changes are seen once an entry has been idle
-    for ``idle_timeout`` or was dropped; where sessions are ended by several processes at once, keep
-    it short or do without.
+    was written or ended is not kept. What other processes write or end is seen by the bus of the
+    database, and within ``max_staleness`` in any case: an entry older than that is compared by its version
+    with the storage beneath before it is served, and its data is loaded again only if that changed. While
+    the bus is down, late or not proven, every entry is; after that the cache starts empty.
 
     A write that repeats the cached bytes becomes a touch, if the delegate still has the cached
     version; the `SessionInfo` then shows the old version. Concurrent misses of one session share
@@ -44,6 +56,11 @@ class CacheStorage(DelegatingStorage):
     Args:
         delegate: The storage beneath; closed with the cache.
         idle_timeout: Seconds after its last use that an entry is dropped.
+        max_staleness: Seconds for which an entry is served unchecked, and so the longest that the end of a
+            session by another process goes unnoticed. 2 seconds unless set.
+        strict: Whether to check an entry each time that it is served: then it is never stale.
+        bus: Carries notices between processes. That of the database of a `SqlSessionStorage` beneath, unless
+            set; None does without. One that is given is closed with the cache.
         max_bytes: Bound on the data of all entries together. 64 MiB unless set.
         max_entry_bytes: Larger sessions stream past the cache. 1 MiB unless set, or ``max_bytes`` if
             that is less.
@@ -56,14 +73,21 @@ class CacheStorage(DelegatingStorage):
         delegate: SessionStorage,
         *,
         idle_timeout: Duration = 60.0,
+        max_staleness: Duration = 2.0,
+        strict: bool = False,
+        bus: Bus | Default | None = DEFAULT,
         max_bytes: int = 64 * 1024 * 1024,
         max_entry_bytes: int | None = None,
         max_entries: int = 65_536,
-        clock: Clock | None = None,
+        clock: records.Clock | None = None,
     ) -> None:
         super().__init__(delegate)
         if clock is not None:
             self.clock = clock
+        if not (bus is None or bus is DEFAULT or isinstance(bus, Bus)):
+            raise InvalidArgumentType(f"bus must be a Bus or None, not {type(bus).__name__}")
+        self._owns_bus = isinstance(bus, Bus)
+        self._bus = _bus_of(delegate) if bus is DEFAULT else bus
         most = records.positive("max_bytes", max_bytes)
         self._entry_limit = min(
             most,
@@ -71,10 +95,15 @@ class CacheStorage(DelegatingStorage):
         )
         self._entries = Entries(
             idle_timeout=records.required_duration("idle_timeout", idle_timeout),
+            max_staleness=0 if strict else records.required_duration("max_staleness", max_staleness),
             max_bytes=most,
             max_entries=records.positive("max_entries", max_entries),
             clock=self.clock,
+            bus=self._bus,
         )
+        self._digest = self.digest
+        if self._bus is not None:
+            self._bus.subscribe(self._entries)
         self._loads: dict[bytes, tuple[asyncio.Task[Entry | None], Flight]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -83,19 +112,22 @@ class CacheStorage(DelegatingStorage):
         """Counters so far, and the present contents."""
         return self._entries.statistics()
 
+    def subscribe(self, callback: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
+        return subscribed(self._bus, callback) if self._owns_bus else super().subscribe(callback)
+
     async def read(self, id: str, consumer: Consumer[R]) -> R:
-        entry = await self._find(records.digest(id), id)
+        entry = await self._find(self._digest(id), id)
         if entry is None:
             return await self._delegate.read(id, consumer)
         return await consume(consumer, entry.data, entry.info)
 
     async def read_bytes(self, id: str) -> bytes:
-        digest = records.digest(id)
+        digest = self._digest(id)
         entry = await self._find(digest, id)
         return await self._delegate.read_bytes(id) if entry is None else entry.data
 
     async def load(self, id: str) -> Snapshot | None:
-        digest = records.digest(id)
+        digest = self._digest(id)
         delegate = self._managed("load")
         try:
             entry = await self._find(digest, id)
@@ -107,11 +139,11 @@ class CacheStorage(DelegatingStorage):
 
     async def info(self, id: str) -> SessionInfo | None:
         delegate = self._managed("info")
-        entry = self._entries.hit(records.digest(id))
+        entry = self._entries.hit(self._digest(id))
         return entry.info if entry else await delegate.info(id)
 
     async def write(self, id: str, provider: Provider, **options: Unpack[WriteOptions]) -> SessionInfo:
-        digest = records.digest(id)
+        digest = self._digest(id)
         given = self._given(options)
         flight: Flight | None = None
         copy: bytearray | None = bytearray()
@@ -131,13 +163,15 @@ class CacheStorage(DelegatingStorage):
             await provide(provider, sink)
             cached = self._entries.peek(digest)
             flight = self._entries.begin(digest, mutates=True)  # the delegate may commit from here on
-            if copy is not None and _repeats(cached, copy, given):
+            if copy is not None and repeats(cached, copy, given):
                 raise _Unchanged
 
         async def run() -> SessionInfo:
+            info: SessionInfo | None = None
             try:
                 try:
-                    info: SessionInfo = await self._delegate.write(id, tee, **given)
+                    async with self._capping(given):
+                        info = await self._delegate.write(id, tee, **given)
                 except _Unchanged:
                     assert cached is not None
                     info = await self._touch_or_write(id, cached, given)
@@ -149,63 +183,105 @@ class CacheStorage(DelegatingStorage):
             finally:
                 if flight:
                     self._entries.end(digest, flight)
+                    await self._publish([] if kept(cached, info) else [digest])
 
         # Before the provider has ended, nothing has reached the delegate's session.
         return await finish(self._track(run()), may_abandon=lambda: flight is None)
+
+    def _capping(self, given: dict[str, Any]) -> AbstractAsyncContextManager[None]:
+        """For a write that may end the oldest sessions of a subject: keep none of them, and tell of them."""
+        if self.max_sessions_per_subject is None or not isinstance(subject := given.get("subject"), str):
+            return nullcontext()
+        return self._sweeping(subject)
+
+    @asynccontextmanager
+    async def _sweeping(self, subject: str) -> AsyncIterator[None]:
+        # The bus of a database tells by itself what a write ended.
+        listed = await self._listed(self._managed("sessions").sessions(subject)) if self._owns_bus else []
+        try:
+            with self._entries.sweeping(of_subject(subject)):
+                yield
+        finally:
+            await self._publish(listed)
 
     async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
         return await self.write(id, providing(data), **options)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
-        digest = records.digest(id)
+        digest = self._digest(id)
         info = await super().touch(id, ttl=ttl)
         self._entries.refresh(digest, info)
         return info
 
     async def invalidate(self, id: str) -> None:
-        await self._mutate([records.digest(id)], super().invalidate(id))
+        await self._mutate([self._digest(id)], super().invalidate(id))
 
-    async def invalidate_key(self, key: str) -> bool:
-        digest = records.key_digest(key)
+    async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
         delegate = self._managed("invalidate_key")
-        return await self._mutate([digest] if digest else [], delegate.invalidate_key(key))
+        if connection is not None:
+            return await delegate.invalidate_key(key, connection=JoinedTransaction(connection, self._ending))
+        return await self._mutate(records.key_digests([key]), delegate.invalidate_key(key))
 
     async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
-        digest = records.key_digest(key)
-        delegate = self._managed("write_key")
-        return await self._mutate(
-            [digest] if digest else [], delegate.write_key(key, data, if_match=if_match)
-        )
+        write = self._managed("write_key").write_key(key, data, if_match=if_match)
+        return await self._mutate(records.key_digests([key]), write)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
-        digests = [records.digest(id), records.digest(new_id)]
+        digests = [self._digest(id), self._digest(new_id)]
         return await self._mutate(digests, self._managed("rotate").rotate(id, new_id))
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        digests = [self._digest(id), self._digest(new_id)]
+        return await self._mutate(digests, self._managed("rotate_with").rotate_with(id, new_id, rebinding))
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:
+        return await self._mutate(records.key_digests([key]), self._managed("rebind").rebind(key, rebinding))
+
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
         delegate = self._managed("revoke")
-        # The cache may hold a session under a subject that another process has changed since.
-        listed = [info.key async for info in delegate.sessions(records.checked_subject(subject))]
+        if connection is not None:
+            joined = JoinedTransaction(connection, self._ending)
+            return await delegate.revoke(subject, keep=keep, connection=joined)
+        # The cache may hold a session as it was before another process changed it.
+        listed = await self._listed(delegate.sessions(records.checked_subject(subject)))
+        return await self._ended(delegate.revoke(subject, keep=keep), of_subject(subject), listed)
 
-        async def run() -> int:
-            with self._entries.sweeping(subject, listed):
-                return await delegate.revoke(subject, keep=keep)
+    async def revoke_label(self, label: str) -> int:
+        delegate = self._managed("revoke_label")
+        listed = await self._listed(delegate.sessions(label=records.checked_label(label)))
+        return await self._ended(delegate.revoke_label(label), lambda info: label in info.labels, listed)
 
-        return await finish(self._track(run()))
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        delegate = self._managed("revoke_all")
+        # The bus of a database tells of it by itself.
+        listed = await self._listed(delegate.sessions()) if self._owns_bus else []
+        return await self._ended(delegate.revoke_all(before), None, listed)
 
     async def aclose(self) -> None:
         """Drop every entry and close the delegate."""
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(t for t in self._tasks if t.get_loop() is loop), return_exceptions=True)
         self._entries.clear()
+        if self._bus is not None:
+            self._bus.unsubscribe(self._entries)
+            if self._owns_bus:
+                await self._bus.aclose()
         await super().aclose()
+
+    async def _listed(self, sessions: AsyncIterator[SessionInfo]) -> list[bytes]:
+        return [bytes.fromhex(info.key) async for info in sessions]
 
     async def _find(self, digest: bytes, id: str) -> Entry | None:
         return self._entries.hit(digest) or await self._load(digest, id)
 
     async def _load(self, digest: bytes, id: str) -> Entry | None:
-        """Load the session; concurrent misses share one load. None if it is too large to keep."""
+        """Check or load the session; concurrent readers share that. None if it is too large to keep."""
         shared = self._loads.get(digest)
-        if shared is None or shared[1].stale or shared[0].get_loop() is not asyncio.get_running_loop():
+        if (
+            shared is None
+            or not self._entries.may_join(shared[1])
+            or shared[0].get_loop() is not asyncio.get_running_loop()
+        ):
             flight = self._entries.begin(digest, mutates=False)
             shared = self._track(self._fetch(digest, id, flight)), flight
             self._loads[digest] = shared
@@ -218,9 +294,13 @@ class CacheStorage(DelegatingStorage):
             if channel.info is not None and channel.info.size > self._entry_limit:
                 return None
             data = await channel.read(self._entry_limit + 1)
-            return Entry(data, channel.info) if len(data) <= self._entry_limit else None
+            return Entry(data, channel.info, flight.began) if len(data) <= self._entry_limit else None
 
         try:
+            if (held := self._entries.peek(digest)) and (
+                checked := await self._check(digest, id, flight, held)
+            ):
+                return checked
             entry = await self._delegate.read(id, whole)
             if entry is not None:
                 self._entries.keep(digest, flight, entry.data, entry.info)
@@ -230,16 +310,45 @@ class CacheStorage(DelegatingStorage):
             if (shared := self._loads.get(digest)) and shared[1] is flight:
                 del self._loads[digest]
 
+    async def _check(self, digest: bytes, id: str, flight: Flight, held: Entry) -> Entry | None:
+        """An entry as the storage beneath has it now; None if that has another version, or none.
+
+        Raises:
+            SessionNotFound: If the session has ended.
+        """
+        if held.info is None or not isinstance(self._delegate, ManagedSessionStorage):
+            return None
+        info = await self._delegate.info(id)
+        if info is None:
+            self._entries.discard(digest, held)
+            raise SessionNotFound("no live session has this id")
+        if not same_version(info, held.info):
+            return None
+        self._entries.confirm(digest, flight, held, info)
+        return Entry(held.data, info, flight.began)
+
     async def _touch_or_write(self, id: str, cached: Entry, options: dict[str, Any]) -> SessionInfo:
         """Touch the session if it still has the cached version; else write the data after all."""
         delegate = self._managed("touch")
         # A write that is to end in a conflict must not touch another's version before.
         info = await delegate.info(id) if "if_match" in options else cached.info
-        if _same_version(info, cached.info):
+        if same_version(info, cached.info):
             info = await delegate.touch(id)
-            if info is not None and _same_version(info, cached.info):
+            if info is not None and same_version(info, cached.info):
                 return info
         return await delegate.write_bytes(id, cached.data, **options)
+
+    def _ending(self, keys: Collection[str]) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Keep nothing of sessions that end with a transaction, until it is over."""
+        digests = [bytes.fromhex(key) for key in keys]
+        flights = [(digest, self._entries.begin(digest, mutates=True)) for digest in digests]
+
+        async def over() -> None:
+            for digest, flight in flights:
+                self._entries.end(digest, flight)
+            await self._publish(digests)
+
+        return over
 
     async def _mutate(self, digests: list[bytes], operation: Coroutine[Any, Any, T]) -> T:
         async def run() -> T:
@@ -249,29 +358,42 @@ class CacheStorage(DelegatingStorage):
             finally:
                 for digest, flight in flights:
                     self._entries.end(digest, flight)
+                await self._publish(digests)
 
         # If a cancelled caller gives up waiting, the flight stays open, so that no load keeps what it read.
         return await finish(self._track(run()))
 
+    async def _ended(
+        self,
+        operation: Coroutine[Any, Any, int],
+        chosen: Callable[[SessionInfo], bool] | None,
+        listed: list[bytes],
+    ) -> int:
+        """End many sessions, of which none is kept, and tell of those that were listed before."""
+
+        async def run() -> int:
+            try:
+                with self._entries.sweeping(chosen, listed):
+                    return await operation
+            finally:
+                await self._publish(listed)
+
+        return await finish(self._track(run()))
+
+    async def _publish(self, digests: list[bytes]) -> None:
+        """Tell other processes of a change that may have taken effect, before its caller knows."""
+        if self._bus is not None and digests:
+            await self._bus.publish(digests)
+
     def _track(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(retrieve_exception)
         return task
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved, for a task whose callers were all cancelled
 
-
-def _repeats(cached: Entry | None, data: bytearray, options: dict[str, Any]) -> bool:
-    """Whether a write would leave the cached session as it is."""
-    if cached is None or cached.info is None or cached.data != data:
-        return False
-    same = {"subject": cached.info.subject, "if_match": cached.info.version}
-    return all(name in same and same[name] == value for name, value in options.items())
-
-
-def _same_version(info: SessionInfo | None, other: SessionInfo | None) -> bool:
-    return info is not None and other is not None and info.version == other.version
+def _bus_of(storage: SessionStorage) -> Bus | None:
+    """The bus of the database beneath a storage, through layers."""
+    *_, innermost = layers(storage)
+    return innermost.bus() if isinstance(innermost, HasBus) else None

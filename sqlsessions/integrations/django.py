@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.signals import setting_changed
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
@@ -17,15 +18,17 @@ from ..errors import InvalidArgument
 from ..info import SessionInfo
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_changing import attempts
+from ._django_checks import Admin, Checks
 from ._django_middleware import SessionMiddleware
 from ._django_settings import Configured
 from ._web.changing import Data, apply, apply_blocking
 from ._web.cookies import parse_id
 from ._web.portal import run
-from ._web.session import UNSET, Session
+from ._web.session import Session
+from ._web.state import UNSET
 from ._web.subjects import checked_subject
 
-__all__ = ["SessionMiddleware", "SessionStore", "storage"]
+__all__ = ["Admin", "Checks", "SessionMiddleware", "SessionStore", "current_session", "storage"]
 
 R = TypeVar("R")
 
@@ -44,6 +47,18 @@ def storage() -> ManagedSessionStorage:
         ImproperlyConfigured: If they are wrong.
     """
     return _configured().manager.storage
+
+
+def current_session(request: HttpRequest) -> SessionStore:
+    """``request.session``, typed.
+
+    Raises:
+        InvalidArgument: If the project has another session engine.
+    """
+    session = getattr(request, "session", None)
+    if not isinstance(session, SessionStore):
+        raise InvalidArgument("the request has no session of the engine sqlsessions.integrations.django")
+    return session
 
 
 def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
@@ -80,6 +95,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     Attributes:
         candidates: The ids in the cookies of the request, if it has several.
+        ended_late: Whether it was deleted after another request had ended it, which cleared the cookie.
 
     Raises:
         ImproperlyConfigured: If the settings are wrong.
@@ -87,13 +103,24 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     _session_key: str | None
     candidates: Sequence[str] = ()
+    ended_late = False
 
     def __init__(self, session_key: str | None = None) -> None:
-        self._manager, self._payloads = _configured()
+        self._manager, self._payloads, self._anonymous_age = _configured()
         self._stored: Session | None = None
         self._modified = self._watched = False
         self._logged_in = self._has_new_key = False
         super().__init__(session_key)
+
+    @property
+    def cookie_due(self) -> bool:
+        """Whether the browser needs the cookie, after a save."""
+        return self._stored is None or self._stored.state.cookie_due
+
+    @property
+    def is_late(self) -> bool:
+        """Whether another request gave the session a new key, or ended it, before this one read it."""
+        return self._stored is not None and self._stored.state.moved
 
     @property
     def modified(self) -> bool:
@@ -144,7 +171,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         data = await self._aget_session(no_load=True)
         stored = self._manager.open()
         self._give(stored, data)
-        await self._manager.create(stored)
+        await self._manager.writer.create(stored)
         self._stored = stored
         self._take_key(stored)
 
@@ -238,11 +265,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """End a session: the one with this key, or else this one."""
         key = self.session_key if session_key is None else session_key
         stored = self._stored
-        if stored is not None and stored.state.id == key:
-            await self._manager.end(stored)
-            self._stored = None
+        if stored is None or stored.state.id != key:
+            stored = self._open(key)
         else:
-            await self._manager.end(self._open(key))
+            self._stored = None
+        presented = bool(stored.state.candidates)
+        await self._manager.end(stored)
+        self.ended_late = presented and not stored.state.clear_due
 
     async def aexists(self, session_key: str | None) -> bool:
         """Whether there is a live session with this key."""
@@ -254,21 +283,22 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Delete the sessions that have expired, as ``manage.py clearsessions`` does."""
         await storage().purge()
 
-    async def alist_sessions(self) -> list[SessionInfo]:
-        """The live sessions of the user who is logged in, the newest first.
+    async def ainfo(self) -> SessionInfo | None:
+        """Its `SessionInfo`; None for a new session. Its key is that of this device in a list of sessions."""
+        await self._aget_session()
+        return None if self._stored is None else self._stored.info
 
-        Raises:
-            InvalidArgument: If no user is logged in.
-        """
-        return [info async for info in self._manager.listed(await self._owned())]
+    async def alist_sessions(self) -> list[SessionInfo]:
+        """The live sessions of the user who is logged in, the newest first; none if nobody is."""
+        return [info async for info in self._manager.listing.of(await self._owned())]
 
     async def aend_session(self, key: str) -> bool:
         """End a session of the same user by its `SessionInfo.key`; whether there was one."""
-        return await self._manager.end_listed(await self._owned(), key)
+        return await self._manager.listing.end(await self._owned(), key)
 
     async def aend_other_sessions(self) -> int:
         """End all sessions of the same user but this one; the number of them."""
-        return await self._manager.end_others(await self._owned())
+        return await self._manager.listing.end_others(await self._owned())
 
     load = _blocking(aload)
     create = _blocking(acreate)
@@ -278,11 +308,18 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     exists = _blocking(aexists)
     clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
     list_sessions = _blocking(alist_sessions)
+    info = property(_blocking(ainfo), doc=ainfo.__doc__)
     end_session = _blocking(aend_session)
     end_other_sessions = _blocking(aend_other_sessions)
     listed, alisted = list_sessions, alist_sessions  # their names in earlier versions
     end_listed, aend_listed = end_session, aend_session
     end_others, aend_others = end_other_sessions, aend_other_sessions
+
+    def get_session_cookie_age(self) -> int:
+        """Seconds after its last change that the session ends, unless it has an expiry of its own."""
+        if self._anonymous_age is not None and USER not in getattr(self, "_session_cache", {}):
+            return self._anonymous_age
+        return super().get_session_cookie_age()  # type: ignore[no-any-return]
 
     def _get_new_session_key(self) -> str:
         return new_session_id()
@@ -308,12 +345,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return cast(Session, self._stored)
 
     async def _owned(self) -> Session:
-        """The same, with the user who is now logged in as its subject."""
+        """The same, with the user who is now logged in, if any, as its subject."""
         data = await self._aget_session()
-        if (subject := _subject(data)) is None:
-            raise InvalidArgument("no user is logged in whose sessions could be listed or ended")
         stored = await self._current()
-        self._set_subject(stored, subject)
+        self._set_subject(stored, _subject(data))
         return stored
 
     def _give(self, stored: Session, data: dict[str, Any]) -> None:
@@ -323,7 +358,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         now = timezone.now()
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
-        stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION))
+        browser = self.get_expire_at_browser_close()
+        stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION), browser=browser)
 
     def _set_subject(self, stored: Session, subject: str | None) -> None:
         """Set whose session it is, which is a login unless it was theirs before."""

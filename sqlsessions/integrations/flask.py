@@ -10,21 +10,34 @@ from flask.sessions import SessionInterface
 
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
+from ..storage import Duration
 from ._web.changing import Data, apply_blocking
+from ._web.clients import ClientRequest, address_and_user_agent
+from ._web.cookies import Cookie
+from ._web.models import StoredModel
 from ._web.portal import run
 from ._web.session import Session
+from ._web.transports import Bearer
 from ._web.werkzeug import Interface, SqlSession
 
 __all__ = [
+    "Bearer",
+    "ClientRequest",
+    "Cookie",
+    "SessionModel",
     "SqlSession",
     "SqlSessionInterface",
+    "address_and_user_agent",
     "change",
+    "current_session",
     "end_other_sessions",
     "end_session",
     "list_sessions",
+    "require_fresh",
     "save",
 ]
 
+M = TypeVar("M")
 R = TypeVar("R")
 
 _EXTENSION = "sqlsessions"  # the key of the interface, and of the session in the environment of a request
@@ -89,6 +102,15 @@ def _leave(_error: BaseException | None) -> None:
         session.leave()
 
 
+def current_session() -> SqlSession:
+    """``flask.session``, typed: the session of the current request, read when it is first accessed.
+
+    Raises:
+        InvalidArgument: If the application has another session interface.
+    """
+    return _session()
+
+
 def save() -> None:
     """Write the session now, such as before a response that is streamed.
 
@@ -125,16 +147,75 @@ def change(function: Callable[[Data], R]) -> R:
         raise interface.unavailable(error) from error
 
 
-def list_sessions() -> list[SessionInfo]:
-    """The live sessions of this session's subject, the newest first.
+class SessionModel(StoredModel[M]):
+    """Part of the session as a model: ``carts()``, where ``carts = SessionModel(Cart)``.
+
+    Changes of it are written to the session with the response, merged field by field with those of other requests.
+
+    Whatever the model accepts comes back equal. Fields are stored by their own names, whatever their aliases.
+
+    Args:
+        model: A pydantic model, a msgspec Struct, or a dataclass, which msgspec encodes unless it is one of
+            pydantic's. Its fields all have defaults.
+        key: The key of its data in the session. The name of the model unless set.
+        invalid: What becomes of data that the model does not accept, such as that of an earlier version of it:
+            ``"raise"`` raises `SessionModelMismatch`; ``"defaults"`` gives a model without data, with a warning,
+            which replaces the data once it is changed.
 
     Raises:
-        InvalidArgument: If it has no subject.
+        InvalidArgument: If the model cannot be made without arguments, ``invalid`` is neither, or msgspec is needed
+            and not installed.
     """
+
+    def __call__(self) -> M:
+        """The model of the current request.
+
+        Raises:
+            SessionModelMismatch: If it does not accept the session's data, unless set otherwise.
+            ServiceUnavailable: If the session cannot be read; or `StorageUnavailable`, as configured.
+        """
+        return self._give(_current())
+
+    def change(self, function: Callable[[M], R]) -> R:
+        """Change the model as it is stored now: `change`, of which the function gets the model.
+
+        Models that were given before stay as they are.
+
+        Raises:
+            SessionModelMismatch: If the model does not accept the session's data, unless set otherwise.
+            SessionNotFound: As `change`.
+            ServiceUnavailable: As `change`.
+        """
+        return change(self._changing_blocking(function))
+
+
+def require_fresh(max_age: Duration) -> SqlSession:
+    """The session of the current request, for what needs a recent login, such as a change of the password.
+
+    Otherwise the answer has status 401, and says why as ``application/problem+json`` (RFC 9457). Show a form for the
+    password, and call ``session.reauthenticated()``.
+
+    Args:
+        max_age: The most seconds since the login, or a timedelta.
+
+    Raises:
+        Unauthorized: If the user did not log in since, or nobody is logged in; its cause is
+            `ReauthenticationRequired`.
+        ServiceUnavailable: If the session cannot be read; or `StorageUnavailable`, as configured.
+        InvalidArgument: If ``max_age`` is not above 0 and at most 1,000 years.
+        InvalidArgumentType: If it is not a duration.
+    """
+    session = _current()
+    Interface.require_fresh(session, max_age)
+    return session
+
+
+def list_sessions() -> list[SessionInfo]:
+    """The live sessions of this session's subject, the newest first; none if it has no subject."""
     session = _current()
 
     async def listed() -> list[SessionInfo]:
-        return [info async for info in session.manager.listed(session)]
+        return [info async for info in session.manager.listing.of(session)]
 
     return run(listed())
 
@@ -142,13 +223,13 @@ def list_sessions() -> list[SessionInfo]:
 def end_session(key: str) -> bool:
     """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     session = _current()
-    return run(session.manager.end_listed(session, key))
+    return run(session.manager.listing.end(session, key))
 
 
 def end_other_sessions() -> int:
     """End all sessions of the same subject but this one; the number of them."""
     session = _current()
-    return run(session.manager.end_others(session))
+    return run(session.manager.listing.end_others(session))
 
 
 def _current() -> SqlSession:

@@ -2,54 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
+from litestar.exceptions import NotAuthorizedException
 from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend
 from litestar.middleware.session.base import SessionMiddleware as LitestarSessionMiddleware
 from litestar.security.session_auth.middleware import MiddlewareWrapper as SessionAuthMiddleware
-from litestar.serialization import decode_json, encode_json
-from litestar.types import Empty, Message, Receive, Scope, Scopes, Send
-from litestar.utils import get_serializer_from_scope
+from litestar.types import Message, Receive, Scope, Scopes, Send
 from litestar.utils.scope.state import ScopeState
 
-from ..errors import InvalidArgument, InvalidArgumentType, StorageUnavailable
-from ..storage import Duration, ManagedSessionStorage
+from ..errors import InvalidArgument, ReauthenticationRequired, StorageUnavailable
+from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from ._litestar_models import SessionModel
+from ._litestar_replacing import replace_session
 from ._litestar_store import LitestarStore
-from ._web.asgi import (
-    RequestSession,
+from ._web import connections
+from ._web.asgi import RequestSession, cookies_of, is_https, open_request
+from ._web.changing import Data
+from ._web.clients import ClientInfo, ClientRequest, address_and_user_agent
+from ._web.connections import (
+    HasScope,
+    alive,
     change,
-    cookies_of,
+    current_session,
     end_other_sessions,
     end_session,
-    is_https,
     list_sessions,
     load,
+    own_of,
+    refresh,
     save,
 )
-from ._web.changing import Data
 from ._web.cookies import Cookie, SameSite, default_name
+from ._web.freshness import STATUS, challenge
 from ._web.manager import SessionManager
 from ._web.queues import request_queue
 from ._web.serializers import Serializer
 from ._web.session import Session
+from ._web.subject_keys import SubjectKey
+from ._web.timeouts import Timeouts
+from ._web.transports import Bearer, checked_transports
 from ._web.unavailable import Unavailable, is_raised
 
 __all__ = [
+    "Bearer",
+    "ClientRequest",
+    "Cookie",
     "LitestarStore",
     "Session",
     "SessionBackend",
     "SessionConfig",
     "SessionMiddleware",
+    "SessionModel",
+    "address_and_user_agent",
+    "alive",
     "change",
+    "current_session",
     "end_other_sessions",
     "end_session",
     "list_sessions",
     "load",
+    "refresh",
+    "require_fresh",
     "save",
 ]
 
@@ -62,16 +81,19 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     """The backend of a `SessionConfig`, for Litestar's `SessionAuth` and test clients."""
 
     def get_session_id(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-        """The value of the session cookie of a connection."""
-        return connection.cookies.get(self.config.key)
+        """The session id that a connection presents, if it could be one of ours."""
+        return self._open(connection).state.from_cookie
 
-    def _cookies(self, connection: ASGIConnection[Any, Any, Any, Any]) -> list[str | None]:
+    def _open(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Session:
+        manager = self.config.manager
+        if cookies_of(connection.scope, manager.cookie.name) or manager.transports is not None:
+            return open_request(manager, connection.scope)
         # Litestar's test client gives cookies without headers.
-        return [*cookies_of(connection.scope, self.config.key)] or [self.get_session_id(connection)]
+        return manager.open(connection.cookies.get(manager.cookie.name))
 
     async def load_from_connection(self, connection: ASGIConnection[Any, Any, Any, Any]) -> dict[str, Any]:
         """The session of a connection's cookie."""
-        session = self.config.manager.open(*self._cookies(connection))
+        session = self._open(connection)
         await self.config.manager.load(session)
         return session
 
@@ -80,13 +102,13 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     ) -> None:
         """Write a session, and its cookie into a message."""
         manager = self.config.manager
-        session = manager.open(*self._cookies(connection))
-        await _replace(manager, session, scope_session, connection.scope)
+        session = self._open(connection)
+        await replace_session(manager, session, scope_session, connection.scope)
         await manager.commit(session)
-        cookie = manager.headers.set_cookie(session, https=is_https(connection.scope))
-        if cookie is not None:
+        given = manager.headers.of_id(session, https=is_https(connection.scope))
+        if given is not None:
             headers: Any = message.setdefault("headers", [])  # type: ignore[typeddict-item]
-            headers.append((b"set-cookie", cookie.encode("latin-1")))
+            headers.append((given[0].lower().encode(), given[1].encode("latin-1")))
 
 
 @dataclass
@@ -103,9 +125,8 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         storage: The storage of the sessions; close it yourself, as by ``on_shutdown=[storage.aclose]``.
         key: Name of the cookie; None, the default, is ``"session"``, or ``"__Host-session"`` with
             ``secure=True`` unless a path or domain is set. The prefix ``__Host-`` is the safest.
-        max_age: Seconds after its last use that a session ends, and age of the cookie. 14 days unless
-            set; with None the cookie ends when the browser is closed, and the storage's own timeout
-            holds.
+        ttl: Seconds after its last use that a session ends, and age of the cookie; None is never. DEFAULT is
+            the storage's own timeout.
         scopes: The kinds of connections that have sessions: HTTP and WebSockets, unless set.
         path: Path of the cookie.
         domain: Domain of the cookie; None is only the host that set it.
@@ -125,9 +146,19 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
             resolves in tasks of their own.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable` for the application's own exception handlers.
+        expire_at_browser_close: Whether the cookie ends when the browser is closed.
+        max_age: Deprecated: the former name of ``ttl``. None is ``expire_at_browser_close=True``.
         serialize: Whether the HTTP requests of one session wait for each other in this process, from their
             first access to the session until their response begins. True waits for up to 10 seconds, a number
             for so many; then the session counts as unavailable.
+        transports: Where a request may present its session id, and how a response gives one: `Cookie` and
+            `Bearer`, in the order of precedence. The settings of the cookie are then those of its `Cookie`. None
+            is the cookie alone.
+        subject_key: For code that logs a user in by a key of the session alone: the key, or a function of the
+            data, which names the user or None. A change of it is a login or a logout.
+        anonymous_ttl: Idle timeout of sessions without a subject, those of guests; a login gives them ``ttl``.
+            DEFAULT is ``ttl``.
+        client_info: Gives what each write keeps of the client: such as ``address_and_user_agent``. None keeps nothing.
         httponly: True only: scripts do not need a session id.
         session_id_bytes: 32 only: ids have 256 random bits.
         store: None only: Litestar's own sessions name a store here; for these, give ``storage``.
@@ -142,7 +173,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
 
     storage: ManagedSessionStorage = field(default=None, repr=False)  # type: ignore[assignment]  # required
     key: str = None  # type: ignore[assignment]  # a str once it is made
-    max_age: Duration | None = 14 * 24 * 60 * 60  # type: ignore[assignment]
+    max_age: Duration | Default | None = DEFAULT  # type: ignore[assignment]
     scopes: Scopes = field(default_factory=lambda: {ScopeType.HTTP, ScopeType.WEBSOCKET})
     path: str = "/"
     domain: str | None = None
@@ -161,6 +192,12 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
     session_id_bytes: int = ID_BYTES
     store: None = None
     serialize: bool | Duration = False
+    ttl: Duration | Default | None = DEFAULT
+    expire_at_browser_close: bool = False
+    transports: Sequence[Cookie | Bearer] | None = None
+    subject_key: SubjectKey | None = None
+    anonymous_ttl: Duration | Default | None = DEFAULT
+    client_info: ClientInfo | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments, and make of them what serves requests."""
@@ -178,13 +215,25 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         self.raises = is_raised(self.unavailable)
         self.queue = request_queue(self.serialize)
         cookie = Cookie(self.key, self.path, self.domain, self.samesite, self.secure, self.partitioned)
+        cookie, found = checked_transports(self.transports, cookie, is_set=cookie != Cookie())
+        if self.transports is not None:  # Litestar's SessionAuth and test client go by the key
+            self._default_key = cookie.name
+            super().__setattr__("key", cookie.name)
         self.manager = SessionManager(
             self.storage,
             cookie,
-            max_age=self.max_age,
-            absolute_timeout=self.absolute_timeout,
+            transports=found,
+            timeouts=Timeouts.checked(
+                self.ttl,
+                self.absolute_timeout,
+                expire_at_browser_close=self.expire_at_browser_close,
+                max_age=self.max_age,
+                anonymous_ttl=self.anonymous_ttl,
+            ),
             serializer=self.serializer,
             rotate_on_login=self.rotate_on_login,
+            subject_key=self.subject_key,
+            client_info=self.client_info,
             refresh=self.renew_on_access,
         )
 
@@ -229,6 +278,7 @@ class _RequestSession(RequestSession):
     def __init__(self, app: Any, scope: Any, receive: Any, send: Any, **options: Any) -> None:
         super().__init__(app, scope, receive, send, **options)
         self._litestar_app = scope["litestar_app"]
+        self.demand: ReauthenticationRequired | None = None  # that `require_fresh` has raised
 
     async def change(self, function: Callable[[Data], Any]) -> Any:
         await self._take_over()
@@ -241,13 +291,18 @@ class _RequestSession(RequestSession):
     async def _take_over(self) -> None:
         value = self.scope["session"]
         if value is not self.session and self._is_ours(self.scope):
-            await _replace(self.manager, self.session, value, self.scope)
+            await replace_session(self.manager, self.session, value, self.scope)
             self.scope["session"] = self.session
 
     async def _send(self, message: Any) -> None:
         failure = self.failure
         if isinstance(failure, StorageUnavailable) and self._answers_failure(message):
             await self._refuse(failure)
+            return
+        if self.demand is not None and self._answers_demand(message):
+            demand, self.demand = self.demand, None
+            await self._demand_login(demand)
+            self._refused = True  # what else Litestar answers is dropped
             return
         try:
             await super()._send(message)
@@ -277,20 +332,51 @@ class _RequestSession(RequestSession):
         by_litestar = message.get("status") == _SERVER_ERROR or message.get("code") == _CLOSED_BY_ERROR
         return by_litestar and not (self.raises or self.began or self._refused)
 
+    def _answers_demand(self, message: Any) -> bool:
+        """Whether a message is Litestar's answer to `require_fresh` that no handler of the application took."""
+        if message.get("status") != STATUS or self.began:
+            return False
+        handlers = self.scope["route_handler"].resolve_exception_handlers()
+        taken = (key == STATUS or (isinstance(key, type) and issubclass(_Demand, key)) for key in handlers)
+        return not any(taken)
 
-async def _replace(manager: SessionManager, session: Session, value: Any, scope: Any) -> None:
-    """Give a session the data that ``set_session`` or ``clear_session`` put in its place."""
-    data = _plain(value, scope)
-    if not data:
-        session.invalidate()
-        return
-    await manager.load(session)
-    session.mark_accessed()
-    if not session.keys() <= data.keys():  # else it is the old one with changes
-        requested = session.state.subject
-        session.clear()
-        session.state.subject = requested  # it stays whose it is, which is no login
-    session.update(data)
+
+class _Demand(ReauthenticationRequired, NotAuthorizedException):
+    """What `require_fresh` raises, for handlers of either."""
+
+    def __init__(self, error: ReauthenticationRequired, headers: dict[str, str]) -> None:
+        NotAuthorizedException.__init__(self, detail=str(error), headers=headers)
+        self.max_age = error.max_age
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+async def require_fresh(connection: HasScope, max_age: Duration) -> Session:
+    """The session of a request or WebSocket, for what needs a recent login, such as a change of the password.
+
+    Otherwise the answer has status 401, and says why as ``application/problem+json`` (RFC 9457), unless the
+    application has an exception handler for it. Show a form for the password, and call
+    ``session.reauthenticated()``.
+
+    Args:
+        connection: The request or WebSocket.
+        max_age: The most seconds since the login, or a timedelta.
+
+    Raises:
+        ReauthenticationRequired: If the user did not log in since, or nobody is logged in; it is a
+            `NotAuthorizedException` of Litestar's too.
+        StorageUnavailable: If the session cannot be read.
+        InvalidArgument: If ``max_age`` is not above 0 and at most 1,000 years.
+        InvalidArgumentType: If it is not a duration.
+    """
+    try:
+        return await connections.require_fresh(connection, max_age)
+    except ReauthenticationRequired as error:
+        own = own_of(connection)
+        if isinstance(own, _RequestSession):
+            own.demand = error
+        raise _Demand(error, challenge(error, own.session)) from None
 
 
 def _middleware_class(middleware: Any) -> type[Any] | None:
@@ -305,18 +391,6 @@ def _middleware_class(middleware: Any) -> type[Any] | None:
     if isinstance(made, type) and issubclass(made, (LitestarSessionMiddleware, SessionAuthMiddleware)):
         return made
     return None
-
-
-def _plain(value: Any, scope: Any) -> dict[str, Any]:
-    """The data of a mapping, or of a model or dataclass."""
-    if value is Empty or value is None:
-        return {}
-    if isinstance(value, Mapping):
-        return dict(value)
-    decoded = decode_json(encode_json(value, get_serializer_from_scope(scope)))
-    if not isinstance(decoded, dict):
-        raise InvalidArgumentType(f"set_session takes a dict, a model or Empty, not {type(value).__name__}")
-    return decoded
 
 
 def _resolves_in_tasks(scope: Scope) -> bool:

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, cast, overload
 
 import quart
 from quart.sessions import SessionInterface
 from quart.wrappers.base import BaseRequestWebsocket
+from quart.wrappers.response import IterableBody, ResponseBody
 
-from .._tasks import wait_although_cancelled
 from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
+from ..storage import Duration
+from ._quart_loading import LOADER, Loader, with_loader
+from ._web.alive import POLICY_VIOLATION, Alive
 from ._web.changing import Data, apply
-from ._web.greenlets import GreenletBridge
-from ._web.session import Session
+from ._web.clients import ClientRequest, address_and_user_agent
+from ._web.cookies import Cookie
+from ._web.endings import write_last
+from ._web.models import StoredModel
+from ._web.refreshing import require_kept
+from ._web.transports import Bearer
+from ._web.watching import PERIOD
 from ._web.werkzeug import Interface, SqlSession
 
 __all__ = [
+    "Bearer",
+    "ClientRequest",
+    "Cookie",
+    "SessionModel",
     "SqlSession",
     "SqlSessionInterface",
+    "address_and_user_agent",
+    "alive",
     "change",
+    "current_session",
     "end_other_sessions",
     "end_session",
     "list_sessions",
     "load",
+    "refresh",
+    "require_fresh",
     "save",
 ]
 
+M = TypeVar("M")
 R = TypeVar("R")
 
 logger = logging.getLogger("sqlsessions")
-
-_LOADER = "sqlsessions.loader"  # the key of a request's scope
 
 
 class SqlSessionInterface(Interface, SessionInterface):
@@ -57,12 +72,12 @@ class SqlSessionInterface(Interface, SessionInterface):
         self.manager_of(app.config)
         app.session_interface = self  # type: ignore[assignment]  # inferred from the default
         for name in ("handle_request", "handle_websocket"):
-            setattr(app, name, _with_loader(getattr(app, name)))
+            setattr(app, name, with_loader(getattr(app, name)))
 
     async def open_session(self, app: quart.Quart, request: BaseRequestWebsocket) -> SqlSession:
         """The session of a request."""
         scope: dict[str, Any] = cast(Any, request.scope)
-        loader: _Loader = scope.get(_LOADER) or _Loader()
+        loader: Loader = scope.get(LOADER) or Loader()
         loader.interface = self
         session = self.session_of(app, request, loader)
         loader.session = session
@@ -93,67 +108,41 @@ class SqlSessionInterface(Interface, SessionInterface):
         if response is not None:
             self.add_headers(session, response)
             session.leave()
+            if isinstance(body := getattr(response, "response", None), IterableBody):
+                session.state.accessed_since = False
+                response.response = _Body(body, session)
         elif session.state.id not in (known, None):
             logger.warning("a session began, or got a new id, in a WebSocket, which cannot set its cookie")
 
 
-class _Loader:
-    """Reads the session of one request when a plain call accesses it.
+class _Body(ResponseBody):
+    """The body of a stream, at whose end the session is written if the stream used it."""
 
-    Attributes:
-        interface: The session interface of the application.
-        session: The session, once it was opened.
-        failure: Why it could not be read.
-        lazy: Whether the handler of the request runs within `run`.
-    """
+    def __init__(self, body: ResponseBody, session: SqlSession) -> None:
+        self._body: Any = body
+        self._session = session
 
-    interface: Interface
-    session: SqlSession | None = None
-    failure: StorageUnavailable | None = None
+    async def __aenter__(self) -> AsyncIterable[Any]:
+        entered: AsyncIterable[Any] = await self._body.__aenter__()
+        return entered
 
-    def __init__(self) -> None:
-        self._bridge = GreenletBridge("`await load()` before that")
-        self.lazy = False
-
-    async def run(self, handling: Coroutine[Any, Any, R]) -> R:
-        self.lazy = True
-        return await self._bridge.run(handling)
-
-    def __call__(self, session: Session) -> None:
-        assert isinstance(session, SqlSession)
-        if self.failure is None:
-            try:
-                self._bridge.wait(session.manager, session.read)
-            except StorageUnavailable as error:
-                self.failure = error
-        if self.failure is not None:
-            raise self.interface.unavailable(self.failure) from self.failure
-
-
-def _with_loader(handle: Callable[[Any], Coroutine[Any, Any, R]]) -> Callable[[Any], Coroutine[Any, Any, R]]:
-    """Handle requests so that their sessions can be read when they are accessed."""
-
-    async def handling(request: BaseRequestWebsocket) -> R:
-        loader = cast(Any, request.scope)[_LOADER] = _Loader()
+    async def __aexit__(self, *error: object) -> None:
         try:
-            return await loader.run(handle(request))
-        except asyncio.CancelledError:
-            if loader.session is not None and request.scope["type"] == "websocket":
-                await _save_last(loader.session)
-            raise
+            await self._body.__aexit__(*error)
         finally:
-            if loader.session is not None:
-                loader.session.leave()
+            state = self._session.state
+            if state.accessed_since or state.sources:
+                state.answered = True
+                await write_last(self._session.manager.commit(self._session))
 
-    return handling
 
+def current_session() -> SqlSession:
+    """``quart.session``, typed: the session of the current request, read when it is first accessed.
 
-async def _save_last(session: SqlSession) -> None:
-    """Write the session of a WebSocket whose handler was cancelled, as its client disconnected."""
-    saving = asyncio.ensure_future(session.manager.commit(session))
-    await wait_although_cancelled(saving)
-    if saving.done() and not saving.cancelled() and (error := saving.exception()) is not None:
-        logger.error("a session could not be written: %s", error)
+    Raises:
+        InvalidArgument: If the application has another session interface.
+    """
+    return _current()
 
 
 async def load() -> SqlSession:
@@ -205,37 +194,152 @@ async def change(function: Callable[[Data], Any]) -> Any:
         raise _unavailable(error) from error
 
 
+class SessionModel(StoredModel[M]):
+    """Part of the session as a model: ``await carts()``, where ``carts = SessionModel(Cart)``.
+
+    Changes of it are written to the session with the response, merged field by field with those of other requests.
+
+    Whatever the model accepts comes back equal. Fields are stored by their own names, whatever their aliases.
+
+    Args:
+        model: A pydantic model, a msgspec Struct, or a dataclass, which msgspec encodes unless it is one of
+            pydantic's. Its fields all have defaults.
+        key: The key of its data in the session. The name of the model unless set.
+        invalid: What becomes of data that the model does not accept, such as that of an earlier version of it:
+            ``"raise"`` raises `SessionModelMismatch`; ``"defaults"`` gives a model without data, with a warning,
+            which replaces the data once it is changed.
+
+    Raises:
+        InvalidArgument: If the model cannot be made without arguments, ``invalid`` is neither, or msgspec is needed
+            and not installed.
+    """
+
+    async def __call__(self) -> M:
+        """The model of the current request or WebSocket.
+
+        Raises:
+            SessionModelMismatch: If it does not accept the session's data, unless set otherwise.
+            ServiceUnavailable: If the session cannot be read; or `StorageUnavailable`, as configured.
+        """
+        return self._give(await load())
+
+    @overload
+    async def change(self, function: Callable[[M], Awaitable[R]]) -> R: ...
+
+    @overload
+    async def change(self, function: Callable[[M], R]) -> R: ...
+
+    async def change(self, function: Callable[[M], Any]) -> Any:
+        """Change the model as it is stored now: `change`, of which the function gets the model.
+
+        Models that were given before stay as they are.
+
+        Raises:
+            SessionModelMismatch: If the model does not accept the session's data, unless set otherwise.
+            SessionNotFound: As `change`.
+            ServiceUnavailable: As `change`.
+        """
+        return await change(self._changing(function))
+
+
 async def save() -> None:
     """Write the session now, such as during a WebSocket.
 
     Raises:
+        SessionNotFound: If the session ended, or another user has it, so that its changes cannot be kept.
         StorageUnavailable: If it cannot be written.
     """
     session = _current()
+    session.state.lost = False
     await session.manager.commit(session)
+    require_kept(session)
+
+
+async def refresh() -> SqlSession:
+    """Read the session again, such as during a WebSocket; what was changed is written first.
+
+    A session that got a new id, and has the same subject, is followed. If it ended or expired, or another user has
+    it, it is empty afterwards and its ``ended`` is True.
+
+    Returns:
+        The session, as it is stored now.
+
+    Raises:
+        ServiceUnavailable: If it cannot be read; or `StorageUnavailable`, as configured.
+    """
+    session = await load()
+    try:
+        await session.manager.refresh(session)
+    except StorageUnavailable as error:
+        raise _unavailable(error) from error
+    return session
+
+
+def alive(*, every: Duration = PERIOD, code: int = POLICY_VIOLATION) -> Alive:
+    """A block that is left as soon as the session has ended, for WebSockets and long responses.
+
+    ``async with alive():`` runs until its body ends, or the session is ended or revoked, expires, or belongs to
+    another subject. The body is then cancelled, as by `asyncio.timeout`, and a WebSocket is closed; a streamed
+    response ends; before a response began, `SessionNotFound` is raised. The session is looked after by one task
+    for all connections. Without a session, nothing happens.
+
+    Args:
+        every: Seconds, or a timedelta, after which the storage is asked again whether the session lives. Of
+            several connections the shortest counts.
+        code: The code with which a WebSocket is closed.
+
+    Returns:
+        An async context manager; its ``ended`` tells whether the session has ended.
+
+    Raises:
+        InvalidArgument: If an argument is out of its range.
+        InvalidArgumentType: If an argument is of the wrong type.
+        ServiceUnavailable: On entering it, if the session cannot be read; or `StorageUnavailable`, as configured.
+    """
+    close = quart.websocket.close if quart.has_websocket_context() else None
+    session = _current()
+    storage, state = session.manager.storage, session.state
+    return Alive(load, storage, close, lambda: state.answered, every=every, code=code)
+
+
+async def require_fresh(max_age: Duration) -> SqlSession:
+    """The session of the current request or WebSocket, for what needs a recent login, such as a change of the password.
+
+    Otherwise the answer has status 401, and says why as ``application/problem+json`` (RFC 9457). Show a form for the
+    password, and call ``session.reauthenticated()``.
+
+    Args:
+        max_age: The most seconds since the login, or a timedelta.
+
+    Raises:
+        Unauthorized: If the user did not log in since, or nobody is logged in; its cause is
+            `ReauthenticationRequired`.
+        ServiceUnavailable: If the session cannot be read; or `StorageUnavailable`, as configured.
+        InvalidArgument: If ``max_age`` is not above 0 and at most 1,000 years.
+        InvalidArgumentType: If it is not a duration.
+    """
+    session = await load()
+    Interface.require_fresh(session, max_age)
+    return session
 
 
 async def list_sessions() -> AsyncIterator[SessionInfo]:
-    """The live sessions of this session's subject, the newest first.
-
-    Raises:
-        InvalidArgument: If it has no subject.
-    """
+    """The live sessions of this session's subject, the newest first; none if it has no subject."""
     session = await load()
-    async for info in session.manager.listed(session):
+    async for info in session.manager.listing.of(session):
         yield info
 
 
 async def end_session(key: str) -> bool:
     """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
     session = await load()
-    return await session.manager.end_listed(session, key)
+    return await session.manager.listing.end(session, key)
 
 
 async def end_other_sessions() -> int:
     """End all sessions of the same subject but this one; the number of them."""
     session = await load()
-    return await session.manager.end_others(session)
+    return await session.manager.listing.end_others(session)
 
 
 def _unavailable(error: StorageUnavailable) -> Exception:

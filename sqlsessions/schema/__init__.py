@@ -10,6 +10,6 @@ An application with its own Alembic migrations can instead include those of sqls
 (``target_metadata = [its_metadata, sqlsessions.metadata]``).
 """
 
-from .tables import check, create_tables, current, downgrade, include_name, script, upgrade
+from .migrations import check, create_tables, current, downgrade, include_name, script, upgrade
 
 __all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]

@@ -14,13 +14,15 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Inspector, inspect
 
 from ..errors import InvalidArgument, SchemaOutOfDate
-from ..sql.dialects import migration_lock
+from ..sql.dialects import DIALECTS, Dialect, migration_lock
 from ..sql.models import VERSION_TABLE, metadata
 
 # Columns that every revision has, and that another application's table of this name hardly has.
 FINGERPRINTS = {
     "sessions": {"id", "version", "data", "expires_bucket"},
     "session_chunks": {"id", "version", "seq", "data"},
+    "session_labels": {"label", "id", "version"},
+    "session_ends": {"ended_at", "id", "version", "reason"},
 }
 
 
@@ -66,6 +68,7 @@ def refuse_obstacles(connection: Connection) -> None:
     Raises:
         SchemaOutOfDate: If the tables are of a newer version, or of another application.
     """
+    home = home_of(connection)
     revision = current_revision(connection)
     if revision is not None and revision not in _revisions():
         raise SchemaOutOfDate(
@@ -74,10 +77,19 @@ def refuse_obstacles(connection: Connection) -> None:
         )
     inspector = inspect(connection)
     for table, fingerprint in FINGERPRINTS.items():
-        if inspector.has_table(table) and fingerprint - _columns(inspector, table):
+        if inspector.has_table(table, schema=home):
+            if fingerprint - _columns(inspector, table, home):
+                place = "this database" if home is None else f"the schema {home!r}"
+                raise SchemaOutOfDate(
+                    f"the table {table!r} of {place} is not one of sqlsessions: "
+                    "use another database, or on PostgreSQL another schema, as by schema=name in the URL"
+                )
+            continue
+        other = _dialect(connection).found_in(connection, table)
+        if other is not None and not fingerprint - _columns(inspector, table, other):
             raise SchemaOutOfDate(
-                f"the table {table!r} of this database is not one of sqlsessions: "
-                "run `sqlsessions upgrade` on another database or schema"
+                f"the session tables are in the schema {other!r}, which comes after {home!r} in the search path: "
+                "name the one to use alone, as by schema=name in the URL, or first"
             )
 
 
@@ -87,9 +99,9 @@ def refuse_shortfalls(connection: Connection) -> None:
     Raises:
         SchemaOutOfDate: If the tables are missing, incomplete or behind.
     """
-    inspector = inspect(connection)
+    inspector, home = inspect(connection), home_of(connection)
     revision, head = current_revision(connection), _revisions()[0]
-    absent = [table for table in metadata.tables if not inspector.has_table(table)]
+    absent = [table for table in metadata.tables if not inspector.has_table(table, schema=home)]
     if revision is None and len(absent) == len(metadata.tables):
         raise SchemaOutOfDate("the database has no session tables: run `sqlsessions upgrade`")
     if revision not in (None, head):
@@ -97,7 +109,7 @@ def refuse_shortfalls(connection: Connection) -> None:
             f"the tables are behind, at revision {revision}, where this version needs {head}: "
             "run `sqlsessions upgrade`"
         )
-    if lacking := absent or _lacking(inspector):
+    if lacking := absent or _lacking(inspector, home):
         what = f"the tables are incomplete, without {', '.join(lacking)}"
         if revision is None:
             raise SchemaOutOfDate(f"{what}: run `sqlsessions upgrade`")
@@ -107,22 +119,37 @@ def refuse_shortfalls(connection: Connection) -> None:
         )
 
 
-def _lacking(inspector: Inspector) -> list[str]:
+def home_of(connection: Connection) -> str | None:
+    """The schema that the tables are in or belong in; None is the only one.
+
+    Raises:
+        SchemaOutOfDate: If there is no such schema.
+        StorageUnavailable: If the role may not use it.
+    """
+    return _dialect(connection).home(connection)
+
+
+def _dialect(connection: Connection) -> Dialect:
+    return DIALECTS[connection.dialect.name]
+
+
+def _lacking(inspector: Inspector, schema: str | None) -> list[str]:
     found: list[str] = []
     for name, table in metadata.tables.items():
-        indexes = {index["name"] for index in inspector.get_indexes(name)}
-        columns = _columns(inspector, name)
+        indexes = {index["name"] for index in inspector.get_indexes(name, schema=schema)}
+        columns = _columns(inspector, name, schema)
         found += [f"{name}.{column.name}" for column in table.columns if column.name not in columns]
         found += sorted(str(index.name) for index in table.indexes if index.name not in indexes)
     return found
 
 
-def _columns(inspector: Inspector, table: str) -> set[str]:
-    return {column["name"] for column in inspector.get_columns(table)}
+def _columns(inspector: Inspector, table: str, schema: str | None) -> set[str]:
+    return {column["name"] for column in inspector.get_columns(table, schema=schema)}
 
 
 def _context(connection: Connection) -> MigrationContext:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    options = {"version_table": VERSION_TABLE, "version_table_schema": home_of(connection)}
+    return MigrationContext.configure(connection, opts=options)
 
 
 def _config(attributes: dict[str, Any], output: io.StringIO | None = None) -> Config:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..records import Lifetime, Record
 from .engine.database import Database
 from .repository import SessionRepository
 from .staging import Limits, Staging
 from .storage import SqlSessionStorage
+
+DIGITS = 64  # of a key
+NO_RECORD = Record(1, 0, None, 0, 0, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +23,31 @@ class Internals:
         repository: The operations on sessions, by digest.
         staging: Stages and streams the data of large sessions.
         limits: The sizes that decide how data is kept.
+        defaults: The lifetime of new sessions.
     """
 
     database: Database
     repository: SessionRepository
     staging: Staging
     limits: Limits
+    defaults: Lifetime
 
 
 def internals_of(storage: SqlSessionStorage) -> Internals:
     """The parts of a storage."""
-    return Internals(storage._database, storage._repository, storage._staging, storage._limits)  # noqa: SLF001
+    repository = storage._repository  # noqa: SLF001
+    return Internals(
+        storage._database,  # noqa: SLF001
+        repository,
+        storage._staging,  # noqa: SLF001
+        storage._limits,  # noqa: SLF001
+        repository._defaults,  # noqa: SLF001
+    )
+
+
+async def keys_from(storage: SqlSessionStorage, prefix: str) -> list[str]:
+    """The keys of live sessions that begin with some hexadecimal digits in lower case; a page of them at most."""
+    least, length = prefix.ljust(DIGITS, "0"), len(prefix)
+    before = max(int(least, 16) - 1, 0).to_bytes(DIGITS // 2, "big")
+    found = await storage._repository.page(None, (before, NO_RECORD))  # noqa: SLF001
+    return [key for digest, _ in found if (key := digest.hex())[:length] == prefix]

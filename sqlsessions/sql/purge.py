@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     LargeBinary,
+    Select,
     and_,
     delete,
     exists,
@@ -22,24 +23,39 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .._versions import first_version
 from ..purging import Purged
 from ..records import FORWARDING
-from .dialects import HOUR
+from .dialects import HOUR, Dialect
 from .engine.database import IDEMPOTENT, Database
-from .models import MOVED, SUPERSEDED, TOMBSTONE, chunks, sessions
-from .statements import transactions
+from .models import (
+    LISTENING,
+    MOVED,
+    NOTICED_KEY,
+    POLLED_KEY,
+    SUPERSEDED,
+    TOMBSTONE,
+    chunks,
+    notices,
+    sessions,
+)
+from .statements import labels, transactions
+from .statements.chunks import RESERVED, mark, row_of
 
 SUPERSEDED_GRACE = 60 * 1_000_000
 """Microseconds for which a superseded version stays readable."""
 
-STAGING_GRACE = 24 * HOUR
-"""Microseconds that a write may take from its first chunk to its commit."""
+LISTENING_GRACE = HOUR
+"""Microseconds until nobody is taken to listen any more; who does, says so each minute."""
+
+POLLING_GRACE = 2 * 60 * 1_000_000
+"""Microseconds until nobody is taken to poll any more; who does, says so each minute, and deletes notices itself."""
 
 ROWS_PER_STATEMENT = 100
 """So few that concurrent reads and writes are hardly delayed."""
 
 CHUNKS_PER_DELETE = 100
+
+NOTICES_PER_DELETE = 1000
 
 s, k = sessions.c, chunks.c
 
@@ -77,12 +93,28 @@ class Purge:
                 looked_at += size
                 yield Purged(sessions=deleted)
         batches = None if self.max_batches is None else self.max_batches - looked_at // self.batch_size
-        async for step in self._orphans(batches):
+        now = int(await self._run(_now, now=self.database.dialect.now()))
+        async for step in self._orphans(batches, now):
             yield step
-        async for step in self._tombstones():
+        async for step in self._left(now):
             yield step
-        async for step in self._forwardings():
+
+    async def _left(self, now: int) -> AsyncIterator[Purged]:
+        """Delete what sessions and listeners have left besides chunks."""
+        while entries := await self._run(labels.outdated, limit=CHUNKS_PER_DELETE):
+            await self.database.run(partial(labels.forget, keys=entries), resolve=IDEMPOTENT)
+            yield Purged()
+        # Tombstones, once no operation can be in doubt about their sessions any more.
+        async for step in self._notes(k.seq <= TOMBSTONE, now - SUPERSEDED_GRACE):
             yield step
+        async for step in self._notes(k.seq == MOVED, self.clock() - FORWARDING):
+            yield step
+        # Without these, triggers send no notices: nobody has listened for long.
+        async for step in self._notes(k.seq == LISTENING, now - LISTENING_GRACE):
+            yield step
+        if self.database.dialect.polled:
+            async for step in self._notices(now):
+                yield step
 
     async def _run(self, work: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         return await self.database.run(partial(work, **arguments))
@@ -108,30 +140,34 @@ class Purge:
 
     async def _others(self, here: ColumnElement[bool]) -> int:
         """Delete the expired ones that have chunks or a hook; correct the bucket of those that live longer."""
-        hour = self.database.dialect.hour(s.expires_at)
+        dialect = self.database.dialect
+        hour = dialect.hour(s.expires_at)
         due = or_(s.expires_at.is_(None), s.expires_at <= self.clock(), hour > s.expires_bucket)
         others = await self._run(_ids, where=and_(here, due))
         if not others:
             return 0
-        work = partial(_purge_rows, hour=hour, ids=others, clock=self.clock)
+        work = partial(_purge_rows, dialect=dialect, hour=hour, ids=others, clock=self.clock)
         expired = await self.database.transaction(work, resolve=IDEMPOTENT)
         if expired and self.on_expired:
             await self.on_expired(expired)
         return len(expired)
 
-    async def _orphans(self, max_batches: int | None) -> AsyncIterator[Purged]:
-        """Delete sets of chunks that no session points at, once their grace period is over."""
+    async def _orphans(self, max_batches: int | None, now: int) -> AsyncIterator[Purged]:
+        """Delete sets of chunks that no session points at, once their grace period is over.
+
+        When a set was staged is not known: its day counts from the first purge that finds it.
+        """
         after: tuple[int, bytes] | None = None
         batches = 0
         while max_batches is None or batches < max_batches:
             found = await self._run(_orphans, after=after, limit=self.batch_size)
             for version, digest, superseded in found:
-                now = self.clock()
-                if superseded is None:
-                    old = version < first_version(now - STAGING_GRACE)
-                else:
-                    old = int.from_bytes(superseded, "big") <= now - SUPERSEDED_GRACE
-                if old:
+                if superseded is None:  # it is being written, or was left behind: the next purges will see
+                    marking = partial(
+                        mark, dialect=self.database.dialect, version=version, digest=digest, later=RESERVED
+                    )
+                    await self.database.transaction(marking, resolve=IDEMPOTENT)
+                elif int.from_bytes(superseded, "big") <= now - SUPERSEDED_GRACE:
                     async for step in self._set(version, digest):
                         yield step
             if len(found) < self.batch_size:
@@ -151,26 +187,10 @@ class Purge:
                 return
             first -= CHUNKS_PER_DELETE
 
-    async def _tombstones(self) -> AsyncIterator[Purged]:
-        """Delete tombstones, once no operation can be in doubt about their sessions any more."""
-        old = and_(k.seq == TOMBSTONE, k.version < first_version(self.clock() - SUPERSEDED_GRACE + 1000))
-        after = 0
-        while True:
-            end: int | None = await self._run(_nth_version, where=and_(old, k.version > after))
-            here = and_(old, k.version > after, literal(True) if end is None else k.version <= end)
-            deleted = await self.database.run(
-                partial(_count, statement=delete(chunks).where(here)), resolve=IDEMPOTENT
-            )
-            if deleted:
-                yield Purged()
-            if end is None:
-                return
-            after = end
-
-    async def _forwardings(self) -> AsyncIterator[Purged]:
-        """Delete the notes of where sessions went, once they are too old to be followed."""
-        until = (self.clock() - FORWARDING + 1).to_bytes(8, "big")
-        notes = and_(k.version == 0, k.seq == MOVED)
+    async def _notes(self, kind: ColumnElement[bool], last: int) -> AsyncIterator[Purged]:
+        """Delete special rows of a kind that begin with a time, up to the last one."""
+        until = (last + 1).to_bytes(8, "big")
+        notes = and_(k.version == 0, kind)
         after: bytes | None = b""
         while after is not None:
             here = and_(notes, k.id > after)
@@ -180,6 +200,19 @@ class Purge:
             if await self.database.run(partial(_count, statement=old), resolve=IDEMPOTENT):
                 yield Purged()
             after = end
+
+    async def _notices(self, now: int) -> AsyncIterator[Purged]:
+        """Delete the notices that nobody polls, and let triggers leave none if nobody has polled for long."""
+        n = notices.c
+        some = select(n.number).order_by(n.number).limit(NOTICES_PER_DELETE)
+        while not await self._run(_polled, since=now - POLLING_GRACE):
+            if not (numbers := await self._run(_column, wanted=some)):
+                break
+            old = delete(notices).where(n.number.in_(numbers))
+            await self.database.run(partial(_count, statement=old), resolve=IDEMPOTENT)
+            yield Purged()
+        forget = partial(_forget_polls, before=now - LISTENING_GRACE)
+        await self.database.transaction(forget, resolve=IDEMPOTENT)
 
 
 async def count_expired(database: Database, now: int) -> int:
@@ -207,10 +240,8 @@ async def _nth(connection: AsyncConnection, where: ColumnElement[bool], number: 
     return found
 
 
-async def _nth_version(connection: AsyncConnection, where: ColumnElement[bool]) -> int | None:
-    wanted = select(k.version).where(where).order_by(k.version).offset(CHUNKS_PER_DELETE - 1).limit(1)
-    found: int | None = (await connection.execute(wanted)).scalar()
-    return found
+async def _now(connection: AsyncConnection, now: ColumnElement[int]) -> int:
+    return int((await connection.execute(select(now))).scalar_one())
 
 
 async def _nth_note(connection: AsyncConnection, where: ColumnElement[bool]) -> bytes | None:
@@ -221,6 +252,24 @@ async def _nth_note(connection: AsyncConnection, where: ColumnElement[bool]) -> 
 
 async def _ids(connection: AsyncConnection, where: ColumnElement[bool]) -> list[bytes]:
     return list((await connection.execute(select(s.id).where(where))).scalars())
+
+
+async def _column(connection: AsyncConnection, wanted: Select[*tuple[Any, ...]]) -> list[int]:
+    return list((await connection.execute(wanted)).scalars())
+
+
+async def _polled(connection: AsyncConnection, since: int) -> bool:
+    """Whether somebody has said since then that it polls notices."""
+    found = (await connection.execute(select(k.data).where(row_of(POLLED_KEY)))).scalar()
+    return found is not None and int.from_bytes(found[:8], "big") >= since
+
+
+async def _forget_polls(connection: AsyncConnection, before: int) -> None:
+    """Let triggers leave no notices if nobody has said since then that it polls them."""
+    until = literal(before.to_bytes(8, "big"), LargeBinary())
+    await connection.execute(delete(chunks).where(row_of(POLLED_KEY), k.data < until))
+    if (await connection.execute(select(k.seq).where(row_of(POLLED_KEY)))).first() is None:
+        await connection.execute(delete(chunks).where(row_of(NOTICED_KEY)))
 
 
 async def _count(connection: AsyncConnection, statement: Any) -> int:
@@ -235,13 +284,17 @@ async def _last(connection: AsyncConnection, where: ColumnElement[bool]) -> int:
 
 
 async def _purge_rows(
-    connection: AsyncConnection, hour: ColumnElement[int | None], ids: list[bytes], clock: Callable[[], int]
+    connection: AsyncConnection,
+    dialect: Dialect,
+    hour: ColumnElement[int | None],
+    ids: list[bytes],
+    clock: Callable[[], int],
 ) -> list[bytes]:
     """Delete the expired ones of some sessions and return them; correct the buckets of the others."""
     now = clock()
     rows = await transactions.locked(connection, s.id.in_(ids), skip=True)
     expired = [row for row in rows if not row.record.live(now)]
-    await transactions.remove(connection, expired, now)
+    await transactions.remove(connection, dialect, expired, s.expires_at <= now)
     if alive := [row.id for row in rows if row.record.live(now)]:
         await connection.execute(update(sessions).where(s.id.in_(alive)).values(expires_bucket=hour))
     return [row.id for row in expired]

@@ -87,6 +87,11 @@ async def purge_lease(database: Database) -> AsyncIterator[DatabaseLease | None]
         await lease.release()
 
 
+async def is_purging(database: Database) -> bool:
+    """Whether a process holds the purge lease, or died while it did."""
+    return await database.run(_holder) is not None
+
+
 def _new_token() -> bytes:
     return secrets.token_bytes(16)
 

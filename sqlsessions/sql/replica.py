@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import SessionError
+from .._tasks import end
+from ..errors import InvalidArgument, SessionError
 from .batching.executor import BatchExecutor
 from .batching.operations import Row
+from .dialects import Settings
 from .drivers import driver_for
 from .engine.database import Database
 
@@ -40,7 +44,7 @@ class Replica:
     def __init__(self, database: Database, primary: Database) -> None:
         self._database = database
         self._primary = primary
-        self._executor = BatchExecutor(database, driver_for(database))
+        self._executor = BatchExecutor(database, driver_for(database), lambda: 0)  # it only reads
         self._pins: dict[bytes, int] = {}
         self._changes = 0
         self._overflown = 0
@@ -71,8 +75,7 @@ class Replica:
     async def aclose(self) -> None:
         """Close the connections."""
         if self._watcher is not None and self._watcher.get_loop() is asyncio.get_running_loop():
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
+            await end(self._watcher)
         await self._database.engines.aclose()
 
     def _start_watching(self) -> None:
@@ -99,6 +102,24 @@ class Replica:
         passed = await self._database.run(partial(_passed, position=position))
         self._away = False
         return passed
+
+
+def replica_of(
+    primary: Database, read_url: str | URL | None, settings: Settings, engine_options: Mapping[str, Any]
+) -> Replica | None:
+    """The replica of a database that is at a URL; None if there is none.
+
+    Raises:
+        InvalidArgument: If the database can have none.
+    """
+    if read_url is None:
+        return None
+    if not primary.dialect.replicas:
+        raise InvalidArgument(
+            "read_url needs a PostgreSQL database: other databases do not report replication lag"
+        )
+    hurried = replace(settings, retry_for=0.0)  # the primary is there
+    return Replica(Database(read_url, hurried, engine_options), primary)
 
 
 async def _position(connection: AsyncConnection) -> str:

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import records
-from .._versions import Versions
-from ..errors import SessionCorrupt, SessionNotFound
+from .._versions import GAP, fence, fits, new_version, next_version
+from ..errors import SessionConflict, SessionCorrupt, SessionNotFound
 from ..events import Events
-from ..records import Clock, Lifetime, Options, Record, written
+from ..info import Rebinding, SessionInfo, Successor
+from ..records import Cap, Clock, Lifetime, Options, Record, written
+from ..storage import KEEP, Default
 from .batching.driver import Driver
 from .batching.executor import BatchExecutor
 from .batching.operations import Delete, Operation, Row, Touch, Write
-from .engine.database import Database, Work
+from .ending import Ending
+from .engine.database import IDEMPOTENT, Database, Work
 from .models import sessions
 from .replica import Replica
-from .statements import chunks, in_doubt, transactions
-from .statements.single import RECORD, ExplicitOptions, live_at, row
+from .staging import copy
+from .statements import capping, chunks, in_doubt, transactions
+from .statements.labels import pages_of
+from .statements.listing import PAGE, batches, fetch, page_of, within
+from .statements.single import DATA, EXPIRES_AT, RECORD, SIZE, ExplicitOptions, live_at, record_of, row
 from .statements.transactions import Stored
 
 T = TypeVar("T")
 
-PAGE = 500
-MAX_MOVES = 16
-"""How many changes of an id are followed."""
-
-# Places in a row of `SessionRepository.select`.
-_NAMES = [column.name for column in RECORD]
-SIZE = 1 + _NAMES.index("size")
-EXPIRES_AT = 1 + _NAMES.index("expires_at")
-DATA = 1 + len(RECORD)
 
 c = sessions.c
 
@@ -49,6 +46,12 @@ class SessionRepository:
         defaults: The storage's settings for new sessions.
         events: Logs ids that no live session has.
         replica: Where sessions are read, if there is one.
+        prefixes: What the digests of the namespaces begin with.
+        cap: How many live sessions a subject may have; None is any number.
+
+    Attributes:
+        ending: Ends sessions.
+        now: Gives the time.
     """
 
     def __init__(
@@ -59,27 +62,33 @@ class SessionRepository:
         defaults: Lifetime,
         events: Events,
         replica: Replica | None = None,
+        prefixes: Collection[bytes | None] = (None,),
+        cap: Cap | None = None,
     ) -> None:
+        self._within = within(*prefixes)
+        self._namespace = min(prefix or b"" for prefix in prefixes)  # the same whichever of them is first
+        self._cap = cap
         self._replica = replica
         self._database = database
-        self._clock = clock
+        self.now = partial(records.microseconds, clock)
+        self.ending = Ending(database, self.now, self.pin, prefixes)
         self._defaults = defaults
         self._events = events
-        self._versions = Versions.of(clock)
-        self._executor = BatchExecutor(database, driver)
+        self._conditional = driver.conditional
+        self._executor = BatchExecutor(database, driver, self.now)
 
     @property
     def queued(self) -> tuple[int, int]:
         """How many reads and how many changes wait for their batch."""
         return self._executor.queued
 
-    def now(self) -> int:
-        """The time."""
-        return records.microseconds(self._clock)
-
-    def next_version(self) -> int:
-        """A version for a write that begins now."""
-        return self._versions.next(self.now())
+    async def staging_version(self, digest: bytes, options: Options) -> int:
+        """A version for data that is staged: above what the session's will likely be at the end."""
+        before = options.if_match
+        if not before:
+            row = await self._executor.read(digest, data=False)
+            before = None if row is None else record_of(row).version
+        return new_version() if before is None else next_version(before, new_version(), steps=GAP)
 
     async def select(self, digest: bytes) -> Row:
         """The row of a live session: its id, the columns of a `Record`, its data or None if chunked.
@@ -106,27 +115,62 @@ class SessionRepository:
 
     async def record(self, digest: bytes) -> Record | None:
         """A live session without its data."""
-        row = await self._executor.read(digest, data=False)
-        if row is None or not (record := record_of(row)).live(self.now()):
+        if (record := await self._live(digest)) is None:
             self._events.unknown(digest)
-            return None
         return record
 
-    async def write_inline(self, digest: bytes, data: bytes, options: Options) -> Record:
-        """Write a small session."""
-        now = self.now()
-        version = self._versions.next(now)
-        fresh = written(None, options, now, version, len(data), self._defaults)
-        write = Write(row(digest, fresh, data), ExplicitOptions.of(options), options.if_match, len(data))
-        found = await self._change(write)
-        if found is not None:
+    async def _live(self, digest: bytes) -> Record | None:
+        row = await self._executor.read(digest, data=False)
+        return None if row is None or not (record := record_of(row)).live(self.now()) else record
+
+    async def write_inline(
+        self, digest: bytes, data: bytes, options: Options, evicted: list[bytes]
+    ) -> Record:
+        """Write a small session; those that ended for it are added to a list."""
+        version = new_version()
+        capped = self._cap is not None and isinstance(options.subject, str)
+        if capped or options.labels is not KEEP:
+            async with self._executor.turn(digest):
+                return await self._replace(
+                    digest, options, version=version, size=len(data), data=data, evicted=evicted
+                )
+        if options.if_match:
+            version = next_version(options.if_match, version)
+        else:
+            version = fits(version, self._executor.known.get(digest))
+
+        def row_at(now: int) -> tuple[Any, ...]:
+            return row(digest, written(None, options, now, version, len(data), self._defaults), data)
+
+        write = Write(digest, version, row_at, ExplicitOptions.of(options), options.if_match, len(data))
+        if (found := await self._change(write)) is not None:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
-        return await self.replace(
-            digest, options, version=version, size=len(data), data=data, lost=write.in_doubt
-        )
+        with self._executor.finishing(write):
+            if options.if_match is not None and self._conditional and not write.in_doubt:
+                held = await self._live(digest)
+                if options.if_match != (0 if held is None else held.version):
+                    raise SessionConflict(transactions.CONFLICT)
+            lost = write.known if write.in_doubt else None
+            return await self._replace(digest, options, version=version, size=len(data), data=data, lost=lost)
 
     async def replace(
+        self,
+        digest: bytes,
+        options: Options,
+        evicted: list[bytes],
+        *,
+        version: int,
+        size: int,
+        staged: int,
+    ) -> Record:
+        """Point a session to data that is staged under a version; see `transactions.replace`."""
+        async with self._executor.turn(digest):
+            return await self._replace(
+                digest, options, version=version, size=size, data=None, staged=staged, evicted=evicted
+            )
+
+    async def _replace(
         self,
         digest: bytes,
         options: Options,
@@ -135,173 +179,218 @@ class SessionRepository:
         size: int,
         data: bytes | None,
         staged: int = 0,
-        lost: bool = False,
+        lost: list[int] | None = None,
+        evicted: list[bytes] | None = None,
     ) -> Record:
-        """Write a session whatever it was before; see `transactions.replace`."""
-        before: list[int] = []
-        work = partial(
+        """Write a session whatever it was before; see `transactions.replace`.
+
+        Unless ``lost`` is None, the reply to a small write with this version was lost, which met one of these
+        versions if it met one.
+        """
+        before = lost or []
+        may_be_done = doubtful = lost is not None
+        replace = partial(
             transactions.replace,
+            dialect=self._database.dialect,
             digest=digest,
             options=options,
             defaults=self._defaults,
-            now=self.now(),
-            version=version,
+            version=fence(version) if lost is not None else version,
             size=size,
             data=data,
-            tombstone=self.next_version(),
             staged=staged,
             before=before,
         )
-        if lost:
-            work = partial(_unless_written, work=work, digest=digest, version=version)
+
+        ending: list[Stored] = []
+
+        async def work(connection: AsyncConnection) -> Record:
+            nonlocal may_be_done
+            ending[:] = await self._make_room(connection, digest, options)
+            if doubtful:  # what was lost may have come to its end since it was looked for
+                await transactions.locked(connection, c.id == digest)
+                if record := await in_doubt.written(connection, digest, version, before):
+                    return record
+            record = await replace(connection, now=self.now())
+            await transactions.end(connection, self._database.dialect, ending, chunks.new_tombstone(), None)
+            may_be_done = True  # from here on, when the COMMIT is sent
+            return record
 
         async def resolve(connection: AsyncConnection) -> Record | None:
-            # A small write's version may have been raised above the last that it met.
-            versions = [version, *([before[-1] + 1] if before and data is not None else [])]
-            return await in_doubt.written(connection, digest, max(versions), before)
+            nonlocal doubtful
+            doubtful = may_be_done
+            return await in_doubt.written(connection, digest, version, before) if doubtful else None
 
-        return await self._transaction(work, resolve, [digest])
+        record = await self._transaction(work, resolve, [digest])
+        self._executor.known.note(digest, record.version)
+        if evicted is not None:
+            evicted += [stored.id for stored in ending]
+            self.pin(evicted)
+        return record
+
+    async def _make_room(self, connection: AsyncConnection, digest: bytes, options: Options) -> list[Stored]:
+        """Lock the sessions that end for one more of its subject, if a write gives it to one."""
+        if self._cap is None or not isinstance(options.subject, str):
+            return []
+        return await capping.make_room(
+            connection,
+            self._database.dialect,
+            self._cap,
+            digest,
+            options.subject,
+            namespace=self._namespace,
+            within=self._within,
+            now=self.now(),
+        )
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
         """Write what a touch changed; False if the session changed since it was read."""
-        touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at))
+        touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at, new.touched_at))
         return bool(await self._change(touch))
+
+    async def touch_locked(self, digest: bytes, ttl: int | Default | None) -> SessionInfo | None:
+        """Touch a session that others write or touch all the time, if it lives."""
+        touch = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl)
+        record = await self._transaction(touch, IDEMPOTENT, [digest])
+        return None if record is None else record.info(digest)
 
     async def delete(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
-        delete = Delete(digest, self.next_version(), self.now())
-        return await self._change(delete) or await self.end_one(digest)
-
-    async def end(self, ended: list[bytes], *conditions: ColumnElement[bool]) -> None:
-        """End the live sessions that meet conditions, page by page, and add them to a list."""
-        while True:
-            page = await self._end_page(conditions)
-            ended += page
-            if len(page) < PAGE:
-                return
-
-    async def _end_page(self, conditions: Sequence[ColumnElement[bool]]) -> list[bytes]:
-        now, version = self.now(), self.next_version()
-        ending: list[bytes] = []
-
-        async def work(connection: AsyncConnection) -> list[bytes]:
-            rows = await transactions.locked(connection, *conditions, live_at(now), limit=PAGE)
-            if ending and await in_doubt.ended(connection, ending[0], version):
-                return ending  # the attempt before had not come to its end when it was looked for
-            ending[:] = [stored.id for stored in rows]
-            await transactions.end(connection, rows, now, version)
-            return ending
-
-        async def resolve(connection: AsyncConnection) -> list[bytes] | None:
-            done = ending and await in_doubt.ended(connection, ending[0], version)
-            return ending if done else None
-
-        return await self._transaction(work, resolve, ending)
+        delete = Delete(digest, chunks.new_tombstone())
+        if await self._change(delete):
+            return True
+        with self._executor.finishing(delete):
+            return (delete.in_doubt or await self._live(digest) is not None) and await self.end_one(digest)
 
     async def end_one(self, digest: bytes) -> bool:
         """End a session; whether it lived."""
         ended: list[bytes] = []
-        await self.end(ended, c.id == digest)
+        await self.ending.end(ended, self.ending.one(digest))
         return bool(ended)
 
-    async def revoke(self, ended: list[bytes], subject: str, keep: bytes | None) -> None:
-        """End a subject's live sessions but one, and add them to a list."""
-        own = self._database.dialect.subject_is(c.subject, subject)
-        await self.end(ended, own, c.id != (keep or b""))
+    async def rotate(self, digest: bytes, new_digest: bytes, rebinding: Rebinding | None) -> Record:
+        """Give a session a new id; copy its chunks if it is large."""
+        try:
+            async with self._executor.turn(digest, new_digest):
+                result = await self._move(digest, new_digest, None, rebinding)
+                while not isinstance(result, Record):  # large, and not copied as it is now
+                    await copy(self._database, result.record, digest, new_digest)
+                    result = await self._move(digest, new_digest, result.record, rebinding)
+        except SessionNotFound:
+            self._events.unknown(digest)
+            raise
+        return result
 
-    async def move(self, digest: bytes, new_digest: bytes, copied: Record | None) -> Stored | Record:
+    async def _move(
+        self, digest: bytes, new_digest: bytes, copied: Record | None, rebinding: Rebinding | None = None
+    ) -> Stored | Record:
         """Give a session a new id; see `transactions.move`."""
         moved: Stored | Record | None = None
-        version = self.next_version()
+        tombstone = chunks.new_tombstone()
 
         async def work(connection: AsyncConnection) -> Stored | Record:
             nonlocal moved
-            moved = await transactions.move(connection, digest, new_digest, self.now(), copied, version)
+            moved = await transactions.move(
+                connection,
+                self._database.dialect,
+                digest,
+                new_digest,
+                self.now(),
+                copied,
+                tombstone,
+                rebinding,
+            )
             return moved
 
         async def resolve(connection: AsyncConnection) -> Record | None:
-            done = isinstance(moved, Record) and await in_doubt.ended(connection, digest, version)
+            done = isinstance(moved, Record) and await in_doubt.ended(connection, digest, tombstone)
             return moved if done and isinstance(moved, Record) else None
 
         return await self._transaction(work, resolve, [digest, new_digest])
 
-    async def forwarding(self, digest: bytes) -> tuple[bytes, Record | None] | None:
-        """Where a session went whose id was changed.
+    async def rebind(self, digest: bytes, rebinding: Rebinding) -> bool:
+        """Rebind a live session; whether something changed."""
 
-        Args:
-            digest: Of the old id.
+        async def work(connection: AsyncConnection) -> bool:
+            found = await transactions.locked(connection, c.id == digest, live_at(self.now()))
+            return bool(found) and await transactions.rebind(connection, found[0], digest, rebinding)
+
+        async with self._executor.turn(digest):
+            return await self._database.transaction(work, resolve=IDEMPOTENT)
+
+    async def forwarding(self, digest: bytes) -> tuple[bytes, Record | None, int] | None:
+        """Where the session of an old id went, which was changed or ended.
 
         Returns:
-            The digest of the newest id, and the session if it lives; None if the id was not changed.
+            The digest of the newest id, the session if it lives, and when the old id was given up; None if
+            it was not.
         """
-        first, since = digest, self.now() - records.FORWARDING
-        for _ in range(MAX_MOVES):
-            found = await self._database.run(partial(chunks.find_forwarding, digest=digest))
-            if found is None or found[0] < since:
-                break
-            digest = found[1]
-        if digest == first:
+        find = partial(chunks.moves, digest=digest, since=self._forwarded_since())
+        if not (moves := await self._database.run(find)):
             return None
-        row = await self._executor.read(digest, data=False)
-        record = None if row is None else record_of(row)
-        return digest, record if record is not None and record.live(self.now()) else None
+        first, given_up = digest, moves[0][0]
+        digest = chunks.newest(digest, moves)
+        if (record := await self._live(digest)) is None:
+            return digest, None, given_up
+        return None if digest == first else (digest, record, given_up)  # else the id is in use again
 
-    async def records(self, digests: Collection[bytes]) -> dict[bytes, Record]:
-        """The live sessions among some, without their data."""
-        wanted = select(c.id, *RECORD).where(c.id.in_(digests), live_at(self.now()))
-        return dict(await self._database.run(partial(_page, statement=wanted)))
+    def _forwarded_since(self) -> int:
+        return self.now() - records.FORWARDING
+
+    async def successors(self, digests: Sequence[bytes]) -> dict[str, Successor]:
+        """Where those sessions among some went whose ids were changed, by their old keys."""
+        since, last, asked = self._forwarded_since(), {each: each for each in digests}, digests
+        for _ in range(chunks.MAX_MOVES):
+            moved = dict[bytes, bytes]()
+            for some in batches(asked):
+                found = await self._database.run(partial(chunks.find_forwardings, digests=some))
+                moved |= {digest: to for digest, (when, to) in found.items() if to and when >= since}
+            if not moved:
+                break
+            last = {digest: moved.get(to, to) for digest, to in last.items()}
+            asked = list(set(moved.values()))
+        ends = {digest: to.hex() for digest, to in last.items() if to != digest}
+        live = await self.infos([bytes.fromhex(key) for key in set(ends.values())])
+        return {digest.hex(): Successor(key, live.get(key)) for digest, key in ends.items()}
+
+    async def infos(self, digests: Sequence[bytes]) -> dict[str, SessionInfo]:
+        """The live sessions among some, by their keys."""
+        live = dict[str, SessionInfo]()
+        for some in batches(digests):
+            wanted = select(c.id, *RECORD).where(c.id.in_(some), live_at(self.now()))
+            found = await self._database.run(partial(fetch, statement=wanted))
+            live |= {bytes(digest).hex(): record.info(digest) for digest, record in found}
+        return live
 
     async def page(
         self, subject: str | None, after: tuple[bytes, Record] | None
     ) -> list[tuple[bytes, Record]]:
-        """Some live sessions: by id, or one subject's, the newest first.
+        """Some live sessions; see `page_of`."""
+        own = None if subject is None else self._database.dialect.subject_is(c.subject, subject)
+        statement = page_of(self._within, own, after, self.now(), PAGE)
+        return await self._database.run(partial(fetch, statement=statement))
 
-        Args:
-            subject: Whose; None is everybody's.
-            after: The last of the page before.
-        """
-        wanted = select(c.id, *RECORD).where(live_at(self.now())).limit(PAGE)
-        if subject is None:
-            wanted = wanted.order_by(c.id)
-            if after is not None:
-                wanted = wanted.where(c.id > after[0])
-        else:
-            wanted = wanted.where(self._database.dialect.subject_is(c.subject, subject))
-            wanted = wanted.order_by(c.created_at.desc(), c.id.desc())
-            if after is not None:
-                last, time = after[0], after[1].created_at
-                wanted = wanted.where(or_(c.created_at < time, and_(c.created_at == time, c.id < last)))
-        return await self._database.run(partial(_page, statement=wanted))
+    def labelled(self, label: str) -> AsyncIterator[list[tuple[bytes, Record]]]:
+        """The live sessions with a label, by id, page by page."""
+        return pages_of(label, self._within, self._database.run, self.now)
 
-    async def _change(self, change: Operation) -> Any:
+    def pin(self, digests: Iterable[bytes]) -> None:
+        """Read sessions that may have been changed from the primary, until a replica has them."""
+        if self._replica is not None:
+            self._replica.pin(digests)
+
+    def _change(self, change: Operation) -> Awaitable[Any]:
+        changing = self._executor.change(change)
+        return changing if self._replica is None else self._pinned(change.digest, changing)
+
+    async def _pinned(self, digest: bytes, changing: Awaitable[Any]) -> Any:
         try:
-            return await self._executor.change(change)
+            return await changing
         finally:
-            if self._replica is not None:
-                self._replica.pin([change.digest])
+            self.pin([digest])
 
     async def _transaction(self, work: Work[T], resolve: Work[T | None], digests: list[bytes]) -> T:
         try:
             return await self._database.transaction(work, resolve=resolve)
         finally:
-            if self._replica is not None:
-                self._replica.pin(digests)
-
-
-async def _unless_written(
-    connection: AsyncConnection, work: Work[Record], digest: bytes, version: int
-) -> Record:
-    """Write, unless the write was lost and took effect meanwhile."""
-    await transactions.locked(connection, c.id == digest)
-    return await in_doubt.written(connection, digest, version) or await work(connection)
-
-
-def record_of(row: Row) -> Record:
-    """The record in a row."""
-    return Record(*row[1:DATA])
-
-
-async def _page(
-    connection: AsyncConnection, statement: Select[*tuple[Any, ...]]
-) -> list[tuple[bytes, Record]]:
-    return [(found[0], Record(*found[1:])) for found in await connection.execute(statement)]
+            self.pin(digests)

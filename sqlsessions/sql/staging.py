@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from .batching.driver import Chunk, Chunks, Driver
 from .engine.database import Database
 from .models import chunks, sessions
 from .statements.chunks import count, reserve
+from .statements.transactions import locked
 
 CHUNKS_PER_READ = 4
 CHUNKS_PER_COPY = 16
@@ -50,16 +51,24 @@ class Incoming:
     Args:
         staging: Where to stage.
         digest: The session that is written.
-        version: The version to stage under.
+        version: Gives the version to stage under, once there is something to be staged.
         limits: How much to take, and how.
+
+    Attributes:
+        size: Bytes that came in.
+        chunks: How many chunks were staged.
+        version: The version that they were staged under.
     """
 
-    def __init__(self, staging: Staging, digest: bytes, version: int, limits: Limits) -> None:
+    def __init__(
+        self, staging: Staging, digest: bytes, version: Callable[[], Awaitable[int]], limits: Limits
+    ) -> None:
         self.size = 0
         self.chunks = 0
+        self.version = 0
         self._staging = staging
         self._digest = digest
-        self._version = version
+        self._new_version = version
         self._limits = limits
         self._buffer = bytearray()
 
@@ -93,12 +102,14 @@ class Incoming:
     def discard(self) -> None:
         """Give up: delete what was staged, in the background. A purge finds what that leaves."""
         if self.chunks:
-            self._staging.discard(self._version, self._digest)
+            self._staging.discard(self.version, self._digest)
 
     async def _flush(self) -> None:
+        if not self.version:
+            self.version = await self._new_version()
         data, self._buffer = bytes(self._buffer), bytearray()
         seq, self.chunks = self.chunks, self.chunks + 1
-        await self._staging.stage(Chunk(self._version, self._digest, seq, data))
+        await self._staging.stage(Chunk(self.version, self._digest, seq, data))
 
 
 class Staging:
@@ -168,20 +179,29 @@ async def _missing(database: Database, digest: bytes, record: Record) -> Session
     return SessionChanged("the session was written or ended, and the old data purged, while it was read")
 
 
-async def copy(database: Database, record: Record, digest: bytes, new_digest: bytes, now: int) -> None:
-    """Give a second id the chunks of a session, in short statements."""
+async def copy(database: Database, record: Record, digest: bytes, new_digest: bytes) -> None:
+    """Give a second id the chunks of a session, in short transactions, as long as it has this version and id."""
     source = select(c.version, literal(new_digest, c.id.type), c.seq, c.data).where(
         c.version == record.version, c.id == digest
     )
 
+    async def is_there(connection: AsyncConnection) -> bool:
+        # Locked: nobody has given the session that second id, and nobody will before the commit.
+        return bool(await locked(connection, sessions.c.id == digest, sessions.c.version == record.version))
+
+    async def reserved(connection: AsyncConnection) -> None:
+        if await is_there(connection):
+            await reserve(connection, database.dialect, record.version, new_digest)
+
     async def part(connection: AsyncConnection, first: int) -> None:
-        copied = and_(c.version == record.version, c.id == new_digest, c.seq >= first)
-        await connection.execute(delete(chunks).where(copied))  # by an attempt whose answer was lost
-        rows = source.where(c.seq >= first, c.seq < first + CHUNKS_PER_COPY)
-        await connection.execute(insert(chunks).from_select(["version", "id", "seq", "data"], rows))
+        if await is_there(connection):
+            copied = and_(c.version == record.version, c.id == new_digest, c.seq >= first)
+            await connection.execute(delete(chunks).where(copied))  # by an attempt whose answer was lost
+            rows = source.where(c.seq >= first, c.seq < first + CHUNKS_PER_COPY)
+            await connection.execute(insert(chunks).from_select(["version", "id", "seq", "data"], rows))
 
     # What an earlier rotation from there left behind goes first.
-    await database.transaction(partial(reserve, version=record.version, digest=new_digest, now=now))
+    await database.transaction(reserved)
     total = await database.run(partial(count, version=record.version, digest=digest))
     for first in range(0, total, CHUNKS_PER_COPY):
         await database.transaction(partial(part, first=first))

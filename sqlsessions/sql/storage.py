@@ -3,87 +3,99 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Unpack
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import records
-from ..channels import Consumer, Provider, consume, provide
-from ..errors import InvalidArgument, SessionChanged, SessionConflict, SessionNotFound
+from .._digests import Digests
+from .._keys import Keys
+from ..cache.bus import Bus, subscribed
+from ..channels import Bytes, Consumer, Provider, consume
+from ..errors import InvalidArgument, SessionConflict, SessionNotFound
 from ..events import Events, Hook
-from ..info import SessionInfo, Snapshot, Successor
+from ..info import Rebinding, SessionInfo, Snapshot, Successor
 from ..purging import Purged, Purging
-from ..records import Clock, Lifetime, Options, Record
-from ..storage import DEFAULT, KEEP, Bytes, Default, Duration, Keep, ManagedSessionStorage, providing
+from ..records import Clock, Lifetime, Options
+from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from ..values import WriteOptions
+from .accepted import Accepted
 from .batching.operations import Row
+from .bus import bus_of
 from .dialects import Settings
 from .drivers import driver_for
 from .engine.database import Database
+from .joining import CallersTransactions
 from .purge import Purge, count_expired
 from .purge_lease import purge_lease
-from .replica import Replica
-from .repository import DATA, PAGE, SessionRepository, record_of
-from .staging import Incoming, Limits, Staging, copy
+from .replica import replica_of
+from .repository import SessionRepository
+from .staging import Limits, Staging
+from .statements.listing import PAGE
+from .statements.single import DATA, record_of
+from .writing import Writer
 
 R = TypeVar("R")
 
 TOUCH_ATTEMPTS = 5
-KEYS_PER_STATEMENT = 256
-LONGEST_RETRY = 30.0  # seconds; after a minute its tombstone may be gone, and an outcome cannot be resolved
 
 
 class SqlSessionStorage(ManagedSessionStorage):
     """Keeps sessions in the tables that ``sqlsessions upgrade`` makes.
 
-    A session of up to ``inline_limit`` bytes is one SELECT to read and one upsert to write (on MySQL,
-    which has no RETURNING, a short transaction). A larger one is staged in chunks while the provider
-    runs. No connection, transaction or lock is held while a provider or consumer runs its own code.
+    A session of up to ``inline_limit`` bytes is one SELECT to read and one upsert to write (on MySQL, which has no
+    RETURNING, a short transaction). A larger one is staged in chunks while the provider runs. No connection,
+    transaction or lock is held while a provider or consumer runs its own code.
 
-    Acknowledged means committed, as durably as the database is set up to be. When a connection is
-    lost, the storage looks whether its own write took effect, and retries it if not.
+    Acknowledged means committed, as durably as the database is set up to be. When a connection is lost, the
+    storage looks whether its own write took effect, and retries it if not.
 
     Args:
-        url_or_engine: A database URL (SQLite, PostgreSQL, MariaDB or MySQL), for which engines are
-            opened, one for each event loop, and closed with the storage; or the caller's
-            `AsyncEngine`, which is neither disposed of nor reconfigured and serves one event loop
-            unless its pool is a `NullPool`. A SQLite URL without a file makes a new database in
-            memory, with its tables.
+        url_or_engine: A database URL (SQLite, PostgreSQL, MariaDB or MySQL), for which engines are opened,
+            one for each event loop, and closed with the storage; or the caller's `AsyncEngine`, which is
+            neither disposed of nor reconfigured and serves one event loop unless its pool is a `NullPool`. A
+            SQLite URL without a file makes a new database in memory, with its tables.
         read_url: A replica of a PostgreSQL database, from which sessions are read once it has what this
             storage wrote. What other processes wrote or ended is seen there later; a session that it does
             not have is looked for on the primary. None, the default, reads from the primary.
-        ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days
-            unless set.
+        direct_url: The same PostgreSQL server without its pooler, through which no notices of changes come.
+        ttl: Idle timeout of new sessions, in seconds or as a timedelta; None is never. 14 days unless set.
         max_age: Their absolute timeout; None, the default, is never.
-        clock: Gives the time in seconds since 1970 UTC. All services on one database need clocks
-            that agree to within a few seconds.
+        clock: Gives the time in seconds since 1970 UTC, the same for all services on a database to within seconds.
         inline_limit: The most bytes kept in the session's own row. 64 KiB unless set.
-        chunk_size: Bytes of a chunk of a larger session, at least ``inline_limit``. 256 KiB unless
-            set; a read takes about four times, a write about twice this much memory.
-        max_size: The most bytes of a session; a larger one raises `SessionTooLarge` as soon as the
-            limit is passed. None, the default, is no limit.
+        chunk_size: Bytes of a chunk of a larger session, at least ``inline_limit``. 256 KiB unless set; a
+            read takes about four times, a write about twice this much memory.
+        max_size: The most bytes of a session; a larger one raises `SessionTooLarge`. None, the default, is any.
         pool_size: Connections for each event loop at most; for a URL. 5 unless set.
         pool_timeout: Seconds to wait for one of them. 30 unless set.
         connect_timeout: Seconds to wait for a new connection. 10 unless set.
-        synchronous: SQLite's setting of that name, FULL or NORMAL; for a URL. With NORMAL, a power
-            loss may take back the last commits.
+        synchronous: SQLite's setting of that name, FULL or NORMAL; for a URL. With NORMAL, a power loss may
+            take back the last commits.
+        durable_touches: Whether a touch is on the disk once it is acknowledged. With False, on PostgreSQL a crash of the
+            server may take back the last ones, which costs some idle time and nothing else.
         operation_timeout: Seconds that a statement or transaction of ours may take on a server before its
             connection is given up as dead; None waits for ever. 30 unless set.
         retry_for: Seconds for which an operation is tried again after a deadlock, a lost or a refused
             connection; 0 tries once, 30 is the most. 5 unless set.
         busy_timeout: Seconds that SQLite waits for another process's write; for a URL. 10 unless set.
-        engine_options: More arguments of `create_async_engine`; for a URL. Its ``connect_args`` are added
-            to ours. Isolation, reset and creator are the storage's own, and refused.
-        on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or
-            an async function. What it raises is logged and harms nothing.
+        engine_options: More arguments of `create_async_engine`; for a URL. Its ``connect_args`` are added to
+            ours. Isolation, reset and creator are the storage's own, and refused.
+        on_created: Called with a `SessionEvent` after a session has begun, once for each; a function or an
+            async function. What it raises is logged and harms nothing.
         on_rotated: The same for a session that got a new id.
         on_invalidated: The same for a live session that was ended, also by `revoke`.
         on_expired: The same for an expired session that `purge` deleted.
-        log_salt: Salt of the hashes in the security log, at least 16 bytes and secret; with the same one,
-            the logs of several processes can be correlated. Random unless set.
+        log_salt: Salt of the hashes in the security log, 16 secret bytes or more, for processes to share; or random.
+        max_sessions_per_subject: The most live sessions of a subject, counted whenever a write names the subject: exactly,
+            if each process has the same. None, the default, is any number.
+        when_too_many: "end_oldest", the default, or "refuse", by `TooManySessions`.
+        namespace: Keeps services on one database apart: their ids, subjects and lists. None is a service by itself.
+        keys: One secret key of 32 bytes, in a list: ids are kept as HMAC under it, to be neither tested nor planted.
+        accept: Pairs of an earlier namespace and keys, each may be None, under which sessions are found, and moved, too.
 
     Raises:
         InvalidArgument: If an argument is out of its range, the URL is of no supported database, or
@@ -96,6 +108,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         url_or_engine: str | URL | AsyncEngine,
         *,
         read_url: str | URL | None = None,
+        direct_url: str | URL | None = None,
         ttl: Duration | None = records.TWO_WEEKS,
         max_age: Duration | None = None,
         clock: Clock = time.time,
@@ -108,6 +121,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         operation_timeout: float | None = 30.0,
         retry_for: float = 5.0,
         synchronous: str = "FULL",
+        durable_touches: bool = True,
         busy_timeout: float = 10.0,
         engine_options: Mapping[str, Any] | None = None,
         on_created: Hook | None = None,
@@ -115,30 +129,37 @@ class SqlSessionStorage(ManagedSessionStorage):
         on_invalidated: Hook | None = None,
         on_expired: Hook | None = None,
         log_salt: bytes | None = None,
+        max_sessions_per_subject: int | None = None,
+        when_too_many: Literal["end_oldest", "refuse"] = "end_oldest",
+        namespace: str | None = None,
+        keys: Keys | None = None,
+        accept: Sequence[tuple[str | None, Keys | None]] = (),
     ) -> None:
         self.clock = clock
+        self._digests = Digests(namespace, keys, accept)
         self._limits = Limits(
             inline=records.positive("inline_limit", inline_limit),
             chunk=records.positive("chunk_size", chunk_size),
             size=None if max_size is None else records.positive("max_size", max_size),
         )
-        self._at_once = self._limits.at_once
+        self.max_size = self._limits.size
         if chunk_size < inline_limit:
             raise InvalidArgument("chunk_size must be at least inline_limit")
-        if not isinstance(synchronous, str) or synchronous.upper() not in ("FULL", "NORMAL"):
-            raise InvalidArgument(f"synchronous must be FULL or NORMAL, not {synchronous!r}")
-        settings = Settings(
-            pool_size=records.positive("pool_size", pool_size),
-            pool_timeout=records.seconds("pool_timeout", pool_timeout),
-            connect_timeout=records.seconds("connect_timeout", connect_timeout),
-            synchronous=synchronous.upper(),
-            busy_timeout=records.seconds("busy_timeout", busy_timeout),
-            operation_timeout=(
-                None if operation_timeout is None else records.seconds("operation_timeout", operation_timeout)
-            ),
-            retry_for=0.0 if retry_for == 0 else records.seconds("retry_for", retry_for, LONGEST_RETRY),
+        settings = Settings.checked(
+            pool_size=pool_size,
+            pool_timeout=pool_timeout,
+            connect_timeout=connect_timeout,
+            synchronous=synchronous,
+            busy_timeout=busy_timeout,
+            operation_timeout=operation_timeout,
+            retry_for=retry_for,
+            largest_value=chunk_size,
+            durable_touches=durable_touches,
         )
         lifetime = Lifetime.checked(ttl, max_age)
+        self.default_ttl = lifetime.default_ttl
+        cap = records.Cap.checked(max_sessions_per_subject, when_too_many)
+        self.max_sessions_per_subject = cap and cap.most
         self._events = Events(
             on_created=on_created,
             on_rotated=on_rotated,
@@ -146,88 +167,52 @@ class SqlSessionStorage(ManagedSessionStorage):
             on_expired=on_expired,
             salt=log_salt,
         )
-        self._database = Database(url_or_engine, settings, engine_options or {})
+        engine_options = {} if engine_options is None else engine_options
+        self._database = Database(url_or_engine, settings, engine_options)
+        self._bus = bus_of(self._database, direct_url, settings, engine_options)
         driver = driver_for(self._database)
         self._staging = Staging(self._database, driver)
-        self._replica = None
-        if read_url is not None:
-            if not self._database.dialect.replicas:
-                raise InvalidArgument(
-                    "read_url needs a PostgreSQL database: other databases do not report replication lag"
-                )
-            hurried = replace(settings, retry_for=0.0)  # the primary is there
-            self._replica = Replica(Database(read_url, hurried, engine_options or {}), self._database)
+        self._replica = replica_of(self._database, read_url, settings, engine_options)
         self._repository = SessionRepository(
-            self._database, driver, clock, lifetime, self._events, self._replica
+            self._database, driver, clock, lifetime, self._events, self._replica, self._digests.prefixes, cap
         )
+        self._joined = CallersTransactions(self._database, self._repository.ending, self._repository.pin)
+        self._writer = Writer(self._repository, self._staging, self._limits, self._events)
+        self._accepted = Accepted(self._digests, self._repository)
+        self.rebind_moved = self._accepted.rebind_moved
+
+    def bus(self) -> Bus | None:
+        """What tells this process of sessions that others change; None where the database has no such thing."""
+        return self._bus
+
+    def subscribe(self, callback: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
+        return subscribed(self._bus, callback)
+
+    @property
+    def digest(self) -> Callable[[str], bytes]:
+        return self._digests.of
 
     @property
     def engine(self) -> AsyncEngine:
         """The engine that serves the running event loop."""
         return self._database.engine
 
-    async def write(
-        self,
-        id: str,
-        provider: Provider,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
-        options = Options.checked(ttl, max_age, subject, if_match)
-        return await self._write(records.digest(id), provider, options)
+    async def write(self, id: str, provider: Provider, **options: Unpack[WriteOptions]) -> SessionInfo:
+        checked = Options.checked(**options)
+        return await self._writer.write(await self._accepted.here(id), provider, checked)
 
-    async def _write(self, digest: bytes, provider: Provider, options: Options) -> SessionInfo:
-        version = self._repository.next_version()
-        incoming = Incoming(self._staging, digest, version, self._limits)
-        try:
-            await provide(provider, incoming.add)
-            await incoming.finish()
-        except BaseException:
-            incoming.discard()
-            raise
-        if (data := incoming.inline) is not None:
-            return await self._written(digest, await self._repository.write_inline(digest, data, options))
-        try:
-            record = await self._repository.replace(
-                digest, options, version=version, size=incoming.size, data=None, staged=incoming.chunks
-            )
-        except (SessionConflict, SessionChanged):
-            incoming.discard()
-            raise
-        return await self._written(digest, record)
-
-    async def write_bytes(
-        self,
-        id: str,
-        data: Bytes,
-        *,
-        ttl: Duration | Default | None = DEFAULT,
-        max_age: Duration | Default | None = DEFAULT,
-        subject: str | Keep | None = KEEP,
-        if_match: int | None = None,
-    ) -> SessionInfo:
-        options = Options.checked(ttl, max_age, subject, if_match)
-        return await self._write_bytes(records.digest(id), data, options)
+    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
+        checked = Options.checked(**options)
+        return await self._writer.write_bytes(await self._accepted.here(id), data, checked)
 
     async def write_key(self, key: str, data: Bytes, *, if_match: int) -> SessionInfo:
         options = Options.over(if_match)
-        if (digest := records.key_digest(key)) is None:
+        if (digest := self._digests.own(key)) is None:
             raise SessionConflict("no live session has this key: it is no key")
-        return await self._write_bytes(digest, data, options)
-
-    async def _write_bytes(self, digest: bytes, data: Bytes, options: Options) -> SessionInfo:
-        if isinstance(data, (bytes, bytearray)) and len(data) <= self._at_once:
-            record = await self._repository.write_inline(digest, bytes(data), options)
-            if record.created_at != record.updated_at:
-                return record.info(digest)
-            return await self._written(digest, record)
-        return await self._write(digest, providing(data), options)
+        return await self._writer.write_bytes(digest, data, options)
 
     async def read(self, id: str, consumer: Consumer[R]) -> R:
-        return await self._read(records.digest(id), consumer)
+        return await self._consumed(await self._accepted.at(id, self._repository.select), consumer)
 
     async def read_key(self, key: str, consumer: Consumer[R]) -> R:
         """Read a listed session, by its `SessionInfo.key`; else as `read`. For administrators.
@@ -235,105 +220,132 @@ class SqlSessionStorage(ManagedSessionStorage):
         Raises:
             SessionNotFound: If no live session has this key.
         """
-        if (digest := records.key_digest(key)) is None:
+        if (digest := self._digests.own(key)) is None:
             raise SessionNotFound("no live session has this key: it is no key")
-        return await self._read(digest, consumer)
+        return await self._consumed(await self._repository.select(digest), consumer)
 
-    async def _read(self, digest: bytes, consumer: Consumer[R]) -> R:
-        row = await self._repository.select(digest)
-        record, data = record_of(row), row[DATA]
+    async def _consumed(self, row: Row, consumer: Consumer[R]) -> R:
+        digest, record, data = bytes(row[0]), record_of(row), row[DATA]
         source = self._staging.stream(digest, record) if data is None else data
         return await consume(consumer, source, record.info(digest))
 
     async def read_bytes(self, id: str) -> bytes:
-        digest = records.digest(id)
-        row = await self._repository.select(digest)
+        row = await self._accepted.at(id, self._repository.select)
         data: bytes | None = row[DATA]
-        return await self._streamed(digest, row) if data is None else data
+        return await self._streamed(row) if data is None else data
 
     async def load(self, id: str) -> Snapshot | None:
-        return await self._load(records.digest(id))
+        return await self._accepted.at(id, self._load)
 
     async def load_key(self, key: str) -> Snapshot | None:
-        return None if (digest := records.key_digest(key)) is None else await self._load(digest)
+        return None if (digest := self._digests.own(key)) is None else await self._load(digest)
 
     async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
-        digests, found = records.key_digests(keys), dict[bytes, Record]()
-        for start in range(0, len(digests), KEYS_PER_STATEMENT):
-            found |= await self._repository.records(digests[start : start + KEYS_PER_STATEMENT])
-        return {digest.hex(): record.info(digest) for digest, record in found.items()}
+        return await self._repository.infos(self._digests.all_own(keys))
 
     async def successor(self, id: str) -> Successor | None:
-        if (found := await self._repository.forwarding(records.digest(id))) is None:
+        if (found := await self._accepted.forwarding(id)) is None:
             return None
-        digest, record = found
-        self._events.moved(records.digest(id), digest)
-        return Successor(digest.hex(), None if record is None else record.info(digest))
+        name, (digest, record, since) = found
+        self._events.moved(name, digest)
+        return Successor(digest.hex(), record.info(digest) if record else None, records.as_datetime(since))
+
+    async def successors(self, keys: Collection[str]) -> dict[str, Successor]:
+        return await self._repository.successors(self._digests.all_own(keys))
 
     async def _load(self, digest: bytes) -> Snapshot | None:
         try:
             row = await self._repository.select(digest)
         except SessionNotFound:
             return None
-        data = await self._streamed(digest, row) if row[DATA] is None else row[DATA]
+        data = await self._streamed(row) if row[DATA] is None else row[DATA]
         return Snapshot(data, record_of(row).info(digest))
 
     async def info(self, id: str) -> SessionInfo | None:
-        digest = records.digest(id)
+        return await self._accepted.at(id, self._info)
+
+    async def _info(self, digest: bytes) -> SessionInfo | None:
         record = await self._repository.record(digest)
         return None if record is None else record.info(digest)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
-        digest = records.digest(id)
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
+        return await self._accepted.at(id, partial(self._touch, idle=idle))
+
+    async def _touch(self, digest: bytes, idle: int | Default | None) -> SessionInfo | None:
         for _ in range(TOUCH_ATTEMPTS):
             if (record := await self._repository.record(digest)) is None:
                 return None
             touched = record.touched(self._repository.now(), idle)
             if touched is record or await self._repository.touch(digest, record, touched):
                 return touched.info(digest)
-        return await self.info(id)  # others write or touch it all the time, which extends it too
+        return await self._repository.touch_locked(digest, idle)
 
     async def invalidate(self, id: str) -> None:
-        digest = records.digest(id)
-        if await self._repository.delete(digest):
-            await self._events.invalidated([digest])
+        if await self._accepted.at(id, self._repository.delete):
+            await self._events.invalidated([self._digests.of(id)])
 
-    async def invalidate_key(self, key: str) -> bool:
-        digest = records.key_digest(key)
-        if digest is None or not await self._repository.delete(digest):
+    async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
+        if (digest := self._digests.own(key)) is None:
             return False
-        await self._events.invalidated([digest])
-        return True
+        if connection is not None:
+            one = self._repository.ending.one(digest)
+            return bool(await self._joined.end(connection, one, self._events.invalidated))
+        if ended := await self._repository.delete(digest):
+            await self._events.invalidated([digest])
+        return ended
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
-        kept = None if keep is None else records.digest(keep)
-        ended: list[bytes] = []
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
+        kept = None if keep is None else await self._accepted.where(keep)
+        ending, ended = self._repository.ending, list[bytes]()
+        chosen = ending.of_subject(records.checked_subject(subject), kept)
+        if connection is not None:
+            return await self._joined.end(connection, chosen, partial(self._events.revoked, subject))
         try:
-            await self._repository.revoke(ended, records.checked_subject(subject), kept)
+            await ending.end(ended, chosen)
         except Exception:
             await self._events.invalidated(ended)  # by the pages before
             raise
         await self._events.revoked(subject, ended)
         return len(ended)
 
+    async def revoke_label(self, label: str) -> int:
+        ending, report = self._repository.ending, self._events.invalidated
+        return await ending.end_labelled(records.checked_label(label), report)
+
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        time = None if before is None else records.from_datetime(records.moment("before", before))
+        count = await self._repository.ending.end_all(time, self._events.invalidated)
+        self._events.revoked_all(count)
+        return count
+
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
-        digest, new_digest = records.digest(id), records.digest(new_id)
-        try:
-            result = await self._repository.move(digest, new_digest, None)
-            while not isinstance(result, Record):  # large, and not copied as it is now
-                await copy(self._database, result.record, digest, new_digest, self._repository.now())
-                result = await self._repository.move(digest, new_digest, result.record)
-        except SessionNotFound:
-            self._events.unknown(digest)
-            raise
-        info = result.info(new_digest)
+        return await self._rotate(id, new_id, None)
+
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        return await self._rotate(id, new_id, rebinding)
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:
+        digest = self._digests.own(key)
+        return digest is not None and await self._repository.rebind(digest, rebinding)
+
+    async def _rotate(self, id: str, new_id: str, rebinding: Rebinding | None) -> SessionInfo:
+        digest, new_digest = self._digests.of(id), await self._accepted.here(new_id)
+        rotate = partial(self._repository.rotate, new_digest=new_digest, rebinding=rebinding)
+        info = (await self._accepted.at(id, rotate)).info(new_digest)
         await self._events.rotated(info, digest)
         return info
 
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        if subject is not None:
-            records.checked_subject(subject)
+    async def sessions(
+        self, subject: str | None = None, *, label: str | None = None
+    ) -> AsyncIterator[SessionInfo]:
+        records.refuse_both(subject, label)
+        if label is not None:
+            async for page in self._repository.labelled(records.checked_label(label)):
+                for digest, record in page:
+                    yield record.info(digest)
+            return
+        subject = None if subject is None else records.checked_subject(subject)
         page = await self._repository.page(subject, None)
         while page:
             for digest, record in page:
@@ -344,8 +356,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         records.positive("batch_size", batch_size, records.MAX_BATCH)
         if max_batches is not None:
             records.positive("max_batches", max_batches)
-        steps = self._purge(batch_size, max_batches).steps()
-        return sum([step.sessions async for step in steps])
+        return sum([step.sessions async for step in self._purge(batch_size, max_batches).steps()])
 
     def purging(
         self,
@@ -372,15 +383,11 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     async def aclose(self) -> None:
         """Finish what is under way and close the connections; the caller's engine stays open."""
+        if self._bus is not None:
+            await self._bus.aclose()
         if self._replica is not None:
             await self._replica.aclose()
         await self._database.engines.aclose()
 
-    async def _written(self, digest: bytes, record: Record) -> SessionInfo:
-        info = record.info(digest)
-        if record.created_at == record.updated_at:
-            await self._events.created(info)
-        return info
-
-    async def _streamed(self, digest: bytes, row: Row) -> bytes:
-        return b"".join([piece async for piece in self._staging.stream(digest, record_of(row))])
+    async def _streamed(self, row: Row) -> bytes:
+        return b"".join([piece async for piece in self._staging.stream(bytes(row[0]), record_of(row))])

@@ -16,6 +16,7 @@ from ._integration import IntegrationContract
 from ._integration.browser import Browser
 from ._integration.gate import Gate
 from ._integration.http import HttpRequest, HttpResponse, Send, asgi, wsgi
+from ._labels import Labels
 from ._lifetime import Lifetime
 from ._loops import Loops
 from ._providers import Providers
@@ -55,6 +56,7 @@ class StorageContract(
     Streams,
     Concurrency,
     Subjects,
+    Labels,
     Purging,
     ByKey,
     Loops,

@@ -206,3 +206,37 @@ class Subjects(Contract):
         with pytest.raises(SessionConflict):
             await managed.write_bytes("id", self.blob(size), if_match=info.version)
         assert await listed(managed) == [other]
+
+    @small_and_large
+    async def test_every_session_is_ended(
+        self, managed: ManagedSessionStorage, clock: ManualClock, size: str
+    ) -> None:
+        await managed.write_bytes("expired", self.blob(size), ttl=10)
+        clock.advance(10)
+        for number in range(3):
+            await managed.write_bytes(
+                f"id {number}", self.blob(size, number), subject="ann" if number else None
+            )
+            await managed.load(f"id {number}")
+        assert await managed.revoke_all() == 3
+        assert await managed.revoke_all() == 0
+        assert await listed(managed) == []
+        for number in range(3):
+            with pytest.raises(SessionNotFound):
+                await managed.read_bytes(f"id {number}")
+        info = await managed.write_bytes("id 0", self.blob(size))
+        assert await listed(managed) == [info]
+
+    async def test_sessions_that_began_before_a_time_are_ended(
+        self, managed: ManagedSessionStorage, clock: ManualClock
+    ) -> None:
+        await managed.write_bytes("old", b"data")
+        clock.advance(10)
+        info = await managed.write_bytes("new", b"data")
+        await managed.write_bytes("old", b"more")
+        assert await managed.revoke_all(info.created_at) == 1
+        assert await listed(managed) == [info]
+        with pytest.raises(InvalidArgument, match="before"):
+            await managed.revoke_all(info.created_at.replace(tzinfo=None))
+        with pytest.raises(InvalidArgumentType, match="before"):
+            await managed.revoke_all(5)  # type: ignore[arg-type]

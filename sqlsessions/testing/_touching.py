@@ -21,7 +21,9 @@ class Touching(Contract):
         written = await managed.write_bytes("id", self.blob(size), ttl=100, subject="ann")
         clock.advance(60.5)
         touched = await managed.touch("id")
-        assert touched == replace(written, expires_at=clock.now + timedelta(seconds=100))
+        assert touched is not None
+        expires_at = clock.now + timedelta(seconds=100)
+        assert touched == replace(written, expires_at=expires_at, used_at=touched.used_at)
         assert await state(managed, "id") == (self.blob(size), touched)
         clock.advance(99.999)
         assert await managed.read_bytes("id") == self.blob(size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 from .. import DelegatingStorage, ManagedSessionStorage, SessionInfo, Snapshot, StorageUnavailable, Successor
+from ..info import Rebinding
 from .clock import ManualClock
 
-READS = frozenset({"read", "info", "infos", "sessions", "successor"})
+READS = frozenset({"read", "info", "infos", "sessions", "successor", "successors"})
 
 
 class SpyStorage(DelegatingStorage):
@@ -68,6 +70,9 @@ class SpyStorage(DelegatingStorage):
     async def infos(self, *arguments: Any) -> dict[str, SessionInfo]:
         return await self._called("infos").infos(*arguments)
 
+    async def successors(self, *arguments: Any) -> dict[str, Successor]:
+        return await self._called("successors").successors(*arguments)
+
     async def load_key(self, key: str) -> Snapshot | None:
         return await self._called("read").load_key(key)
 
@@ -83,17 +88,31 @@ class SpyStorage(DelegatingStorage):
     async def invalidate(self, id: str) -> None:
         await self._called("invalidate").invalidate(id)
 
-    async def invalidate_key(self, key: str) -> bool:
-        return await self._called("invalidate").invalidate_key(key)
+    async def invalidate_key(self, key: str, **options: Any) -> bool:
+        return await self._called("invalidate").invalidate_key(key, **options)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
         return await self._called("rotate").rotate(id, new_id)
 
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        return await self._called("rotate").rotate_with(id, new_id, rebinding)
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:
+        return await self._called("write").rebind(key, rebinding)
+
     async def revoke(self, subject: str, **options: Any) -> int:
         return await self._called("revoke").revoke(subject, **options)
 
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
-        async for info in self._called("sessions").sessions(subject):
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        return await self._called("revoke").revoke_all(before)
+
+    async def revoke_label(self, label: str) -> int:
+        return await self._called("revoke").revoke_label(label)
+
+    async def sessions(
+        self, subject: str | None = None, *, label: str | None = None
+    ) -> AsyncIterator[SessionInfo]:
+        async for info in self._called("sessions").sessions(subject, label=label):
             yield info
 
     async def purge(self, **options: Any) -> int:

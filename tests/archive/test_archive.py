@@ -22,11 +22,13 @@ from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of
 
 from ..databases import available
-from ..sql.support import TINY, query
+from ..sql.support import TINY, age, query
 
 LARGE = bytes(range(256)) * 3
-PAIRS = [("sqlite", "postgresql"), ("postgresql", "mysql"), ("mysql", "sqlite"), ("sqlite", "sqlite")]
-COLUMNS = "id, version, size, subject, created_at, updated_at, expires_at, ttl, ends_at"
+PAIRS = [("sqlite", "postgresql"), ("postgresql", "mariadb"), ("mysql", "sqlite"), ("sqlite", "sqlite")]
+COLUMNS = (
+    "id, version, size, subject, created_at, updated_at, expires_at, ttl, ends_at, touched_at, client, labels"
+)
 
 
 @pytest.fixture
@@ -65,6 +67,11 @@ async def fill(storage: SqlSessionStorage, clock: ManualClock, number: int = 12)
         await storage.write_bytes(f"id {each}", b"data %d" % each, subject=f"subject {each % 3} é\U0001f600")
     await storage.write("large", provider_of(LARGE, LARGE), ttl=None, subject="ann")
     await storage.write_bytes("empty", b"", max_age=3600)
+    client = {"address": "::1", "user_agent": "é\U0001f600"}
+    await storage.write_bytes("id 2", b"named", ttl=60, labels=["sid:1", "tenant:é\U0001f600"], client=client)
+    await storage.write("large", provider_of(LARGE, LARGE), labels=["sid:2"])
+    clock.advance(10)
+    await storage.touch("id 2")
     await storage.write_bytes("id 1", b"again", ttl=60)
     await storage.write_bytes("expired", b"gone", ttl=0.5)
     clock.advance(0.5)
@@ -96,6 +103,8 @@ async def test_every_column_arrives(
     imported = await import_sessions(other, tmp_path / "a", digest=exported.digest)
     assert (imported.sessions, imported.bytes, imported.done) == (14, exported.bytes, 14)
     assert await contents(other) == await contents(one)
+    for label in ("sid:1", "sid:2", "tenant:é\U0001f600"):
+        assert len([info async for info in other.sessions(label=label)]) == 1
     await one.purge()
     assert await rows(urls[1]) == await rows(urls[0])
     assert await other.read_bytes("large") == LARGE * 2
@@ -184,7 +193,7 @@ async def test_a_session_that_changes_while_it_is_exported(clock: ManualClock, t
             changed = True
             await storage.write("id", provider_of(LARGE[:500]))
             await storage.invalidate("ends")
-            clock.advance(61)
+            await age(f"sqlite+aiosqlite:///{tmp_path}/1.db", 62)
             await storage.purge()
         async for piece in stream(digest, record):
             yield piece

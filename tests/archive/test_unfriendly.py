@@ -16,9 +16,10 @@ import pytest
 from sqlsessions import ArchiveDamaged, InvalidArgument, SqlSessionStorage
 from sqlsessions.archive import Exported, export_sessions, import_sessions
 from sqlsessions.archive.format import MAGIC
+from sqlsessions.records import digest
 from sqlsessions.testing import ManualClock
 
-from ..sql.support import TINY, chunk_rows, each_database
+from ..sql.support import TINY, chunk_rows, each_database, purge_in_time, query
 from .test_archive import LARGE, contents, new_storage
 
 DAY = 24 * 3600
@@ -42,6 +43,46 @@ async def test_a_partial_file_is_made_private_and_no_link_is_followed(tmp_path: 
             with pytest.raises((OSError, InvalidArgument)):
                 await export_sessions(storage, tmp_path / "b", **options)
         assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("way", ["owner", "name"])
+async def test_a_partial_file_of_another_user_is_refused(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = tmp_path / "a.partial"
+    partial.write_bytes(MAGIC)
+    if way == "owner":
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    else:
+        partial.unlink()
+        (tmp_path / "a name of another").write_bytes(MAGIC)
+        partial.hardlink_to(tmp_path / "a name of another")
+    async with await new_storage(tmp_path / "1.db") as storage:
+        await storage.write_bytes("id", b"data")
+        calls: list[dict[str, Any]] = [{"force": True}, {"resume": True}]
+        for options in calls:
+            with pytest.raises(InvalidArgument, match="is another user's"):
+                await export_sessions(storage, tmp_path / "a", **options)
+    assert partial.read_bytes() == MAGIC
+
+
+async def test_a_row_that_is_out_of_range_keeps_no_other_from_being_listed(tmp_path: Path) -> None:
+    async with await new_storage(tmp_path / "1.db") as storage:
+        for id in ("one", "two"):
+            await storage.write_bytes(id, b"data", subject="ann")
+        url, top = f"sqlite+aiosqlite:///{tmp_path / '1.db'}", (1 << 63) - 1
+        await query(url, f"UPDATE sessions SET version = {top}")
+        assert 0 < (await storage.write_bytes("two", b"new", if_match=top)).version != top
+        await storage.rotate("two", "three")
+        wrong = {"created_at": (1 << 63) - 1, "updated_at": -(1 << 63), "expires_at": (1 << 63) - 1}
+        values = ", ".join(f"{name} = {value}" for name, value in wrong.items())
+        await query(url, f"UPDATE sessions SET {values} WHERE id = :id", id=digest("one"))
+        assert {info.key async for info in storage.sessions()} == {
+            digest(id).hex() for id in ("one", "three")
+        }
+        assert len([info async for info in storage.sessions("ann")]) == 2
+        assert (await storage.read_bytes("one"), await storage.read_bytes("three")) == (b"data", b"new")
+        assert await storage.revoke("ann") == 2
 
 
 async def test_one_export_at_a_time_writes_a_file(tmp_path: Path) -> None:
@@ -99,7 +140,7 @@ async def test_a_purge_leaves_alone_what_an_import_stages(
         with pytest.raises(RuntimeError):
             await import_sessions(other, tmp_path / "a")
         clock.advance(2 * DAY)
-        await other.purge()
+        await purge_in_time(other, sql_url)
         assert await chunk_rows(sql_url) == []
 
 
@@ -150,7 +191,8 @@ FORGED = {
     [
         {"created_at": (1 << 63) - 1}, {"updated_at": 1 << 60}, {"expires_at": (1 << 63) - 1},
         {"ends_at": (1 << 63) - 1}, {"version": 0}, {"version": 1 << 63}, {"size": -1}, {"ttl": 0},
-        {"subject": ""}, {"subject": "\0"}, {"subject": "\ud800"}, {"subject": 1}, {"version": True}, {"key": "0"},
+        {"subject": ""}, {"subject": "\0"}, {"subject": "\ud800"}, {"subject": 1}, {"version": True}, {"key": "0"}, {"key": "0A" * 32},
+        {"ttl": 32 * 10**15}, {"created_at": 23 * 10**16},
     ],
     ids=str,
 )  # fmt: skip

@@ -17,8 +17,7 @@ from sqlsessions import (
     SessionStorage,
     SessionStorageMemory,
 )
-from sqlsessions.channels import Consumer, collect, consume
-from sqlsessions.storage import providing
+from sqlsessions.channels import Consumer, collect, consume, providing
 from sqlsessions.testing._base import Pause
 
 R = TypeVar("R")
@@ -101,13 +100,13 @@ class Recorder(SessionStorageMemory):
         rotate = super().rotate
         return await self._do("rotate", lambda: rotate(id, new_id))
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+    async def revoke(self, subject: str, **options: Any) -> int:
         revoke = super().revoke
-        return await self._do("revoke", lambda: revoke(subject, keep=keep))
+        return await self._do("revoke", lambda: revoke(subject, **options))
 
-    async def invalidate_key(self, key: str) -> bool:
+    async def invalidate_key(self, key: str, **options: Any) -> bool:
         invalidate_key = super().invalidate_key
-        return await self._do("invalidate_key", lambda: invalidate_key(key))
+        return await self._do("invalidate_key", lambda: invalidate_key(key, **options))
 
     async def aclose(self) -> None:
         self.closed += 1

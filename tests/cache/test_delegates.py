@@ -40,7 +40,7 @@ async def test_a_plain_storage_has_the_verbs_and_their_byte_forms() -> None:
 
 async def test_a_plain_storage_is_cached_until_idle() -> None:
     plain, clock = Plain(), ManualClock()
-    cache = CacheStorage(plain, idle_timeout=10, max_entry_bytes=6, clock=clock)
+    cache = CacheStorage(plain, idle_timeout=10, max_staleness=100, max_entry_bytes=6, clock=clock)
     plain.kept = {"id": b"fits", "large": b"too large"}
     for _ in range(3):
         assert await cache.read("id", by_pieces) == [b"fits"]
@@ -111,8 +111,16 @@ async def test_caches_stack(delegate: Recorder) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "error"),
-    [("idle_timeout", value, InvalidArgument) for value in (0, -1, None, float("nan"), timedelta(0))]
-    + [("idle_timeout", value, InvalidArgumentType) for value in ("60", True)]
+    [
+        (name, value, InvalidArgument)
+        for name in ("idle_timeout", "max_staleness")
+        for value in (0, -1, None, float("nan"), timedelta(0))
+    ]
+    + [
+        (name, value, InvalidArgumentType)
+        for name in ("idle_timeout", "max_staleness")
+        for value in ("60", True)
+    ]
     + [
         (name, value, InvalidArgument)
         for name in ("max_bytes", "max_entry_bytes", "max_entries")

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from sqlsessions import EncryptedStorage, SqlSessionStorage, schema
+from sqlsessions.layers.ciphertext import KeyRing
 from sqlsessions.sql.diagnosis import doctor as diagnosis
 from sqlsessions.sql.diagnosis import (
     mysql as diagnosis_mysql,
@@ -24,13 +26,15 @@ from sqlsessions.sql.diagnosis import (
 from sqlsessions.sql.diagnosis import (
     sqlite as diagnosis_sqlite,
 )
+from sqlsessions.sql.diagnosis.base import encrypted
 from sqlsessions.sql.diagnosis.doctor import Finding, Plan, State
+from sqlsessions.sql.diagnosis.security import ENCRYPTED, HEADER
 from sqlsessions.sql.diagnosis.statistics import Totals
 from sqlsessions.sql.engine.database import Database
 from sqlsessions.sql.engine.temporary import TEMPORARY, temporary_engine
 from sqlsessions.testing import ManualClock
 
-from ..sql.support import each_database, each_server, mariadb, postgresql, query
+from ..sql.support import TINY, age, each_database, each_server, mariadb, postgresql, query
 from .support import fill, run, some
 
 
@@ -51,7 +55,7 @@ def test_what_is_looked_at(sql_url: str) -> None:
     found = doctor(sql_url)
     expected = {"connection", "tables", "expired sessions", "orphaned chunks"}
     expected |= {
-        "sqlite": {"journal_mode", "synchronous", "file", "write-ahead log", "free pages"},
+        "sqlite": {"journal_mode", "synchronous", "file", "file mode", "write-ahead log", "free pages"},
         "postgresql": {
             *("clock", "writable", "fsync", "full_page_writes", "synchronous_commit", "connections"),
             *("autovacuum", "HOT updates"),
@@ -80,6 +84,7 @@ def test_no_tables(database_url: str) -> None:
 @each_database
 def test_nothing_purges(sql_url: str) -> None:
     fill(sql_url, some)
+    asyncio.run(age(sql_url, 2 * 86_400))
     found = doctor(sql_url)
     for check in ("expired sessions", "orphaned chunks"):
         assert found[check]["state"] == "note"
@@ -139,6 +144,20 @@ def test_a_database_that_is_read_only(sql_url: str) -> None:
         server = make_url(sql_url).set(database="postgres").render_as_string(hide_password=False)
         asyncio.run(query(server, f"ALTER DATABASE {name} RESET default_transaction_read_only"))
     assert found["state"] == "problem"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql+asyncpg"], indirect=True)
+def test_the_schema_that_is_looked_at(database_url: str) -> None:
+    """Its tables, and none of the same name in others."""
+    asyncio.run(query(database_url, "CREATE SCHEMA own"))
+    own = f"{database_url}?schema=own"
+    for url in (database_url, own):
+        asyncio.run(schema.upgrade(url))
+    asyncio.run(query(database_url, "DROP TRIGGER sqlsessions_notify_update ON own.sessions"))
+    assert "notices" not in doctor(database_url)
+    assert doctor(own)["notices"]["state"] == "note"
+    found = doctor(f"{database_url}?options=-csearch_path=missing,public", code=1)["tables"]
+    assert "no schema 'missing'" in found["seen"]
 
 
 def test_updates_that_are_not_heap_only() -> None:
@@ -238,9 +257,122 @@ def test_a_server_that_is_away() -> None:
     assert "s3cret" not in json.dumps(found)
 
 
+@each_database
+def test_security(sql_url: str) -> None:
+    found = doctor(sql_url, "--security")
+    assert (found["lifetimes"]["state"], found["encryption"]["seen"]) == ("ok", "no live sessions")
+    if "sqlite" in sql_url:
+        assert found["directory"]["state"] == "ok"
+    else:  # these servers are on this host, and their user is the administrator
+        assert (found["TLS"]["state"], found["privileges"]["state"]) == ("ok", "problem")
+
+    async def services() -> None:
+        key, other = [b"1" * 32], [b"2" * 32]
+        async with SqlSessionStorage(sql_url, max_age=100, **TINY) as storage:
+            await EncryptedStorage(storage, key).write_bytes("small", b"data")
+            await EncryptedStorage(storage, key).write_bytes("large", b"data" * 100)
+        looked.append(await asyncio.to_thread(doctor, sql_url, "--security"))
+        async with SqlSessionStorage(sql_url, namespace="shop", **TINY) as storage:
+            await EncryptedStorage(storage, other).write_bytes("id", b"data")
+            looked.append(await asyncio.to_thread(doctor, sql_url, "--security"))
+            await storage.write_bytes("plain", b"data", ttl=None)
+        looked.append(await asyncio.to_thread(doctor, sql_url, "--security"))
+
+    looked: list[dict[str, dict[str, Any]]] = []
+    asyncio.run(services())
+    states = [
+        [each[check]["state"] for each in looked] for check in ("encryption", "lifetimes", "namespaces")
+    ]
+    assert states == [["ok", "note", "problem"], ["ok", "note", "note"], ["ok", "note", "note"]]
+    assert "2 under key " in looked[0]["encryption"]["seen"]
+    assert looked[1]["lifetimes"]["seen"].startswith("1 of 3 sessions live on")
+    assert looked[2]["lifetimes"]["seen"] == "1 of 4 sessions never expire"
+    assert "1 not encrypted" in looked[2]["encryption"]["seen"]
+    assert looked[2]["namespaces"]["seen"] == "1, and sessions of none"
+
+
+@pytest.mark.parametrize(
+    ("grants", "state"),
+    [
+        (
+            ["GRANT USAGE ON *.* TO `a`@`%`", "GRANT SELECT, INSERT, UPDATE, DELETE ON `s`.* TO `a`@`%`"],
+            State.OK,
+        ),
+        (["GRANT SELECT, CREATE ON `s`.* TO `a`@`%`"], State.NOTE),
+        (["GRANT ALL PRIVILEGES ON `s`.* TO `a`@`%`"], State.NOTE),
+        (["GRANT `role` TO `a`@`%`", "GRANT SELECT, CREATE USER ON *.* TO `a`@`%`"], State.PROBLEM),
+    ],
+)
+def test_grants_of_mysql(grants: list[str], state: State) -> None:
+    assert diagnosis_mysql.privileges_of(grants).state is state
+
+
+def test_a_connection_over_a_network_needs_tls() -> None:
+    states = [encrypted(*each, local=local).state for each, local in ((("TLSv1.3",), False), ((None,), True))]
+    assert states == [State.OK, State.OK]
+    assert encrypted(None, local=False).state is State.PROBLEM
+
+
+def test_what_is_encrypted_begins_as_the_diagnosis_expects() -> None:
+    ring = KeyRing([b"1" * 32])
+    for stored in (ring.seal(b"data", b"x" * 32), ring.begin(b"x" * 32)[0]):
+        match = ENCRYPTED.match(stored[:HEADER])
+        assert match
+        assert match[1] == stored[4:12]
+
+
+def test_others_may_replace_a_file(make: Callable[[], str], tmp_path: Path) -> None:
+    url = make()
+    tmp_path.chmod(0o777)
+    assert doctor(url, "--security")["directory"]["state"] == "problem"
+    tmp_path.chmod(0o1777)
+    assert doctor(url, "--security")["directory"]["state"] == "ok"
+
+
 def test_many_expired_are_a_problem() -> None:
     clock = ManualClock()
     totals = Totals(10, 10, 1, 0, 5000, 5000, clock.now, None, None, None, 0, [])
     assert diagnosis._expired(totals, clock).state is State.OK
     clock.advance(2 * 24 * 3600)
     assert diagnosis._expired(totals, clock).state is State.PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ((0, 0.0, True), [State.NOTE]),
+        ((2, 0.0, True), [State.NOTE]),
+        ((3, 0.5, True), [State.NOTE]),
+        ((3, 0.0, True), [State.OK]),
+        ((3, 0.0, False), []),
+    ],
+)
+def test_notices_of_postgresql(seen: tuple[int, float, bool], expected: list[State]) -> None:
+    assert [finding.state for finding in diagnosis_postgresql._notices(*seen)] == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [((1, 0, 1), [State.NOTE]), ((2, 200_000, 1), [State.NOTE]), ((2, 0, 1), [State.OK]), ((2, None, 0), [])],
+)
+def test_notices_of_mysql(seen: tuple[int, int | None, int], expected: list[State]) -> None:
+    assert [finding.state for finding in diagnosis_mysql._notices(*seen)] == expected
+
+
+@pytest.mark.parametrize("sql_url", ["mysql+asyncmy", "mysql+aiomysql"], indirect=True)
+def test_tables_that_leave_no_notices(sql_url: str) -> None:
+    assert "notices" not in doctor(sql_url)  # as nobody polls
+    polled = "INSERT INTO session_chunks (version, id, seq, data) VALUES (0, unhex(repeat('00', 32)), -6, '')"
+    asyncio.run(query(sql_url, polled))
+    assert doctor(sql_url)["notices"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "postgresql+psycopg"], indirect=True)
+def test_tables_that_send_no_notices(sql_url: str) -> None:
+    assert "notices" not in doctor(sql_url)  # as nobody listens
+    disabled = "ALTER TABLE sessions {} TRIGGER sqlsessions_notify_delete"
+    asyncio.run(query(sql_url, disabled.format("DISABLE")))
+    try:
+        assert doctor(sql_url)["notices"]["state"] == "note"
+    finally:
+        asyncio.run(query(sql_url, disabled.format("ENABLE")))

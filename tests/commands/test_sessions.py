@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import stat
 import subprocess
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from sqlsessions import SqlSessionStorage
+from sqlsessions.sql.internals import keys_from
 from sqlsessions.testing import ManualClock
 
 from ..sql.support import each_database
@@ -105,6 +108,36 @@ def test_show(sql_url: str) -> None:
         for ending in (b"", b"\n", b"\r\n"):
             assert key("large") in run("show", *given, *url, input=b"large" + ending).stdout
     assert "3 KiB" not in run("show", *url, input=b"alice 2").stdout
+
+
+def test_show_by_the_beginning_of_a_key(make: Callable[[], str]) -> None:
+    url = make()
+    whole = key("large")
+    same = next(f"id {number}" for number in count() if key(f"id {number}")[:2] == whole[:2])
+    hexadecimal = "abcdef" * 4  # an id of another library, say, that is no key's beginning
+
+    async def written(storage: SqlSessionStorage, clock: ManualClock) -> None:
+        for id in ("large", same, hexadecimal):
+            await storage.write_bytes(id, b"1", ttl=None)
+
+    fill(url, written)
+    shown = run("show", whole[:6].upper(), "--url", url)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert f"key      {whole}\n" in shown.stdout
+    assert "size     1 byte\n" in shown.stdout
+    assert key(hexadecimal) in run("show", hexadecimal, "--url", url).stdout
+    for unknown in ("0" * 6, "f" * 63, whole[:5]):
+        result = run("show", unknown, "--url", url)
+        assert (result.exit_code, result.stderr) == (1, "sqlsessions: no live session has this id\n")
+
+
+async def test_keys_that_begin_alike() -> None:
+    async with SqlSessionStorage("sqlite://") as storage:
+        keys = [(await storage.write_bytes(f"id {number}", b"")).key for number in range(40)]
+        for length in (1, 2, 3, 64):
+            for prefix in {each[:length] for each in keys}:
+                assert await keys_from(storage, prefix) == sorted(e for e in keys if e.startswith(prefix))
+        assert await keys_from(storage, "0" * 64) == []
 
 
 @each_database
@@ -216,6 +249,44 @@ def test_revoke_asks_on_a_terminal(make: Callable[[], str]) -> None:
     assert (code, shown) == (0, "ended 1 session\n")
 
 
+@each_database
+def test_revoke_many(sql_url: str) -> None:
+    fill(sql_url, some)
+    url = ("--url", sql_url)
+    assert run("revoke", "--subject-prefix", "alice", "--yes", *url).stdout == "ended 4 sessions\n"
+    assert set(listed(sql_url)) == {key("large"), key("forever")}
+    assert run("revoke", "--before", "2001-01-31T12:00:00", "--yes", *url).stdout == "ended 0 sessions\n"
+    assert (
+        run("revoke", "--before", "2999-01-31", "--subject-prefix", "b", "--yes", *url).stdout
+        == "ended 1 session\n"
+    )
+    assert run("revoke", "--all", "--yes", *url).stdout == "ended 1 session\n"
+    assert listed(sql_url) == []
+
+
+def test_revoke_all_takes_batches(make: Callable[[], str]) -> None:
+    async def many(storage: SqlSessionStorage, _clock: ManualClock) -> None:
+        for number in range(600):
+            await storage.write_bytes(f"id {number}", b"")
+
+    url = make()
+    fill(url, many)
+    assert run("revoke", "--all", "--yes", "--url", url).stdout == "ended 600 sessions\n"
+    assert listed(url) == []
+
+
+def test_revoke_many_is_confirmed(make: Callable[[], str]) -> None:
+    url = make()
+    fill(url, some)
+    result = run("revoke", "--all", "--url", url)
+    assert result.exit_code == 2
+    assert "give --yes" in result.stderr
+    code, shown = in_terminal("revoke", "--all", "--url", url, answer="n\n")
+    assert code == 1
+    assert "End 6 sessions? [y/N]" in shown
+    assert len(listed(url)) == 6
+
+
 def test_the_prompt_does_not_show_the_id(make: Callable[[], str]) -> None:
     url = make()
     fill(url, some)
@@ -244,3 +315,53 @@ def test_whoever_reads_no_further_ends_the_command_quietly(make: Callable[[], st
             process.stdout.close()
             assert process.stderr.read() == b""
             assert process.wait(timeout=60) == 1
+
+
+def test_a_namespace_is_listed_shown_and_revoked_by_itself(make: Callable[[], str]) -> None:
+    url = make()
+
+    async def fill_both() -> None:
+        for namespace in (None, "shop"):
+            async with SqlSessionStorage(url, namespace=namespace) as storage:
+                await storage.write_bytes("id", f"of {namespace}".encode(), subject="ann")
+
+    asyncio.run(fill_both())
+    shop = ["--namespace", "shop"]
+    of_none, of_shop = listed(url), listed(url, *shop)
+    assert len(of_none) == len(of_shop) == 1
+    assert of_none != of_shop
+    shown = [run("show", of_shop[0], "--url", url, "--raw", *options) for options in (shop, [])]
+    assert [each.exit_code for each in shown] == [0, 1]
+    assert shown[0].stdout == "of shop"
+    assert run("show", "-", "--url", url, "--raw", *shop, input=b"id").stdout == "of shop"
+    assert run("revoke", "--url", url, "--subject", "ann", *shop).stdout == "ended 1 session\n"
+    assert [len(listed(url, *options)) for options in ([], shop)] == [1, 0]
+    assert run("revoke", "--url", url, "--key", of_none[0], *shop).stdout == "ended 0 sessions\n"
+
+
+@each_database
+def test_labels_and_clients(sql_url: str) -> None:
+    async def work(storage: SqlSessionStorage, _clock: ManualClock) -> None:
+        client = {"address": "192.0.2.7", "user_agent": "Tests/1\x1b[2J"}
+        await storage.write_bytes("one", b"", subject="alice", labels=["sid:1", "tenant:7"], client=client)
+        await storage.write_bytes("two", b"", subject="bob", labels=["tenant:7"])
+        await storage.write_bytes("none", b"")
+
+    fill(sql_url, work)
+    url = ("--url", sql_url)
+    assert listed(sql_url, "--label", "tenant:7") == sorted([key("one"), key("two")])
+    shown = run("list", "--label", "sid:1", *url).stdout
+    assert "\n  sid:1, tenant:7\n  192.0.2.7, Tests/1\\x1b[2J\n" in shown
+    facts = dict(line.split(maxsplit=1) for line in run("show", key("one"), *url).stdout.splitlines())
+    assert (facts["labels"], facts["address"]) == ("sid:1, tenant:7", "192.0.2.7")
+    assert "used" in facts
+    [line] = run("list", "--label", "sid:1", "--json", *url).stdout.splitlines()
+    values = json.loads(line)
+    assert (values["labels"], values["client"]["address"]) == (["sid:1", "tenant:7"], "192.0.2.7")
+    assert values["used_at"] == values["updated_at"]
+    assert run("list", "--label", "a", "--subject", "alice", *url).exit_code == 2
+    assert run("revoke", "--label", "a", "--subject", "alice", *url).exit_code == 2
+    assert run("list", "--label", "none", *url).stderr == "There are no live sessions with this label.\n"
+    assert run("revoke", "--label", "sid:1", *url).stdout == "ended 1 session\n"
+    assert run("revoke", "--label", "tenant:7", *url).stdout == "ended 1 session\n"
+    assert listed(sql_url) == [key("none")]

@@ -11,7 +11,7 @@ from typing import Any
 from sqlsessions import SqlSessionStorage
 from sqlsessions.testing import ManualClock
 
-from ..sql.support import each_database, quiet
+from ..sql.support import age, each_database, quiet
 from .support import BEHIND, fill, run, some
 
 
@@ -62,6 +62,7 @@ def test_some(sql_url: str) -> None:
         await some(storage, clock)
         times["last"] = clock.now
         await quiet(storage)
+        await age(sql_url, 62)
 
     fill(sql_url, work)
     found = stats(sql_url)

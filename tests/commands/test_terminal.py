@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -17,14 +19,14 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from sqlsessions import SqlSessionStorage
-from sqlsessions._commands import COMMANDS, common
+from sqlsessions import SqlSessionStorage, StorageUnavailable
+from sqlsessions._commands import COMMANDS, common, name_of
 from sqlsessions.sql.engine import temporary
 from sqlsessions.testing import ManualClock
 
 from .support import SCRIPT, fill, in_terminal, run, some
 
-NAMES = [command.__name__.rstrip("_") for command in chain(*COMMANDS.values())]
+NAMES = [name_of(command) for command in chain(*COMMANDS.values())]
 COLOURS = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 GONE = "postgresql+psycopg://somebody:s3cret@127.0.0.1:1/name"
@@ -109,6 +111,15 @@ def test_a_locked_file(
     assert run("list", "--json", "--url", url).stdout.count("\n") == 6
 
 
+@pytest.fixture
+def heeds_interruptions() -> Iterator[None]:
+    """Also where the tests run in the background of a shell, which has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interruptions")
 def test_interrupted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+asyncpg://somebody@127.0.0.1:{silent.getsockname()[1]}/name"
@@ -120,6 +131,19 @@ def test_interrupted() -> None:
             # asyncpg may leave a future of its handshake behind, which asyncio then reports.
             assert b"sqlsessions:" not in process.stderr.read()
             connection.close()
+
+
+@pytest.mark.usefixtures("heeds_interruptions")
+def test_an_interruption_of_which_a_driver_makes_an_error() -> None:
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise StorageUnavailable("the connection was lost") from None
+
+    with pytest.raises(KeyboardInterrupt):
+        common.run(work(), "sqlite:///sessions.db")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -140,3 +164,24 @@ def test_version() -> None:
     from importlib.metadata import version
 
     assert run("--version").stdout == f"sqlsessions {version('sqlsessions')}\n"
+
+
+HOSTILE = "a\x1b[2J\x9b1m\u202eb\u2066"
+
+
+def test_nothing_that_is_shown_controls_the_terminal(make: Callable[[], str]) -> None:
+    url = make()
+
+    async def hostile(storage: SqlSessionStorage, clock: ManualClock) -> None:
+        await storage.write_bytes("id", HOSTILE.encode() + b"\xff\nnext", subject=HOSTILE)
+
+    fill(url, hostile)
+    listed = run("list", "--json", "--url", url).stdout
+    assert json.loads(listed)["subject"] == HOSTILE
+    code, raw = in_terminal("show", "id", "--raw", SQLSESSIONS_URL=url)
+    assert (code, raw) == (0, "a\\x1b[2J\\x9b1m\\u202eb\\u2066\\xff\nnext")
+    shown = (listed, run("stats", "--json", "--url", url).stdout, run("list", "--url", url).stdout)
+    for text in shown:
+        assert not set(text) & set("\x1b\x9b\u202e\u2066")
+    piped = run("show", "id", "--raw", "--url", url).stdout_bytes
+    assert piped == HOSTILE.encode() + b"\xff\nnext"

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from examples.fastapi_service.app import create_app
+from examples.fastapi_service.devices import name_of
 from sqlsessions import ManagedSessionStorage, SqlSessionStorage, StorageUnavailable
 
 from .browser import Browser, count
@@ -195,3 +196,37 @@ async def test_the_app_closes_its_storage(storage: ManagedSessionStorage) -> Non
     if isinstance(storage, SqlSessionStorage):
         with pytest.raises(StorageUnavailable):
             await storage.info("id")
+
+
+async def test_devices_have_names_and_what_they_hold(browser: Browser) -> None:
+    browser.headers["user-agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    await browser.log_in()
+    assert "Firefox on Linux" in (await browser.get("/")).text
+    await browser.upload("a.bin", bytes(3_000_000))
+    assert "2.9 MiB</td>" in (await browser.get("/")).text
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Linux; Android 15) Chrome/140.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
+        ("curl/8.5.0", "curl"),
+        ("", "A browser"),
+    ],
+)
+def test_names_of_devices(agent: str, name: str) -> None:
+    assert name_of(agent) == name
+
+
+async def test_one_learns_why_one_was_logged_out(browser: Browser, other: Browser) -> None:
+    assert 'id="reason"' not in (await browser.get("/")).text
+    await browser.log_in()
+    await other.log_in()
+    await other.submit("/logout", what="others")
+    assert "Your session has ended" in (await browser.get("/")).text
+    assert 'id="reason"' not in (await browser.get("/")).text
+    assert "You have logged out everywhere" in (await other.submit("/logout", what="all")).text
+    await browser.log_in()
+    assert "You have logged out." in (await browser.submit("/logout", what="this")).text

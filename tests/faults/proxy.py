@@ -88,6 +88,11 @@ class Proxy:
             proxy.cut()
             await asyncio.gather(*proxy._handlers)
 
+    def lead_to(self, port: int) -> None:
+        """Reset every connection, and let new ones go to another port."""
+        self._target = self._target.set(port=port)
+        self.cut()
+
     def cut(self) -> None:
         """Reset every connection."""
         for connection in list(self.connections):
@@ -180,7 +185,8 @@ class Proxy:
                     if self._meanwhile:
                         await self._meanwhile()
                 return
-            if self.swallowing and b"COMMIT" in request:
+            # On PostgreSQL most changes are one prepared statement (a Bind message), which commits itself.
+            if self.swallowing and (b"COMMIT" in request or request[:1] == b"B"):
                 self.swallowed += 1
                 silently = self.swallowing == "silence"
                 await self._without_answer(request, connection)

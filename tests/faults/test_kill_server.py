@@ -19,6 +19,7 @@ from .load import Load
 from .rounds import LONG
 from .rounds import rounds as few_or_many
 from .servers.mariadb import mariadb_server
+from .servers.mysql import mysql_server
 from .servers.postgres import postgres_server
 
 NAMES = [f"slot-{number}" for number in range(24)]
@@ -26,6 +27,7 @@ LIMITS: dict[str, Any] = {"inline_limit": 16_384, "chunk_size": 16_384}
 SERVERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "postgresql+asyncpg": postgres_server,
     "mysql+asyncmy": mariadb_server,
+    "MySQL+asyncmy": mysql_server,
 }
 
 
@@ -38,7 +40,7 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
     report, ledger = reports("kill -9 of the server", driver), Ledger()
     moments = random.Random(rounds)
     with SERVERS[driver]() as server:
-        url = driver + "://" + server.create_database().partition("://")[2]
+        url = driver.lower() + "://" + server.create_database().partition("://")[2]
         await schema.upgrade(url)
         async with SqlSessionStorage(url, pool_timeout=5, **LIMITS) as storage:
             for number in range(rounds):

@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from sqlsessions import SqlSessionStorage
 from sqlsessions.testing import ManualClock
 
-from ..sql.support import chunk_rows, kind, query
+from ..sql.support import chunk_rows, kind, purge_in_time, query
 from .ledger import Ledger
 from .rounds import connections_ended
 from .rounds import rounds as few_or_many
@@ -65,7 +65,7 @@ async def check_orphans_go(url: str) -> None:
     clock.advance(time.time() - clock())
     async with SqlSessionStorage(url, clock=clock, **LIMITS) as storage:
         clock.advance(25 * 3600)
-        await storage.purge()
+        await purge_in_time(storage, url)
         pointed_at = {
             (bytes.fromhex(info.key), info.version)
             async for info in storage.sessions()
@@ -73,4 +73,6 @@ async def check_orphans_go(url: str) -> None:
         }
     left = await query(url, "SELECT DISTINCT id, version FROM session_chunks WHERE seq >= 0")
     assert {(bytes(id), version) for id, version in left} == pointed_at
-    assert [(version, seq) for version, seq in await chunk_rows(url) if seq < 0] == []
+    # A purge may have dated a set just when a session came to point at it.
+    dated = {version for version, seq in await chunk_rows(url) if seq < 0}
+    assert dated <= {version for _, version in pointed_at}

@@ -12,10 +12,15 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sqlsessions import SessionConflict, SessionStorage, SqlSessionStorage, schema
+from sqlsessions import CacheStorage, SessionConflict, SessionStorage, SqlSessionStorage, schema
+from sqlsessions.sql.diagnosis.base import Plan
+from sqlsessions.sql.diagnosis.doctor import of_database
+from sqlsessions.sql.engine.database import Database
+from sqlsessions.sql.engine.temporary import TEMPORARY
 from sqlsessions.testing import ManualClock, StorageContract
 from sqlsessions.testing._base import PATIENCE
 
+from ..sql.buses import cached, until, until_gone
 from ..sql.support import query
 from ..sql.test_processes import WRITER
 from .servers.pgbouncer import PgBouncer, pgbouncer
@@ -120,10 +125,47 @@ async def test_two_processes_through_one_pooler_lose_nothing(url: str) -> None:
 async def test_migrations_run_through_the_pooler(url: str) -> None:
     await schema.upgrade(url)
     await schema.check(url)
-    assert await schema.current(url) == "sqlsessions_0001"
+    assert await schema.current(url) == "sqlsessions_0004"
     await schema.upgrade(url)
     await schema.downgrade(url, "sqlsessions@base")
     assert await schema.current(url) is None
+
+
+@each_driver
+async def test_a_bus_that_is_behind_the_pooler_says_so(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    await schema.upgrade(url)
+    async with CacheStorage(SqlSessionStorage(url)) as cache, SqlSessionStorage(url) as there:
+        await cache.write_bytes("id", b"data")
+
+        async def noticed() -> bool:
+            assert await cache.read_bytes("id") == b"data"
+            bus = cache.statistics.bus
+            return bus is not None and "direct_url" in str(bus.obstacle)
+
+        await until(noticed)
+        before = cache.statistics
+        await there.invalidate("id")
+        assert await cache.load("id") is None  # compared with the database, as by strict=True
+        assert cache.statistics.bypassed == before.bypassed + 1
+    assert "as direct_url" in caplog.text
+    database = Database(url, TEMPORARY, {})
+    findings = {each.check: each async for each in of_database(database, Plan(database.url))}
+    await database.engines.aclose()
+    assert "direct_url" in str(findings["pooler"].advice)
+
+
+@each_driver
+async def test_notices_come_past_the_pooler(url: str, server: Postgres) -> None:
+    await schema.upgrade(url)
+    there = make_url(server.url)
+    direct = make_url(url).set(host=there.host, port=there.port)
+    async with cached(url, direct_url=direct) as cache, SqlSessionStorage(url) as other:
+        await other.write_bytes("id", b"data")
+        assert await cache.read_bytes("id") == b"data"
+        await other.invalidate("id")
+        await until_gone(cache)
+        assert cache.statistics.bus is not None
+        assert cache.statistics.bus.obstacle is None
 
 
 UPGRADE = """

@@ -12,13 +12,14 @@ import pytest
 from sqlsessions import SqlSessionStorage, StorageUnavailable, schema
 
 from .servers.mariadb import MariaDB, mariadb_server
+from .servers.mysql import mysql_server
 from .servers.pgbouncer import pgbouncer
 from .servers.postgres import Postgres, postgres_server
 from .servers.process import alive
 from .servers.replicas import replicated
 
 Server = Postgres | MariaDB
-each_server = pytest.mark.parametrize("started", [postgres_server, mariadb_server])
+each_server = pytest.mark.parametrize("started", [postgres_server, mariadb_server, mysql_server])
 
 
 @each_server

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from sqlsessions import ManagedSessionStorage, SessionStorageMemory, SqlSessionStorage, new_session_id
+from sqlsessions.integrations._web.cookies import Cookie
 from sqlsessions.integrations._web.portal import run
+from sqlsessions.integrations._web.transports import Bearer
 from sqlsessions.testing import Browser, Gate, IntegrationContract, ManualClock, SpyStorage
-from sqlsessions.testing._integration.base import held, live
+from sqlsessions.testing._integration.base import Integration, held, live
 
 from ..databases import available, migrated
 from .conftest import DRIVERS
@@ -20,13 +22,76 @@ from .conftest import DRIVERS
 Query = Mapping[str, str]
 
 
-class OnEveryStorage(IntegrationContract):
+IN_MEMORY = {"Bearers", "Guests", "Freshness", "Keyed", "KeyedLogout"}
+"""Themes of the contract that are about no storage."""
+
+OF_BEARERS = (
+    "a_bearer_keeps_a_session",
+    "a_login_gives_a_bearer_a_new_id",
+    "a_logout_takes_the_id_of_a_bearer_away",
+    "a_foreign_bearer_is_not_adopted",
+    "a_cookie_goes_before_a_bearer",
+)
+"""Tests of what a framework lacks that takes an id from its cookie alone."""
+
+OF_FRESHNESS = (
+    "a_login_is_fresh_for_a_while",
+    "to_authenticate_again_gives_a_new_id",
+    "the_lack_of_a_fresh_login_is_a_problem",
+)
+"""Tests of what a framework lacks whose sessions do not know when their user logged in."""
+
+OF_KEYS = (
+    "a_key_logs_a_user_in",
+    "a_key_that_stays_costs_nothing",
+    "a_key_of_another_user_leaves_nothing_of_the_first",
+    "a_key_that_is_dropped_logs_the_user_out",
+)
+"""Tests of what a framework lacks whose users are no keys of sessions."""
+
+
+OF_GUESTS = (
+    "a_guest_has_a_timeout_of_its_own",
+    "a_login_gives_a_guest_the_timeout_of_users",
+    "a_login_without_a_session_has_the_timeout_of_users",
+    "what_takes_the_place_of_a_users_session_is_a_guests",
+)
+"""Tests of what a framework lacks that does not tell guests from users."""
+
+
+class KeyedLogout(Integration):
+    async def test_a_key_that_is_dropped_logs_the_user_out(self, storage: SpyStorage, gate: Gate) -> None:
+        async with self.serving(storage, gate, subject_key="user") as browser:
+            old = await browser.begin(user=7, a=1)
+            await browser.post("/drop", user=1)
+            assert browser.id not in (None, old)
+            assert await browser.data() == {"a": "1"}
+            assert await storage.delegate.info(old) is None
+            assert [info.subject for info in await live(storage)] == [None]
+            await browser.post("/put", user=8)
+            await browser.post("/drop", user=1, a=1)
+            assert await live(storage) == []
+
+
+def with_transports(options: dict[str, Any], *, cookie_name: str = "session") -> dict[str, Any]:
+    """The settings of an integration, with those of the transports for the contract's ``bearer``."""
+    if options.pop("bearer", False):
+        options["transports"] = [Cookie(cookie_name), Bearer()]
+    return options
+
+
+class OnEveryStorage(IntegrationContract, KeyedLogout):
     """In memory, on SQLite and on PostgreSQL."""
 
     clearing_value: str | None = ""
     """The value of a cookie that is cleared; None is whatever the framework sends."""
 
-    @pytest.fixture(autouse=True, params=["memory", *DRIVERS])
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        theme = metafunc.function.__qualname__.partition(".")[0]
+        names = ["memory"] if theme in IN_MEMORY else ["memory", *DRIVERS]
+        metafunc.parametrize("_database", names, indirect=True)
+
+    @pytest.fixture(autouse=True)
     def _database(self, request: pytest.FixtureRequest) -> Iterator[None]:
         self.url = None
         if request.param == "memory":
@@ -90,7 +155,7 @@ class OnEveryStorage(IntegrationContract):
     async def test_a_change_that_comes_after_the_idle_timeout_is_logged(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             slow = browser.other(await browser.begin(a=1))
             gate.expect(1)
             request = asyncio.create_task(slow.held("/put", late=1))
@@ -105,9 +170,23 @@ class OnEveryStorage(IntegrationContract):
         self, browser: Browser, storage: SpyStorage, caplog: pytest.LogCaptureFixture
     ) -> None:
         await storage.delegate.write_bytes(await browser.begin(a=1), b"\xff not text")
-        with caplog.at_level(logging.WARNING, "sqlsessions"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
             await browser.data()
-        assert "cannot be decoded" in caplog.text
+        assert "cannot be read" in caplog.text
+        [event] = [record for record in caplog.records if vars(record).get("session_event") == "unreadable"]
+        assert event.name == "sqlsessions.security"
+        assert event.getMessage() == f"unreadable session presented: session={vars(event)['session_hash']}"
+
+    async def test_the_key_of_earlier_versions_is_one_as_any_other(self, browser: Browser) -> None:
+        await browser.post("/put", __sqlsessions__="[60000000, true]", a=1)
+        id = browser.has_id()
+        await browser.post("/put", b=2)
+        found = await browser.data()
+        assert (found["a"], found["b"]) == ("1", "2")
+        await browser.post("/drop", __sqlsessions__=1)  # an error if it is not there
+        assert await browser.data() == {"a": "1", "b": "2"}
+        assert browser.id == id
 
     async def test_an_emptied_session_ends(self, browser: Browser, storage: SpyStorage) -> None:
         id = await browser.begin(a=1, b=2)
@@ -231,6 +310,10 @@ def replace(session: Any, query: Query) -> None:
     session.update(query)
 
 
+def reauthenticate(session: Any, _query: Query) -> None:
+    session.reauthenticated()
+
+
 def remember(session: Any, query: Query) -> None:
     session.set_expiry(int(query["seconds"]))
 
@@ -239,5 +322,5 @@ Step = Callable[[Any, Query], Any]
 
 STEPS: dict[str, Step] = {
     step.__name__: step
-    for step in (show, put, drop, enter, nest, login, logout, regenerate, replace, remember)
+    for step in (show, put, drop, enter, nest, login, logout, regenerate, replace, reauthenticate, remember)
 }

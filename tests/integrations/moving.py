@@ -8,14 +8,20 @@ from sqlsessions import SessionInfo
 from sqlsessions.integrations._web.cookies import Cookie
 from sqlsessions.integrations._web.manager import SessionManager
 from sqlsessions.integrations._web.session import Session
+from sqlsessions.integrations._web.timeouts import Timeouts
+from sqlsessions.storage import DEFAULT, Default, Duration
 from sqlsessions.testing import SpyStorage
 
 DAY = 24 * 60 * 60
 DROPPED = "its changes are dropped"
 
 
-def process(storage: Any, **options: Any) -> SessionManager:
-    return SessionManager(storage, Cookie(), **{"max_age": DAY} | options)
+def process(
+    storage: Any, ttl: Duration | Default | None = DAY, *, persistent: bool = True, **options: Any
+) -> SessionManager:
+    guests = options.pop("anonymous_ttl", DEFAULT)
+    timeouts = Timeouts.checked(ttl, None, expire_at_browser_close=not persistent, anonymous_ttl=guests)
+    return SessionManager(storage, Cookie(), timeouts=timeouts, **options)
 
 
 async def begin(manager: SessionManager, subject: str | None = None, **data: Any) -> str:
@@ -51,7 +57,7 @@ async def login(manager: SessionManager, id: str, subject: str = "ann", **data: 
     session = await read(manager, id)
     session.subject = subject
     session.update(data)
-    assert await answer(manager, session)
+    await answer(manager, session)
     return id_of(session)
 
 

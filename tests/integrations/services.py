@@ -27,6 +27,7 @@ from sqlsessions.integrations import quart as quart_sessions
 from sqlsessions.integrations.aiohttp import AioHttpStorage, setup
 from sqlsessions.integrations.litestar import SessionConfig
 from sqlsessions.integrations.starlette import SessionMiddleware
+from sqlsessions.storage import DEFAULT
 from sqlsessions.testing import HttpRequest, HttpResponse, Send, asgi, wsgi
 
 Service = Callable[..., AbstractAsyncContextManager[Send]]
@@ -37,8 +38,13 @@ Service = Callable[..., AbstractAsyncContextManager[Send]]
 """
 
 
+def lasting(ttl: int | None) -> dict[str, Any]:
+    """The settings for a cookie of an age, or one that ends with the browser."""
+    return {"expire_at_browser_close": True} if ttl is None else {"ttl": ttl}
+
+
 @asynccontextmanager
-async def starlette(storage: ManagedSessionStorage, max_age: int | None = None) -> AsyncIterator[Send]:
+async def starlette(storage: ManagedSessionStorage, ttl: int | None = None) -> AsyncIterator[Send]:
     async def cached(request: StarletteRequest) -> StarletteResponse:
         query = dict(request.query_params)
         control = query.pop("control")
@@ -54,14 +60,14 @@ async def starlette(storage: ManagedSessionStorage, max_age: int | None = None) 
 
         return StreamingResponse(body())
 
-    middleware = Middleware(SessionMiddleware, storage=storage, max_age=max_age)
+    middleware = Middleware(SessionMiddleware, storage=storage, **lasting(ttl))
     yield asgi(
         Starlette(routes=[Route("/cached", cached), Route("/stream", stream)], middleware=[middleware])
     )
 
 
 @asynccontextmanager
-async def litestar(storage: ManagedSessionStorage, max_age: int | None = None) -> AsyncIterator[Send]:
+async def litestar(storage: ManagedSessionStorage, ttl: int | None = None) -> AsyncIterator[Send]:
     @get("/cached")
     async def cached(request: Request[Any, Any, Any]) -> Response[str]:
         query = dict(request.query_params)
@@ -79,12 +85,12 @@ async def litestar(storage: ManagedSessionStorage, max_age: int | None = None) -
 
         return Stream(body())
 
-    config = SessionConfig(storage, max_age=max_age)
+    config = SessionConfig(storage, **lasting(ttl))
     yield asgi(Litestar([cached, stream], middleware=[config.middleware], logging_config=None))
 
 
 @asynccontextmanager
-async def aiohttp(storage: ManagedSessionStorage, max_age: int | None = None) -> AsyncIterator[Send]:
+async def aiohttp(storage: ManagedSessionStorage, ttl: int | None = None) -> AsyncIterator[Send]:
     async def cached(request: web.Request) -> web.Response:
         query = dict(request.query)
         control = query.pop("control")
@@ -100,7 +106,7 @@ async def aiohttp(storage: ManagedSessionStorage, max_age: int | None = None) ->
         return response
 
     app = web.Application()
-    setup(app, AioHttpStorage(storage, cookie_name="session", max_age=max_age))
+    setup(app, AioHttpStorage(storage, cookie_name="session", **lasting(ttl)))
     app.router.add_get("/cached", cached)
     app.router.add_get("/stream", stream)
     async with TestServer(app) as server, ClientSession(cookie_jar=DummyCookieJar()) as client:
@@ -115,17 +121,17 @@ async def aiohttp(storage: ManagedSessionStorage, max_age: int | None = None) ->
 
 @asynccontextmanager
 async def flask_(
-    storage: ManagedSessionStorage, max_age: int | None = None, **config: Any
+    storage: ManagedSessionStorage, ttl: int | None = None, **config: Any
 ) -> AsyncIterator[Send]:
     app = flask.Flask(__name__)
     app.config |= config
-    flask_sessions.SqlSessionInterface(storage, max_age=max_age).init_app(app)
+    flask_sessions.SqlSessionInterface(storage, ttl=DEFAULT if ttl is None else ttl).init_app(app)
 
     @app.get("/cached")
     def cached() -> Any:
         query = flask.request.args.to_dict()
         control = query.pop("control")
-        flask.session.permanent = max_age is not None
+        flask.session.permanent = ttl is not None
         flask.session.update(query)
         return "cached", {"Cache-Control": control}
 
@@ -144,15 +150,15 @@ async def flask_(
 
 
 @asynccontextmanager
-async def quart_(storage: ManagedSessionStorage, max_age: int | None = None) -> AsyncIterator[Send]:
+async def quart_(storage: ManagedSessionStorage, ttl: int | None = None) -> AsyncIterator[Send]:
     app = quart.Quart(__name__)
-    quart_sessions.SqlSessionInterface(storage, max_age=max_age).init_app(app)
+    quart_sessions.SqlSessionInterface(storage, ttl=DEFAULT if ttl is None else ttl).init_app(app)
 
     @app.get("/cached")
     async def cached() -> Any:
         query = quart.request.args.to_dict()
         control = query.pop("control")
-        quart.session.permanent = max_age is not None
+        quart.session.permanent = ttl is not None
         quart.session.update(query)
         return "cached", {"Cache-Control": control}
 

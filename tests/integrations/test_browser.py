@@ -56,12 +56,21 @@ async def chromium() -> AsyncIterator[BrowserContext]:
         await browser.close()
 
 
-@pytest.fixture
-def port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number: int = free.getsockname()[1]
         return number
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def second_port() -> int:
+    return free_port()
 
 
 async def log_in(page: Page, address: str, *, remember: bool = False) -> None:
@@ -113,6 +122,50 @@ async def test_a_session_in_a_browser(url: str, port: int) -> None:
             await two.reload()
             assert await two.get_by_role("heading").first.inner_text() == "Log in"
             assert await context.cookies() == []
+
+
+async def open_socket(page: Page, address: str) -> asyncio.Task[Any]:
+    """Open a WebSocket in a tab; gives the task that waits for the code with which it is closed."""
+    await page.goto(f"{address}/nothing")  # a page without a socket of its own, which would reload it
+    script = """() => new Promise((resolve, reject) => {
+        const socket = new WebSocket(location.origin.replace("http", "ws") + "/live")
+        window.closeCode = new Promise((closed) => { socket.onclose = (event) => closed(event.code) })
+        socket.onopen = resolve
+        socket.onerror = reject
+    })"""
+    await page.evaluate(script)
+    return asyncio.create_task(page.evaluate("() => window.closeCode"))
+
+
+async def test_a_logout_closes_the_sockets_of_other_tabs(url: str, port: int) -> None:
+    async with asyncio.timeout(100), chromium() as context, service(url, port) as address:
+        one, two, three = [await context.new_page() for _ in range(3)]
+        await log_in(one, address)
+        async with three.expect_websocket():
+            await three.goto(address)
+        closed = await open_socket(two, address)
+        await asyncio.sleep(0.2)
+        assert not closed.done()
+        async with asyncio.timeout(5):  # in the same process it is noticed at once
+            await one.get_by_role("button", name="Log out").click()
+            assert await closed == 1008
+            await three.get_by_role("heading", name="Log in").wait_for()  # without a click there
+
+
+async def test_a_logout_in_another_process_closes_sockets(url: str, port: int, second_port: int) -> None:
+    async with (
+        asyncio.timeout(100),
+        chromium() as context,
+        service(url, port) as address,
+        service(url, second_port) as other,
+    ):
+        one, two = [await context.new_page() for _ in range(2)]
+        await log_in(one, address)
+        closed = await open_socket(two, address)
+        await one.goto(other)
+        await one.get_by_role("button", name="Log out").click()
+        async with asyncio.timeout(20):  # 15 seconds between two questions
+            assert await closed == 1008
 
 
 async def test_a_session_until_the_browser_is_closed(url: str, port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +13,18 @@ import greenlet
 import msgspec
 import pytest
 from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel
 
-from sqlsessions import InvalidArgument, SessionStorageMemory, Snapshot, SqlSessionStorage
+from sqlsessions import (
+    InvalidArgument,
+    SessionModelMismatch,
+    SessionStorageMemory,
+    Snapshot,
+    SqlSessionStorage,
+)
 from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware, SessionModel
 from sqlsessions.testing import SpyStorage
 
@@ -35,10 +43,10 @@ class Struct(msgspec.Struct):
     items: list[str] = msgspec.field(default_factory=list)
 
 
-def app_of(storage: Any, model: type[Any] = Cart) -> FastAPI:
+def app_of(storage: Any, model: type[Any] = Cart, **options: Any) -> FastAPI:
     app = FastAPI()
     app.add_middleware(SessionMiddleware, storage=storage)
-    dependency = Depends(SessionModel(model, key="cart"))
+    dependency = Depends(SessionModel(model, key="cart", **options))
 
     @app.get("/add/{item}")
     async def add(item: str, cart: Any = dependency) -> list[str]:
@@ -82,9 +90,41 @@ async def test_a_model_is_kept_and_written_if_it_changed(
         assert storage.calls == ["read"]
         assert (await client.get("/raw")).json()["cart"]["items"] == ["apple", "pear"]
         await client.get("/spoil")
+        caplog.clear()
+        for path in ("/look", "/add/plum"):
+            with pytest.raises(SessionModelMismatch, match=f"'cart' is not a valid {model.__name__}"):
+                await client.get(path)
+        assert (await client.get("/raw")).json() == {"cart": {"items": 7}}
+    app = app_of(storage, model, invalid="defaults")
+    async with AsyncClient(
+        transport=ASGITransport(app), base_url="https://service.test", cookies=client.cookies
+    ) as client:
         assert (await client.get("/look")).json() == []
         assert "is ignored" in caplog.text
         assert (await client.get("/add/plum")).json() == ["plum"]
+        assert (await client.get("/look")).json() == ["plum"]
+
+
+async def test_a_mismatch_can_be_handled_and_shows_no_data(storage: SpyStorage) -> None:
+    app = app_of(storage)
+
+    @app.exception_handler(SessionModelMismatch)
+    async def handled(_request: Request, error: SessionModelMismatch) -> JSONResponse:
+        assert error.__cause__ is error.__context__ is None
+        return JSONResponse([str(error), error.model, error.key], 409)
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://service.test") as client:
+        await client.get("/spoil")
+        answer = await client.get("/look")
+        assert answer.status_code == 409
+        assert answer.json()[1:] == ["Cart", "cart"]
+        copy = pickle.loads(pickle.dumps(SessionModelMismatch("Cart", "cart")))  # noqa: S301
+        assert str(copy) == answer.json()[0]
+
+
+def test_what_to_do_with_a_mismatch_is_one_of_two() -> None:
+    with pytest.raises(InvalidArgument, match="'raise' or 'defaults'"):
+        SessionModel(Cart, invalid="ignore")  # type: ignore[arg-type]
 
 
 def test_a_websocket(url: str) -> None:

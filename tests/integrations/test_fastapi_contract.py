@@ -11,10 +11,10 @@ from fastapi.responses import RedirectResponse
 
 from sqlsessions import ManagedSessionStorage
 from sqlsessions.integrations.fastapi import CurrentSession, SessionMiddleware
-from sqlsessions.integrations.starlette import end_other_sessions, end_session, list_sessions
+from sqlsessions.integrations.starlette import end_other_sessions, end_session, list_sessions, require_fresh
 from sqlsessions.testing import Gate, Send, asgi
 
-from .contract import STEPS, OnEveryStorage
+from .contract import STEPS, OnEveryStorage, with_transports
 
 
 async def untouched() -> None: ...
@@ -33,6 +33,9 @@ async def respond(name: str, request: Request, session: CurrentSession) -> Any:
         case "refuse":
             session.update(query)
             raise HTTPException(404)
+        case "sensitive":
+            await require_fresh(request, float(query["seconds"]))
+            return None
         case "sessions":
             return [info.key async for info in list_sessions(request)]
         case "end":
@@ -49,7 +52,7 @@ class TestFastAPI(OnEveryStorage):
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
         names = {"cookie_name": "session_cookie", "secure": "https_only"}
-        options = {names.get(name, name): value for name, value in settings.items()}
+        options = with_transports({names.get(name, name): value for name, value in settings.items()})
         app = FastAPI()
         app.add_middleware(SessionMiddleware, storage=storage, **options)
         app.state.gate = gate

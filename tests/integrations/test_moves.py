@@ -189,9 +189,9 @@ class TestALogout:
                     await storage.rotate(current, new)
                     current = new
 
-            async def invalidate_key(self, key: str) -> bool:
+            async def invalidate_key(self, key: str, **options: Any) -> bool:
                 await self.moved()
-                return await super().invalidate_key(key)
+                return await super().invalidate_key(key, **options)
 
             async def successor(self, id: str) -> Any:
                 await self.moved()

@@ -8,6 +8,7 @@ import pytest
 
 from sqlsessions.integrations._web.manager import SessionManager
 from sqlsessions.integrations._web.session import Session
+from sqlsessions.storage import DEFAULT, Default
 from sqlsessions.testing import ManualClock, SpyStorage
 
 from .moving import (
@@ -209,11 +210,11 @@ class TestFromOneUserToAnother:
         session.subject = "bob"
         assert session.plain() == {}
 
-    @pytest.mark.parametrize("max_age", [None, DAY])
+    @pytest.mark.parametrize("ttl", [DEFAULT, DAY])
     async def test_an_expiry_of_the_first_is_dropped(
-        self, storage: SpyStorage, clock: ManualClock, max_age: int | None
+        self, storage: SpyStorage, clock: ManualClock, ttl: Default | int
     ) -> None:
-        manager = process(storage, max_age=max_age)
+        manager = process(storage, ttl)
         session = await read(manager, await begin(manager, "ann", a=1))
         session.set_expiry(60)
         await manager.commit(session)
@@ -257,7 +258,7 @@ class TestClear:
         self, storage: SpyStorage, clock: ManualClock, subject: str | None, seconds: int
     ) -> None:
         """The storage's own timeout is 14 days."""
-        manager = process(storage, max_age=None)
+        manager = process(storage, DEFAULT, persistent=False)
         old = await begin(manager, "ann", a=1)
         session = await read(manager, old)
         session.set_expiry(seconds)
@@ -277,7 +278,7 @@ class TestClear:
         assert await answer(process(storage), late) is None
 
     async def test_may_set_another(self, storage: SpyStorage, clock: ManualClock) -> None:
-        manager = process(storage, max_age=None)
+        manager = process(storage, DEFAULT, persistent=False)
         session = await read(manager, await begin(manager, a=1))
         session.set_expiry(365 * DAY)
         await manager.commit(session)
@@ -289,7 +290,7 @@ class TestClear:
         assert await sessions(storage) == []
 
     async def test_of_a_session_that_was_moved_meanwhile(self, storage: SpyStorage) -> None:
-        one, other = process(storage, max_age=None), process(storage, max_age=None)
+        one, other = process(storage, DEFAULT, persistent=False), process(storage, DEFAULT, persistent=False)
         session = await read(one, await begin(one, a=1))
         session.set_expiry(60)
         await one.commit(session)

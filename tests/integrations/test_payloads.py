@@ -1,22 +1,27 @@
-"""Serializers, and what a request changed: properties."""
+"""What a request changed: properties."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from datetime import UTC, datetime
-from importlib import import_module
 from typing import Any
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
-from sqlsessions import InvalidArgument, InvalidArgumentType
-from sqlsessions.integrations._web import serializers as _serializers
+from sqlsessions import (
+    CacheStorage,
+    ManagedSessionStorage,
+    SessionStorageMemory,
+    SessionTooLarge,
+    SqlSessionStorage,
+)
 from sqlsessions.integrations._web.payloads import Changes, Payloads
 from sqlsessions.integrations._web.serializers import JSONSerializer
-from sqlsessions.integrations._web.session import UNSET, State
+from sqlsessions.integrations._web.state import State
+from sqlsessions.integrations.starlette import SessionMiddleware
 
 from .support import CountingSerializer
 
@@ -33,80 +38,15 @@ values = st.recursive(
 sessions = st.dictionaries(text, values, max_size=5)
 
 
-def with_only(library: str | None) -> JSONSerializer:
-    """The serializer as it is where just one of the faster libraries, or none, is installed."""
-
-    def imported(name: str) -> Any:
-        if library is None or name.partition(".")[0] != library:
-            raise ImportError(name)
-        return import_module(name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_serializers, "import_module", imported)
-        return JSONSerializer()
-
-
-SERIALIZERS = {str(library): with_only(library) for library in ("orjson", "msgspec", None)}
-each = pytest.mark.parametrize("serializer", SERIALIZERS.values(), ids=SERIALIZERS)
-
-
 def same(one: Any, other: Any) -> bool:
     """Whether values are the same, and not just equal as 1 and True are."""
     return repr(one) == repr(other)
 
 
-@each
-@settings(deadline=None)
-@given(data=sessions)
-def test_data_comes_back_as_it_was(serializer: JSONSerializer, data: dict[str, Any]) -> None:
-    for reader in SERIALIZERS.values():
-        assert same(reader.loads(serializer.dumps(data)), data)
-
-
-@each
-@pytest.mark.parametrize(
-    ("value", "error"),
-    [
-        (math.nan, InvalidArgument),
-        (math.inf, InvalidArgument),
-        ([1, [math.nan]], InvalidArgument),
-        ("\ud800", InvalidArgument),
-        (2**64, InvalidArgument),
-        (-(2**63) - 1, InvalidArgument),
-        (10**5000, InvalidArgument),
-        ({1, 2}, InvalidArgumentType),
-        (b"secret", InvalidArgumentType),
-        (datetime(2026, 1, 1, tzinfo=UTC), InvalidArgumentType),
-        (dataclasses.make_dataclass("secret", ["a"])(1), InvalidArgumentType),
-        (object(), InvalidArgumentType),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_json_has_not_is_refused(serializer: JSONSerializer, value: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="JSON can hold") as caught:
-        serializer.dumps({"secret key": value})
-    assert "secret key" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-@each
-def test_a_cycle_is_refused(serializer: JSONSerializer) -> None:
-    cycle: dict[str, Any] = {}
-    cycle["self"] = cycle
-    with pytest.raises(InvalidArgument, match="no cycles"):
-        serializer.dumps(cycle)
-
-
-@each
-def test_tuples_and_number_keys_become_what_json_has(serializer: JSONSerializer) -> None:
-    odd: dict[Any, Any] = {1: (1, 2)}
-    assert serializer.loads(serializer.dumps(odd)) == {"1": [1, 2]}
-
-
 @settings(deadline=None)
 @given(old=sessions, new=sessions)
 def test_changes_lead_from_one_state_to_another(old: dict[str, Any], new: dict[str, Any]) -> None:
-    changes = Changes.between(old, new, JSONSerializer())
+    changes = Changes.between(old, new, JSONSerializer().draft)
     merged = changes.apply(old)
     assert merged.keys() == new.keys()
     assert all(same(merged[key], new[key]) for key in new)
@@ -119,29 +59,13 @@ def test_changes_of_different_keys_both_survive(
 ) -> None:
     my_data = old | {f"mine {key}": value for key, value in mine.items()}
     their_data = old | {f"theirs {key}": value for key, value in theirs.items()}
-    merged = Changes.between(old, my_data, JSONSerializer()).apply(their_data)
+    merged = Changes.between(old, my_data, JSONSerializer().draft).apply(their_data)
     assert merged == my_data | their_data
 
 
 def test_true_is_not_one() -> None:
-    changes = Changes.between({"a": 1, "b": 1}, {"a": True, "b": 1}, JSONSerializer())
+    changes = Changes.between({"a": 1, "b": 1}, {"a": True, "b": 1}, JSONSerializer().draft)
     assert changes.assigned == {"a": True}
-
-
-@settings(deadline=None)
-@given(data=sessions, ttl=st.none() | st.integers(1, 10**15), browser=st.booleans())
-def test_a_sessions_own_expiry_is_kept_beside_its_data(
-    data: dict[str, Any], ttl: int | None, browser: bool
-) -> None:
-    payloads, state = Payloads(None), State()
-    state.ttl, state.browser = ttl, browser
-    found = State()
-    _, opened = payloads.decode(payloads.encode(data, state), found)
-    assert same(opened, data)
-    assert (found.ttl, found.browser) == (ttl, browser)
-    plain = State()
-    payloads.decode(payloads.encode(data, State()), plain)
-    assert plain.ttl is UNSET
 
 
 @pytest.mark.parametrize(
@@ -159,7 +83,7 @@ def test_a_sessions_own_expiry_is_kept_beside_its_data(
 def test_equal_values_with_other_bytes_are_changes(before: Any, after: Any) -> None:
     """Among others, which are encoded together with them."""
     unchanged = {f"key {number}": [number] for number in range(200)}
-    changes = Changes.between(unchanged | {"key": before}, unchanged | {"key": after}, JSONSerializer())
+    changes = Changes.between(unchanged | {"key": before}, unchanged | {"key": after}, JSONSerializer().draft)
     assert list(changes.assigned) == ["key"]
     assert not changes.removed
 
@@ -168,5 +92,45 @@ def test_equal_values_with_other_bytes_are_changes(before: Any, after: Any) -> N
 def test_few_changes_of_many_keys_cost_few_encodings(value: Any, most: int) -> None:
     serializer = CountingSerializer()
     old = {f"key {number}": value for number in range(10_000)}
-    assert Changes.between(old, old | {"key 5": "new"}, serializer).assigned == {"key 5": "new"}
+    assert Changes.between(old, old | {"key 5": "new"}, serializer.dumps).assigned == {"key 5": "new"}
     assert serializer.dumped <= most
+
+
+@pytest.mark.parametrize(
+    ("storage", "most"),
+    [
+        (SqlSessionStorage("sqlite://"), 1024 * 1024),
+        (SqlSessionStorage("sqlite://", max_size=2_000_000), 2_000_000),
+        (CacheStorage(SqlSessionStorage("sqlite://", max_size=1000)), 1000),
+        (SessionStorageMemory(), 1024 * 1024),
+    ],
+)
+def test_sessions_of_strangers_have_a_limit(storage: ManagedSessionStorage, most: int) -> None:
+    payloads = Payloads(None, storage)
+    empty = len(payloads.encode({"text": ""}, State()))
+    fits = {"text": "x" * (most - empty)}
+    assert len(payloads.encode(fits, State())) == most
+    large = {"text": "x" * (most - empty + 1)}
+    with pytest.raises(SessionTooLarge, match=f"{most + 1} bytes seen, the limit is {most}"):
+        payloads.encode(large, State())
+    stored = Payloads(None, SqlSessionStorage("sqlite://", max_size=10 * most)).encode(large, State())
+    read = State()
+    read.raw = stored
+    assert payloads.encode(large, read) == stored  # as a request that only reads it does
+
+
+async def test_a_session_that_is_too_large_leaves_the_old_one() -> None:
+    storage = SessionStorageMemory()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope)
+        request.session["text"] = "x" * int(request.query_params["size"])
+        await PlainTextResponse("done")(scope, receive, send)
+
+    wrapped = SessionMiddleware(app, storage=storage)
+    transport = ASGITransport(wrapped, raise_app_exceptions=False)
+    async with AsyncClient(transport=transport, base_url="https://service") as client:
+        assert (await client.get("/?size=1000")).status_code == 200
+        [before] = [info async for info in storage.sessions()]
+        assert (await client.get(f"/?size={2**20}")).status_code == 500
+        assert [info async for info in storage.sessions()] == [before]

@@ -87,7 +87,7 @@ async def test_a_response_that_sets_the_cookie_is_private(
     ],
 )
 def test_a_cache_control_is_made_private(given: str, made: str | None) -> None:
-    headers = dict(caching_headers(vary="*", cache_control=given, sets_cookie=True))
+    headers = dict(caching_headers(("Cookie",), vary="*", cache_control=given, gives_id=True))
     assert headers == ({} if made is None else {"Cache-Control": made})
 
 
@@ -128,7 +128,7 @@ class KeepingBrowser(Browser):
 async def test_the_cookie_lasts_while_sessions_are_written_after_each_response(
     service: Service, storage: SpyStorage, clock: ManualClock
 ) -> None:
-    async with service(storage, max_age=14 * DAY) as send:
+    async with service(storage, ttl=14 * DAY) as send:
         browser = KeepingBrowser(send, clock)
         await browser.get("/cached", control="no-store", a=1)
         id = browser.has_id()
@@ -145,7 +145,7 @@ async def test_the_cookie_lasts_while_sessions_are_written_after_each_response(
 async def test_a_cookie_is_renewed_for_a_session_that_looks_do_not_extend(
     storage: SpyStorage, clock: ManualClock
 ) -> None:
-    async with flask_(storage, max_age=14 * DAY, SESSION_REFRESH_EACH_REQUEST=False) as send:
+    async with flask_(storage, ttl=14 * DAY, SESSION_REFRESH_EACH_REQUEST=False) as send:
         browser = KeepingBrowser(send, clock)
         await browser.get("/cached", control="no-store", a=1)
         id = browser.has_id()

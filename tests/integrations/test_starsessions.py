@@ -114,6 +114,17 @@ async def test_a_browser_session_has_the_storages_timeout(client: AsyncClient, s
     assert (info.expires_at - info.updated_at).days == 14
 
 
+async def test_a_visitor_without_a_session_logs_in(storage: SpyStorage) -> None:
+    async with client_of(app_of(storage)) as client:
+        assert (await client.get("/regenerate")).is_success  # nothing was there to be removed
+        await client.get("/put?user=ada")
+        before = client.cookies["session"]
+        assert (await client.get("/regenerate")).is_success
+        assert client.cookies["session"] != before
+        assert await storage.delegate.load(before) is None
+        assert (await client.get("/show")).json() == {"user": "ada"}
+
+
 async def test_at_least_a_second(storage: SpyStorage, clock: ManualClock) -> None:
     store = StarsessionsStore(storage)
     id = await store.write("a", b"data", lifetime=100, ttl=-5)

@@ -12,7 +12,7 @@ from sqlsessions.testing import ManualClock
 
 from ..databases import available, migrated
 
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy"}
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
 TINY: dict[str, Any] = {"inline_limit": 100, "chunk_size": 100}
 
 Create = Callable[..., SqlSessionStorage | SessionStorageMemory]

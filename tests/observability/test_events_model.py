@@ -31,7 +31,8 @@ def expected(model: Model, operation: Any, wrote: bool) -> set[tuple[str, str, s
         case Invalidate(id=id) if model.live(id):
             return {("invalidated", key(id), None)}
         case Revoke(subject=subject, keep=keep):
-            return {("invalidated", key(id), None) for id in model.of(subject) if id != keep}
+            kept = (keep, keep and model.newest(keep))
+            return {("invalidated", key(id), None) for id in model.of(subject) if id not in kept}
     return set()
 
 

@@ -102,3 +102,20 @@ async def test_nothing_is_logged_unless_asked_for(create: Create, caplog: Any) -
     assert not caplog.records
     caplog.set_level(logging.INFO, LOGGER)
     assert storage._events.wants_expired
+
+
+async def test_many_unknown_ids_are_sampled(create: Create, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with create(log_salt=SALT) as storage:
+        now = 0.0
+        storage._events._unknown.clock = lambda: now
+        for number in range(350):
+            await storage.load(f"id {number}")
+        assert len(caplog.records) == 100
+        now = 60.0
+        await storage.load("a")
+        await storage.load("b")
+    *_, first, second = caplog.records
+    assert first.getMessage() == f"unknown session id presented: session={hashed('a')} left_out=250"
+    assert first.left_out == 250
+    assert second.getMessage() == f"unknown session id presented: session={hashed('b')}"

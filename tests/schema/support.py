@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 ROOT = Path(__file__).parents[2]
-OURS = {"sessions", "session_chunks"}
-REVISION = "sqlsessions_0001"
+OURS = {"sessions", "session_chunks", "session_labels", "session_ends"}
+NOTICES = {"session_notices"}
+"""On MariaDB and MySQL."""
+REVISION = "sqlsessions_0004"
 VERSION_TABLE = "sqlsessions_alembic_version"
 
 T = TypeVar("T")

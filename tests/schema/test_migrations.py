@@ -17,13 +17,25 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import metadata
 
-from .support import OURS, ROOT, VERSION_TABLE, checkout, dialect, execute, file_url, on, table_names, tables
+from .support import (
+    NOTICES,
+    OURS,
+    ROOT,
+    VERSION_TABLE,
+    checkout,
+    dialect,
+    execute,
+    file_url,
+    on,
+    table_names,
+    tables,
+)
 
 
 def test_up_down_up(database_url: str) -> None:
     config = checkout(database_url)
     command.upgrade(config, "head")
-    assert asyncio.run(table_names(database_url)) == OURS | {VERSION_TABLE}
+    assert asyncio.run(table_names(database_url)) - NOTICES == OURS | {VERSION_TABLE}
     command.downgrade(config, "base")
     assert asyncio.run(table_names(database_url)) == {VERSION_TABLE}
     command.upgrade(config, "sqlsessions@head")
@@ -41,7 +53,7 @@ def test_tables_are_those_of_the_models_and_others_are_nobodys_drift(database_ur
 
 
 def test_what_alembic_does_not_compare_is_as_in_the_models_too(database_url: str) -> None:
-    ours = "('sessions', 'session_chunks')"
+    ours = "('sessions', 'session_chunks', 'session_labels', 'session_ends', 'session_notices')"
     queries = {
         "sqlite": [f"SELECT name, tbl_name, type FROM sqlite_master WHERE tbl_name IN {ours} ORDER BY name"],
         "postgresql": [
@@ -57,6 +69,8 @@ def test_what_alembic_does_not_compare_is_as_in_the_models_too(database_url: str
                 ORDER BY table_name, ordinal_position""",
             f"""SELECT table_name, engine FROM information_schema.tables
                 WHERE table_schema = DATABASE() AND table_name IN {ours} ORDER BY table_name""",
+            """SELECT trigger_name, event_manipulation, action_timing, action_statement
+                FROM information_schema.triggers WHERE trigger_schema = DATABASE() ORDER BY trigger_name""",
         ],
     }[dialect(database_url)]
 
@@ -180,9 +194,9 @@ def test_a_new_revision_can_be_written(tmp_path: Path) -> None:
     versions = f"{ROOT / 'migrations' / 'versions'}:{tmp_path / 'versions'}"
     config.set_main_option("version_locations", versions)
     command.revision(
-        config, "more", rev_id="sqlsessions_0002", version_path=str(tmp_path / "versions"), autogenerate=True
+        config, "more", rev_id="sqlsessions_0005", version_path=str(tmp_path / "versions"), autogenerate=True
     )
-    assert (tmp_path / "versions" / "sqlsessions_0002_more.py").exists()
+    assert (tmp_path / "versions" / "sqlsessions_0005_more.py").exists()
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert tables(tmp_path / "a.db") == {VERSION_TABLE}

@@ -12,7 +12,8 @@ from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from sqlsessions import SqlSessionStorage
+from sqlsessions import SessionNotFound, SqlSessionStorage, new_session_id, schema
+from sqlsessions.sql.models import SUPERSEDED, TOMBSTONE
 
 TINY: dict[str, Any] = {"inline_limit": 100, "chunk_size": 100}
 """Limits at which a few hundred bytes are a large session."""
@@ -53,6 +54,30 @@ async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, 
 async def chunk_rows(url: str) -> list[tuple[int, int]]:
     """The version and number of every chunk; -1 is the mark of a superseded version."""
     return await query(url, "SELECT version, seq FROM session_chunks ORDER BY version, seq")
+
+
+async def age(url: str, seconds: float) -> None:
+    """Let time pass by the database's own clock: all that has a time by it was so much earlier."""
+    stamped = f"seq = {SUPERSEDED} OR seq <= {TOMBSTONE}"
+    for version, id, seq, data in await query(
+        url, f"SELECT version, id, seq, data FROM session_chunks WHERE {stamped}"
+    ):
+        earlier = int.from_bytes(data[:8], "big") - round(seconds * 1_000_000)
+        await query(
+            url,
+            "UPDATE session_chunks SET data = :data WHERE version = :version AND id = :id AND seq = :seq",
+            data=earlier.to_bytes(8, "big") + data[8:],
+            version=version,
+            id=id,
+            seq=seq,
+        )
+
+
+async def purge_in_time(storage: SqlSessionStorage, url: str) -> None:
+    """Purge until nothing is left of what was staged, superseded or ended: a purge dates what the next ones delete."""
+    for _ in range(5):
+        await storage.purge()
+        await age(url, 2 * 86_400)
 
 
 @asynccontextmanager
@@ -111,3 +136,31 @@ async def quiet(storage: SqlSessionStorage) -> None:
         while tasks := [*storage._database.engines.state().tasks]:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)
+
+
+async def works(url: str) -> None:
+    """Use a database by way of a storage and of `schema`."""
+    async with SqlSessionStorage(url, retry_for=0) as storage:
+        await storage.write_bytes("id", b"data", subject="ann")
+        assert await storage.read_bytes("id") == b"data"
+        await storage.invalidate("id")
+    await schema.check(url)
+
+
+def at(base: str, driver: str, option: str) -> str:
+    """A URL with a driver and an option."""
+    url = make_url(base)
+    text = url.set(drivername=f"{url.get_backend_name()}+{driver}").render_as_string(hide_password=False)
+    return f"{text}?{option}"
+
+
+async def keep_rotating(storage: SqlSessionStorage, id: str, started: asyncio.Event) -> None:
+    """Give a session one new id after another until it has ended; the event is set after the first."""
+    try:
+        while True:
+            new_id = new_session_id()
+            await storage.rotate(id, new_id)
+            id = new_id
+            started.set()
+    except SessionNotFound:
+        started.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 import traceback
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -201,10 +202,50 @@ def test_options_that_take_transactions_out_of_our_hands_are_refused(url: str, n
             SqlSessionStorage(url, engine_options=options)
 
 
-@pytest.mark.parametrize("options", [{"pool_sise": 5}, {"poolclass": QueuePool}, {"connect_args": 5}])
-def test_options_that_no_engine_takes_are_refused_at_once(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgument, match="engine_options do not fit"):
-        SqlSessionStorage("sqlite:///sessions.db", engine_options=options)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool_sise": 5},
+        {"poolclass": QueuePool},
+        {"poolclass": "NullPool"},
+        {"poolclass": NullPool(lambda: None)},  # type: ignore[arg-type]
+        {"connect_args": {"timeout": "soon"}},
+        {"connect_args": {"connect_timeout": [5]}},
+        {"connect_args": 5},
+        {"connect_args": {"tiemout": 5}},
+        {"execution_options": 5},
+        {"pool_size": "5"},
+        {"pool_size": 0},
+        {"pool_size": True},
+        {"max_overflow": "1"},
+        {"pool_recycle": "300"},
+        {"pool_timeout": None},
+        {"pool_pre_ping": "yes"},
+        [("pool_size", 5)],
+    ],
+    ids=lambda options: re.sub(" at 0x[0-9a-f]+", "", str(options)),
+)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///sessions.db",
+        "postgresql+asyncpg://host/name",
+        "postgresql+psycopg://host/name",
+        "mysql+asyncmy://host/name",
+        "mysql+aiomysql://host/name",
+    ],
+)
+def test_options_that_no_engine_takes_are_refused_at_once(url: str, options: Any) -> None:
+    with pytest.raises((InvalidArgument, InvalidArgumentType), match="engine_options"):
+        SqlSessionStorage(url, engine_options=options)
+
+
+async def test_values_that_a_driver_cannot_take_are_named_at_the_first_use() -> None:
+    options = {"connect_args": {"server_settings": 5}}
+    storage = SqlSessionStorage("postgresql+asyncpg://127.0.0.1:1/name", retry_for=0, engine_options=options)
+    with pytest.raises(InvalidArgument, match="cannot connect as url and engine_options say"):
+        await storage.load("id")
+    await storage.aclose()
 
 
 @each_database

@@ -1,16 +1,22 @@
-"""Lanes: who goes out with whom, and who waits for room."""
+"""The queue of batches: what goes out together, and what waits for what."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from sqlsessions.sql.batching import operations
 from sqlsessions.sql.batching import queue as queues
 from sqlsessions.sql.batching.operations import Operation
 from sqlsessions.sql.batching.queue import MIN_SHARE, BatchQueue
+
+from .stepping import troubles
+
+PATIENCE = 100.0
 
 
 class Database:
@@ -28,7 +34,14 @@ class Database:
                 operation.future.set_result(operation.digest)
 
     def lane(self, *, slots: int, ordered: bool) -> BatchQueue[Operation]:
-        return BatchQueue(self.run, max_concurrent_batches=slots, ordered=ordered, spawn=spawn)
+        return BatchQueue(
+            self.run,
+            max_concurrent_batches=slots,
+            ordered=ordered,
+            spawn=spawn,
+            patience=PATIENCE,
+            expired=lambda _operation: TimeoutError(),
+        )
 
 
 def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
@@ -81,22 +94,94 @@ async def test_operations_on_one_session_never_overlap() -> None:
     assert [len(batch) for batch in database.batches] == [1] * 40
 
 
-async def test_whoever_waits_for_room_gets_it_when_everybody_else_has_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(queues, "MAX_QUEUE", 3)
+async def test_the_backlog_of_a_session_is_out_of_the_way_of_others() -> None:
     database = Database()
     lane = database.lane(slots=1, ordered=True)
-    first = asyncio.create_task(lane.submit(Operation(b"first")))
+    tasks = [asyncio.create_task(lane.submit(Operation(b"same"))) for _ in range(1000)]
     await turns()
-    leaving = [asyncio.create_task(lane.submit(Operation(bytes([number])))) for number in range(3)]
+    tasks.append(asyncio.create_task(lane.submit(Operation(b"other"))))
     await turns()
-    late = asyncio.create_task(lane.submit(Operation(b"late")))
-    await turns()
-    for task in leaving:
+    assert len(lane._ready) == 1
+    assert lane.waiting == 1000
+    for task in tasks[1:900]:
         task.cancel()
-    await asyncio.gather(*leaving, return_exceptions=True)
     database.go.set()
     async with asyncio.timeout(10):
-        assert await first == b"first"
-        assert await late == b"late"
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert [operation.digest for operation in database.batches[1]] == [b"other", b"same"]
+    assert len(database.batches) == 101
+    assert (lane.waiting, lane._lines) == (0, {})
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_the_turn_of_a_kept_operation_lasts_until_its_caller_leaves(cancelled: bool) -> None:
+    database = Database()
+    lane = database.lane(slots=2, ordered=True)
+    first, second = Operation(b"same"), Operation(b"same")
+    tasks = [asyncio.create_task(lane.submit(each)) for each in (first, second)]
+    await turns()
+    first.kept = True
+    if cancelled:
+        first.batch_done = asyncio.get_running_loop().create_future()
+        first.future.set_result(None)
+        tasks[0].cancel()
+        first.batch_done.set_result(None)
+    database.go.set()
+    await turns(20)
+    assert tasks[0].done()
+    if not cancelled:
+        assert database.batches == [[first]]
+        lane.leave(first)
+        await turns()
+    assert database.batches == [[first], [second]]
+    await tasks[1]
+    assert lane._lines == {}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_what_is_not_under_way_in_time_fails_and_is_forgotten(
+    ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = 0.0
+    for module in (operations, queues):
+        monkeypatch.setattr(module, "monotonic", lambda: time)
+    database = Database()
+    lane = database.lane(slots=1, ordered=ordered)
+    ids = [b"sent", b"not sent", b"sent", b"other"]
+
+    def submit() -> list[asyncio.Task[Any]]:
+        return [asyncio.create_task(lane.submit(Operation(id))) for id in ids]
+
+    sent, *first = submit()
+    await turns()
+    database.batches[0][0].sent = True
+    waiting = submit()
+    await turns()
+    time = PATIENCE / 2
+    late = submit()
+    await turns()
+    time = PATIENCE
+    lane._look()
+    await turns()
+    assert [type(task.exception()) for task in (*first, *waiting)] == [TimeoutError] * 7
+    assert not any(task.done() for task in (sent, *late))
+    assert lane.waiting == len(late)
+    database.go.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(sent, *late) == [b"sent", *ids]
+    assert lane.waiting == 0
+    lane._look()
+    assert lane._timer is None
+
+
+async def test_the_error_of_an_operation_whose_caller_left_is_not_reported_as_lost() -> None:
+    lane = Database().lane(slots=1, ordered=True)
+    async with troubles() as heard:
+        operation = Operation(b"x")
+        lane.enter(operation)
+        operation.future.set_exception(TimeoutError())
+        lane.leave(operation)
+        del operation
+        await turns()
+        gc.collect()
+    assert heard == []

@@ -18,7 +18,7 @@ from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE, provider_of, whole
 
 from .stepping import cancelled_at, troubles
-from .support import INLINE, TINY, each_database, holding, in_use, kind, query, quiet
+from .support import INLINE, TINY, age, each_database, holding, in_use, kind, query, quiet
 
 State = tuple[bytes, str | None] | None
 Call = Callable[[ManagedSessionStorage], Any]
@@ -63,6 +63,7 @@ async def test_a_call_can_be_cancelled_at_every_step(
         for step in count(1):
             if name == "purge":  # let it have the same to do each time
                 clock.advance(3600)
+                await age(sql_url, 2 * 86_400)
                 await storage.purge()
             await storage.write_bytes("id", old, subject="ann")
             await storage.invalidate("new")

@@ -7,18 +7,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from sqlsessions import SqlSessionStorage, StorageUnavailable, metadata
+from sqlsessions.sql.engine import engines
 from sqlsessions.testing._base import PATIENCE, provider_of
 
-from .support import INLINE, LARGE, TINY, each_database, each_network_driver, kind, postgresql, query, sqlite
+from .support import INLINE, LARGE, TINY, each_database, each_network_driver, kind, query, sqlite
 
 
 async def use(storage: SqlSessionStorage, name: str = "id") -> None:
@@ -26,7 +26,7 @@ async def use(storage: SqlSessionStorage, name: str = "id") -> None:
     await storage.write_bytes(name, INLINE)
     await storage.write(name, provider_of(LARGE))
     assert await storage.read_bytes(name) == LARGE
-    await storage.touch(name, ttl=5)
+    await storage.touch(name, ttl=3600)
     await storage.rotate(name, f"{name} rotated")
     await storage.write_bytes(f"{name} rotated", INLINE, subject="ann")
     await storage.purge()
@@ -203,40 +203,24 @@ asyncio.run(main())
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
-@postgresql
-@pytest.mark.parametrize("way", ["translated", "events"])
-async def test_a_callers_engine_keeps_tenants_apart(sql_url: str, way: str) -> None:
-    """What an engine is set up to do holds for everything that a storage does through it."""
-    for tenant in "ab":
-        await query(sql_url, f"DROP SCHEMA IF EXISTS {tenant} CASCADE")
-        await query(sql_url, f"CREATE SCHEMA {tenant}")
-    storages = {}
-    async with AsyncExitStack() as stack:
-        for tenant in "ab":
-            engine = create_async_engine(sql_url)
-            stack.push_async_callback(engine.dispose)
-            if way == "translated":
-                engine = engine.execution_options(schema_translate_map={None: tenant})
-            else:
-                event.listen(engine.sync_engine, "engine_connect", setting_search_path(tenant))
-            async with engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
-            storages[tenant] = await stack.enter_async_context(SqlSessionStorage(engine, **TINY))
-        for tenant, storage in storages.items():
-            await storage.write_bytes("id", tenant.encode(), subject="alice")
-            await storage.write_bytes("large", tenant.encode() * 1000, subject="alice")
-        for tenant, storage in storages.items():
-            assert await storage.read_bytes("id") == tenant.encode()
-            assert await storage.read_bytes("large") == tenant.encode() * 1000
-        assert await storages["a"].revoke("alice") == 2
-        assert await storages["a"].load("id") is None
-        assert len([info async for info in storages["b"].sessions("alice")]) == 2
-    assert await query(sql_url, "SELECT count(*) FROM public.sessions") == [(0,)]
+@sqlite
+async def test_closing_does_not_wait_for_a_loop_that_waits_for_it(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a test that leaves its client: the client's event loop closes the storage, and the test's waits."""
+    monkeypatch.setattr(engines, "BLOCKED_AFTER", 0.05)
+    storage = SqlSessionStorage(sql_url)
+    await storage.write_bytes("here", b"data")
 
+    async def close_there() -> None:
+        await storage.write_bytes("there", b"data")
+        await storage.aclose()
 
-def setting_search_path(tenant: str) -> Callable[[Connection], None]:
-    def engine_connect(connection: Connection) -> None:
-        connection.exec_driver_sql(f"SET search_path TO {tenant}")
-        connection.commit()
-
-    return engine_connect
+    thread = threading.Thread(target=asyncio.run, args=[close_there()], daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert "is blocked" in caplog.text
+    await asyncio.sleep(0)  # what was left to this loop begins
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sqlsessions import CacheStorage, ManagedSessionStorage, SqlSessionStorage
+from sqlsessions import CacheStorage, EncryptedStorage, ManagedSessionStorage, SqlSessionStorage
 from sqlsessions.testing import ManualClock
 
 from ..databases import available, migrated
@@ -20,7 +20,8 @@ in_memory = settings(max_examples=80, deadline=None)
 on_servers = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-SERVERS = {"postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy"}
+KEY = b"k" * 32
+SERVERS = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+asyncmy"}
 
 
 def sized(operations: list[Any], sizes: dict[int, int]) -> list[Any]:
@@ -54,6 +55,18 @@ def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any]) -> Non
         return CacheStorage(sql, max_entry_bytes=500, max_entries=2)
 
     # A cache turns a write that repeats the data into a touch, and empty data is always the same.
+    asyncio.run(play(create, sized(few_chunks(operations), {0: 5})))
+
+
+@settings(max_examples=30, deadline=None)
+@given(operations)
+def test_layers_over_keyed_ids_agree_with_the_model(operations: list[Any]) -> None:
+    def create(clock: ManualClock) -> ManagedSessionStorage:
+        sql = SqlSessionStorage(
+            "sqlite://", clock=clock, namespace="shop", keys=[KEY], accept=[(None, None)], **TINY
+        )
+        return CacheStorage(EncryptedStorage(sql, [KEY], encrypt_subjects=True), max_entry_bytes=500)
+
     asyncio.run(play(create, sized(few_chunks(operations), {0: 5})))
 
 

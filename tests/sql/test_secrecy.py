@@ -14,11 +14,20 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from sqlsessions import CacheStorage, ManagedSessionStorage, SessionError, SqlSessionStorage, new_session_id
+from sqlsessions import (
+    CacheStorage,
+    ManagedSessionStorage,
+    SessionError,
+    Snapshot,
+    SqlSessionStorage,
+    metadata,
+    new_session_id,
+)
+from sqlsessions.records import Options, Record
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of, whole
 
-from .support import TINY, each_database, query
+from .support import TINY, each_database, query, sqlite
 
 MARKER = b"the data of a session"
 SMALL, LARGE = MARKER, MARKER * 20
@@ -136,11 +145,7 @@ async def test_no_table_holds_an_id(sql_url: str, clock: ManualClock) -> None:
         names = {"small": ids(), "large": ids(), "accented \u00e9\0 ": ids() + "\u00e9\0 "}
         for name, id in names.items():
             await storage.write_bytes(id, LARGE if name == "large" else SMALL)
-        dump = [
-            row
-            for table in ("sessions", "session_chunks")
-            for row in await query(sql_url, f"SELECT * FROM {table}")
-        ]
+        dump = [row for table in metadata.tables for row in await query(sql_url, f"SELECT * FROM {table}")]
         keys = {bytes(key) for (key,) in await query(sql_url, "SELECT id FROM sessions")}
     assert {sha256(id.encode()).digest() for id in names.values()} <= keys
     assert {len(key) for key in keys} == {32}
@@ -154,3 +159,28 @@ async def test_no_table_holds_an_id(sql_url: str, clock: ManualClock) -> None:
     if make_url(sql_url).get_backend_name() == "sqlite":
         with open(str(make_url(sql_url).database), "rb") as file:  # noqa: ASYNC230, PTH123
             assert ids.found_in(file.read().decode("latin-1")) == []
+
+
+@sqlite
+async def test_the_log_of_aiosqlite_holds_no_subject_and_no_data(
+    sql_url: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosqlite")
+    async with SqlSessionStorage(sql_url, clock=clock, **TINY) as storage:
+        for id in ("small", "large"):
+            await storage.write_bytes(
+                id, b"confidential" * (50 if id == "large" else 1), subject="ann@example.com"
+            )
+        await storage.rotate("large", "new")
+        assert len([info async for info in storage.sessions("ann@example.com")]) == 2
+        assert await storage.revoke("ann@example.com") == 2
+    logged = [record.getMessage() for record in caplog.records if record.name == "aiosqlite"]
+    assert any("executing" in message for message in logged)
+    assert not any("ann@example.com" in message or "confidential" in message for message in logged)
+
+
+def test_no_repr_shows_a_subject() -> None:
+    record = Record(1, 2, "ann@example.com", 3, 4, None, None, None)
+    options = Options.checked(5, 6, "ann@example.com", 7)
+    for each in (record, options, record.info(b"x"), Snapshot(b"", record.info(b"x"))):
+        assert "ann@" not in repr(each)

@@ -89,6 +89,45 @@ async def test_a_server_that_does_not_answer_is_unavailable(driver: str, silent:
         await asyncio.gather(*(refusal(storage, CALLS[call]) for call in SOME))
 
 
+@pytest.mark.parametrize("driver", NETWORK[:1])
+async def test_the_callers_of_one_session_learn_at_once_that_the_server_is_away(
+    driver: str, closed: int
+) -> None:
+    """And not each after trying for `retry_for` when its turn has come."""
+    retries = 0
+
+    class Observer:
+        def batch(self, size: int, *, writes: bool) -> None:
+            pass
+
+        def retry(self, fault: str) -> None:
+            nonlocal retries
+            retries += 1
+
+    async def first() -> int:
+        await refusal(storage, CALLS["write"])
+        return retries
+
+    url = f"{driver}://me:hunter2@127.0.0.1:{closed}/database"
+    async with SqlSessionStorage(url, retry_for=0.3) as storage:
+        storage._database.observer = Observer()
+        of_first = asyncio.create_task(first())
+        await asyncio.gather(of_first, *(refusal(storage, CALLS["write"]) for _ in range(11)))
+    assert of_first.result() > 1
+    assert retries < 2 * of_first.result()
+
+
+@pytest.mark.parametrize("driver", NETWORK[:1])
+async def test_what_was_never_sent_to_a_silent_server_has_its_own_deadline(driver: str, silent: int) -> None:
+    url = f"{driver}://me:hunter2@127.0.0.1:{silent}/database"
+    options: dict[str, Any] = {"connect_timeout": 3.0, "operation_timeout": 0.3, "retry_for": 0.1}
+    async with SqlSessionStorage(url, **options, **TINY) as storage:
+        calls = [refusal(storage, CALLS[name]) for name in ("read", "write", "write", "invalidate", "touch")]
+        errors = await asyncio.gather(*calls)
+        assert storage._database.engines.state().tasks  # which still try to connect
+        assert all("cannot be reached" in str(error) for error in errors)
+
+
 @each_call
 async def test_a_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path: Path, call: Any) -> None:
     async with threads_end(), SqlSessionStorage(f"sqlite:///{tmp_path}/missing/sessions.db") as storage:

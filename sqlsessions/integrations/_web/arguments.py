@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidArgument, InvalidArgumentType
-from ...storage import ManagedSessionStorage
-from .session import Session
+from ...errors import InvalidArgumentType
+from ...records import duration
+from ...storage import DEFAULT, Default, ManagedSessionStorage
 
 
 def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
@@ -21,12 +21,7 @@ def checked_storage(storage: ManagedSessionStorage) -> ManagedSessionStorage:
     return storage
 
 
-def required_subject(session: Session) -> str:
-    """The subject of a session.
-
-    Raises:
-        InvalidArgument: If it has none.
-    """
-    if (subject := session.subject) is None:
-        raise InvalidArgument("the session has no subject: set session.subject at login")
-    return subject
+def default_ttl(storage: ManagedSessionStorage) -> int | Default | None:
+    """A storage's idle timeout in microseconds, None for none; DEFAULT if it does not tell."""
+    ttl: float | Default | None = getattr(storage, "default_ttl", DEFAULT)
+    return ttl if ttl is DEFAULT else duration("default_ttl", ttl)

@@ -54,16 +54,16 @@ class LateReader:
 
     Args:
         manager: The manager of the session.
-        task: The task of the request, which alone may still read; None if any may, since the request
-            failed and has no response yet.
+        task: A weak reference to the task of the request, which alone may still read; None if any may, since
+            the request failed and has no response yet.
         hint: How the application can avoid this.
     """
 
     __slots__ = ("_hint", "_manager", "_task")
 
-    def __init__(self, manager: SessionManager, task: asyncio.Task[Any] | None, hint: str) -> None:
+    def __init__(self, manager: SessionManager, task: ref[asyncio.Task[Any]] | None, hint: str) -> None:
         self._manager = manager
-        self._task = None if task is None else ref(task)
+        self._task = task
         self._hint = hint
 
     def __call__(self, session: Session) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
-from ...errors import SessionCorrupt
 from ...info import Snapshot
 from ...storage import ManagedSessionStorage
+from .unreadable import load_intact, log_unreadable
 
-logger = logging.getLogger("sqlsessions")
+D = TypeVar("D")
+Found = tuple[str, Snapshot, D]
+"""An id, its session as it is stored, and the data of that."""
 
 MOST = 5
 """How many ids of one request are looked up."""
@@ -25,30 +27,42 @@ def candidate_ids(values: Iterable[str | None], parse: Callable[[str | None], st
         values: Values of all cookies that have the name of the session cookie.
         parse: Gives a value back if it could be an id.
     """
-    ids = dict.fromkeys(id for value in values if (id := parse(value)) is not None)
-    return tuple(ids)[-MOST:]
+    ids = [id for value in values if (id := parse(value)) is not None]
+    return tuple([*dict.fromkeys(ids)][-MOST:] if len(ids) > 1 else ids)
 
 
-async def load_live(storage: ManagedSessionStorage, ids: Sequence[str]) -> tuple[str, Snapshot] | None:
+def load_live(
+    storage: ManagedSessionStorage, ids: Sequence[str], read: Callable[[bytes], D | None]
+) -> Awaitable[Found[D] | None]:
     """The live session among some ids, with its id; None if there is none, and the newest of several.
 
-    All are looked up at the same time, which storages that batch do in one statement. A session that is
-    damaged counts as absent.
+    All are looked up at the same time, which storages that batch do in one statement. A session whose data is
+    damaged, or cannot be read, counts as absent.
+
+    Args:
+        storage: The storage.
+        ids: The ids.
+        read: Decodes data; None if that is not possible.
 
     Raises:
         StorageUnavailable: If they cannot be read.
     """
     if len(ids) == 1:
-        snapshots = [await _load(storage, ids[0])]
-    else:
-        snapshots = await asyncio.gather(*(_load(storage, id) for id in ids))
-    live = [(id, found) for id, found in zip(ids, snapshots, strict=True) if found is not None]
-    return max(live, key=lambda each: each[1].info.created_at, default=None)
+        return _find(storage, ids[0], read)
+    return _newest(asyncio.gather(*(_find(storage, id, read) for id in ids)))
 
 
-async def _load(storage: ManagedSessionStorage, id: str) -> Snapshot | None:
-    try:
-        return await storage.load(id)
-    except SessionCorrupt:
-        logger.warning("a session is damaged in its storage and is taken for absent")
+async def _find(
+    storage: ManagedSessionStorage, id: str, read: Callable[[bytes], D | None]
+) -> Found[D] | None:
+    if (snapshot := await load_intact(storage, id)) is None:
         return None
+    if (data := read(snapshot.data)) is None:
+        log_unreadable(storage, storage.digest(id))
+        return None
+    return id, snapshot, data
+
+
+async def _newest(finding: Awaitable[list[Found[D] | None]]) -> Found[D] | None:
+    live = [found for found in await finding if found is not None]
+    return max(live, key=lambda found: found[1].info.created_at, default=None)

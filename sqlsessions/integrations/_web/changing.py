@@ -18,6 +18,7 @@ from .payloads import Changes, Payloads
 from .portal import run
 from .queues import SessionQueues
 from .session import Session
+from .unreadable import load_intact
 
 R = TypeVar("R")
 
@@ -92,8 +93,12 @@ class Changing:
                 async with aclosing(self._over(session, fresh=fresh and not waited)) as stored:
                     async for data in stored:
                         yield data
+            elif session.state.ended:
+                raise SessionNotFound("the session has ended")
             elif session.state.moved:
-                raise SessionNotFound("the session has another id, which another response gives the browser")
+                raise SessionNotFound(
+                    "the session ended, or has an id that another response gives the browser"
+                )
             else:
                 before, data = session.plain(), session.plain()
                 raw = self._payloads.encode(before, session.state)
@@ -120,14 +125,14 @@ class Changing:
         while True:
             try:
                 if found is None and not state.vanished:
-                    found = await self._sessions.storage.load(state.id)
+                    found = await load_intact(self._sessions.storage, state.id)
                     if found is not None and found.data == ENDED:
                         raise SessionNotFound("the session is being ended")
                     if found is None:  # it has another id, which only another response gives the browser
                         state.vanished, state.cookie_due = True, False
-                if found is None and (found := await self._moves.load(state.id, info.subject)) is None:
+                if found is None and (found := await self._moves.load(state, info.subject)) is None:
                     raise SessionNotFound("the session ended meanwhile")
-                _, data = self._payloads.decode(found.data, state)
+                data = self._payloads.decode(found, state)
                 was_empty = self._is_empty(data)
                 yield data
                 state.emptied = self._is_empty(data) and not was_empty

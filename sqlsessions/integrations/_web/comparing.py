@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .serializers import Serializer
+Encode = Callable[[dict[str, Any]], bytes]
 
 TOGETHER = 64
 """How many values are encoded together: those of which some differ are encoded again, one by one."""
@@ -14,7 +14,7 @@ _EXACT = frozenset({str, int, bool, type(None)})
 """Types whose equal values have equal bytes. Floats are not among them: 0.0 == -0.0."""
 
 
-def differing(old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serializer) -> Iterator[str]:
+def differing(old: Mapping[str, Any], new: Mapping[str, Any], dumps: Encode) -> Iterator[str]:
     """The keys of both whose values are not the same; values are the same if their bytes are."""
     unclear = []
     for key, value in new.items():
@@ -28,11 +28,11 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], serializer: Serial
             yield key
     for start in range(0, len(unclear), TOGETHER):
         keys = unclear[start : start + TOGETHER]
-        if _differ(old, new, keys, serializer):
-            yield from (key for key in keys if len(keys) == 1 or _differ(old, new, [key], serializer))
+        if _differ(old, new, keys, dumps):
+            yield from (key for key in keys if len(keys) == 1 or _differ(old, new, [key], dumps))
 
 
-def _differ(old: Mapping[str, Any], new: Mapping[str, Any], keys: list[str], serializer: Serializer) -> bool:
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any], keys: list[str], dumps: Encode) -> bool:
     """Whether the values of any of some keys differ."""
-    before = serializer.dumps({"": [old[key] for key in keys]})
-    return before != serializer.dumps({"": [new[key] for key in keys]})
+    before = dumps({"": [old[key] for key in keys]})
+    return before != dumps({"": [new[key] for key in keys]})

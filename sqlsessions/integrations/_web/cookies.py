@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ...errors import InvalidArgument
+from ...storage import DEFAULT
 
 SameSite = Literal["lax", "strict", "none", "Lax", "Strict", "None"]
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")  # printable ASCII but the semicolon
 _OCTETS = re.compile(r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{1,4096}")
-_ID = re.compile(r"[A-Za-z0-9_-]{43}")
+DEFAULT_NAME = "session"
+_UNLESS_SET = {"path": "/", "same_site": "lax", "partitioned": False}
+_ID = re.compile(r"[A-Za-z0-9_.~%-]{32,256}")
 LONGEST_AGE = 400 * 24 * 60 * 60
 """The longest time in seconds that browsers keep a cookie."""
 
@@ -24,27 +27,32 @@ class Cookie:
     """A session cookie's name and attributes.
 
     Attributes:
-        name: A token; with the prefix ``__Host-`` or ``__Secure-`` browsers enforce what it says.
-        path: Where the browser sends it.
+        name: A token; with the prefix ``__Host-`` or ``__Secure-`` browsers enforce what it says. Unless set,
+            ``"session"``, or ``"__Host-session"`` with ``secure=True`` and no path or domain.
+        path: Where the browser sends it; ``"/"`` unless set.
         domain: The hosts that get it; None is only the host that set it.
-        same_site: Whether requests from other sites carry it; in lower case, whatever was given.
+        same_site: Whether requests from other sites carry it; in lower case, whatever was given. ``"lax"`` unless
+            set.
         secure: Whether it is sent over https only; None is True for requests that came by https.
-        partitioned: Whether it is partitioned by top-level site (CHIPS).
+        partitioned: Whether it is partitioned by top-level site (CHIPS); unless set, it is not.
+        unset: The names of the attributes above that were not given; for integrations.
 
     Raises:
         InvalidArgument: If browsers would reject such a cookie.
     """
 
-    name: str = "session"
-    path: str = "/"
+    name: str = None  # type: ignore[assignment]  # a str once it is made, and so with those below
+    path: str = DEFAULT  # type: ignore[assignment]
     domain: str | None = None
-    same_site: SameSite = "lax"
+    same_site: SameSite = DEFAULT  # type: ignore[assignment]
     secure: bool | None = None
-    partitioned: bool = False
+    partitioned: bool = DEFAULT  # type: ignore[assignment]
+    unset: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what browsers would silently reject."""
-        if not _TOKEN.fullmatch(self.name):
+        self._fill()
+        if not TOKEN.fullmatch(self.name):
             raise InvalidArgument(f"a cookie's name must be a token of RFC 6265, not {self.name!r}")
         for name, value in (("path", self.path), ("domain", self.domain or "")):
             if not _ATTRIBUTE.fullmatch(value):
@@ -59,13 +67,28 @@ class Cookie:
         if host and (self.path != "/" or self.domain is not None):
             raise InvalidArgument("a __Host- cookie must have the path '/' and no domain")
         if self.secure is False:
-            needs = {
-                "its name's prefix": host or self.name.lower().startswith("__secure-"),
-                "same_site='none'": self.same_site == "none",
-                "partitioned": self.partitioned,
-            }
-            for reason in (reason for reason, holds in needs.items() if holds):
-                raise InvalidArgument(f"a cookie must be Secure (https only) because of {reason}")
+            self._refuse_insecure()
+
+    def _fill(self) -> None:
+        """Set what was not given."""
+        unset = frozenset(name for name in self.__match_args__ if getattr(self, name) in (None, DEFAULT))
+        object.__setattr__(self, "unset", unset)
+        for name, value in _UNLESS_SET.items():
+            if getattr(self, name) is DEFAULT:
+                object.__setattr__(self, name, value)
+        if self.name is None:
+            made = default_name(DEFAULT_NAME, path=self.path, domain=self.domain, secure=self.secure)
+            object.__setattr__(self, "name", made)
+
+    def _refuse_insecure(self) -> None:
+        prefixed = self.name.lower().startswith(("__host-", "__secure-"))
+        needs = {
+            "its name's prefix": prefixed,
+            "same_site='none'": self.same_site == "none",
+            "partitioned": self.partitioned,
+        }
+        for reason in (reason for reason, holds in needs.items() if holds):
+            raise InvalidArgument(f"a cookie must be Secure (https only) because of {reason}")
 
     def must_be_secure(self, *, https: bool) -> bool:
         """Whether the response to a request sets the cookie with ``Secure``."""
@@ -128,22 +151,17 @@ def cookie_values(headers: Iterable[str], name: str) -> list[str]:
     """
     values = []
     for header in headers:
-        if name not in header:
-            continue
-        for pair in header.split(";"):
+        for pair in header.split(";") if name in header else ():
             key, equals, value = pair.partition("=")
             # Other white space is part of a name, else a cookie could pass for a __Host- one.
             if equals and key.strip(" \t") == name:
-                values.append(_unquoted(value.strip(" \t")))
+                value = value.strip(" \t")
+                values.append(value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value)
     return values
 
 
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-
-
 def parse_id(value: str | None) -> str | None:
-    """The value of a cookie if it has the form of our random ids, which alone are looked up."""
+    """The value of a cookie if it is long enough for a random id, ours or one that was moved from another library."""
     return value if value is not None and _ID.fullmatch(value) else None
 
 

@@ -34,7 +34,7 @@ class Emptied:
             session: The session as it was read.
             data: Its data as it is to be stored.
         """
-        if session.logs_in or not self._is_empty(data):
+        if not self._is_empty(data) or session.logs_in:
             return False
         before = self._payloads.changes(session.state.raw, {}).removed
         return not self._is_empty(dict.fromkeys(before))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
+from weakref import ref
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -24,30 +26,67 @@ PATIENCE = 1.0
 
 
 class GreenletBridge:
-    """Runs a coroutine so that plain calls within it, in the same task, can await.
+    """Runs an async function so that plain calls within it, in the same task, can await.
 
     Args:
         hint: How the application can read the session beforehand.
+
+    Attributes:
+        task: A weak reference to the task in which it runs, or ran; None before.
     """
+
+    task: ref[asyncio.Task[Any]] | None = None
+    _inner: greenlet | None = None
+    _caller: greenlet | None = None  # a plain call that waits for `_awaited`
+    _awaited: Awaitable[Any] | None = None
+    _result: Any = None
+    _error: BaseException | None = None
 
     def __init__(self, hint: str) -> None:
         self._hint = hint
         self._loop = asyncio.get_running_loop()
-        self._inner: greenlet | None = None
-        self._task: asyncio.Task[Any] | None = None
 
-    async def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine to its end."""
-        self._task = asyncio.current_task()
-        try:
-            return await _Driven(self, coroutine)
-        finally:
-            self._task = self._inner = None
+    @types.coroutine
+    def run(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Generator[Any, Any, Any]:
+        """Call a function, and await what it returns; gives the result of that."""
+        task = asyncio.current_task(self._loop)
+        outer = getcurrent()
+        inner = _idle.greenlets.pop() if _idle.greenlets else _new_greenlet()
+        inner.parent = outer
+        inner.gr_context = outer.gr_context  # context variables that the function sets are the task's
+        self.task, self._inner = None if task is None else ref(task), inner
+        del task  # as an error of it may lead here
+        caller, yielded = inner, inner.switch(self, function, args)
+        while yielded is not _DONE:
+            try:
+                if yielded is self:
+                    assert self._caller is not None
+                    assert self._awaited is not None
+                    caller, awaited, self._caller, self._awaited = self._caller, self._awaited, None, None
+                    answer = yield from awaited.__await__()
+                else:
+                    caller = inner
+                    answer = yield yielded
+            except BaseException as error:  # noqa: BLE001 (raised in the caller)
+                yielded = caller.throw(error)
+            else:
+                yielded = caller.switch(answer)
+        self._inner = None
+        inner.gr_context = None
+        _idle.greenlets.append(inner)
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None
+                del self  # the error's traceback leads here
+        result, self._result = self._result, None
+        return result
 
     def wait(self, manager: SessionManager, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Read a session, for a plain call.
 
-        From within the coroutine that is run, in its own task, that is awaited by the task. A worker thread
+        From within the function that is run, in its own task, that is awaited by the task. A worker thread
         waits for the event loop. From elsewhere, such as a task that the application started, the session is
         read in the background event loop, and a warning is logged.
 
@@ -71,14 +110,10 @@ class GreenletBridge:
         """
         return self._await_outside(function()) if self._reachable() else await function()
 
-    def enter(self, inner: greenlet) -> None:
-        """Set the greenlet that the coroutine runs in."""
-        self._inner = inner
-
     def _reachable(self) -> bool:
-        """Whether the caller runs within the coroutine, in its own task."""
+        """Whether the caller runs within the function, in its own task."""
         try:
-            if self._inner is None or asyncio.current_task() is not self._task:
+            if self._inner is None or self.task is None or asyncio.current_task() is not self.task():
                 return False
         except RuntimeError:  # in a thread that has no event loop
             return False
@@ -110,8 +145,39 @@ class GreenletBridge:
         assert self._inner is not None
         outer = self._inner.parent
         assert outer is not None
-        result: R = outer.switch(_AwaitRequest(awaitable, getcurrent()))
+        self._caller, self._awaited = getcurrent(), awaitable
+        result: R = outer.switch(self)
         return result
+
+    def perform(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        """Run an async function inside the current greenlet, which switches out where it suspends."""
+        outer = getcurrent().parent
+        assert outer is not None
+        try:
+            awaitable = function(*args)
+        except BaseException as error:  # noqa: BLE001 (raised in the task)
+            self._error = error
+            return
+        coroutine: Any = awaitable if isinstance(awaitable, types.CoroutineType) else _awaiting(awaitable)
+        step: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        while True:
+            try:
+                yielded = step(value)
+            except StopIteration as stop:
+                self._result = stop.value
+                return
+            except BaseException as error:  # noqa: BLE001 (raised in the task)
+                self._error = error
+                return
+            try:
+                value = outer.switch(yielded)
+                step = coroutine.send
+            except GreenletExit:  # it is abandoned
+                coroutine.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 (raised in the coroutine)
+                value, step = error, coroutine.throw
 
 
 def _in_worker_thread() -> bool:
@@ -122,61 +188,8 @@ def _in_worker_thread() -> bool:
     return False
 
 
-class _AwaitRequest:
-    """An awaitable, and the greenlet of the plain call that asks for its result."""
-
-    __slots__ = ("awaitable", "caller")
-
-    def __init__(self, awaitable: Awaitable[Any], caller: greenlet) -> None:
-        self.awaitable = awaitable
-        self.caller = caller
-
-
-class _Outcome:
-    """The result of a coroutine that ended, or its error."""
-
-    __slots__ = ("error", "result")
-
-    def __init__(self, result: Any, error: BaseException | None = None) -> None:
-        self.result = result
-        self.error = error
-
-
-class _Driven(Awaitable[R]):
-    """A coroutine that runs in a greenlet, awaited by the task."""
-
-    def __init__(self, bridge: GreenletBridge, coroutine: Coroutine[Any, Any, R]) -> None:
-        self._bridge = bridge
-        self._coroutine = coroutine
-
-    def __await__(self) -> Generator[Any, Any, R]:
-        outer = getcurrent()
-        inner = _idle.greenlets.pop() if _idle.greenlets else greenlet(_work)
-        inner.parent = outer
-        inner.gr_context = outer.gr_context  # context variables that the coroutine sets are the task's
-        self._bridge.enter(inner)
-        caller, yielded = inner, inner.switch(self._coroutine)
-        while not isinstance(yielded, _Outcome):
-            try:
-                if isinstance(yielded, _AwaitRequest):
-                    caller = yielded.caller
-                    answer = yield from yielded.awaitable.__await__()
-                else:
-                    caller = inner
-                    answer = yield yielded
-            except BaseException as error:  # noqa: BLE001 (raised in the caller)
-                yielded = caller.throw(error)
-            else:
-                yielded = caller.switch(answer)
-        inner.gr_context = None
-        _idle.greenlets.append(inner)
-        if yielded.error is not None:
-            try:
-                raise yielded.error
-            finally:
-                del yielded, self  # the error's traceback leads here
-        result: R = yielded.result
-        return result
+_DONE: Any = object()
+"""What a greenlet switches out with when it is idle."""
 
 
 class _Idle(threading.local):
@@ -189,30 +202,20 @@ class _Idle(threading.local):
 _idle = _Idle()
 
 
-def _work(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run one coroutine after the other, as an idle greenlet is given them."""
-    while True:
-        coroutine = getcurrent().parent.switch(_run(coroutine))
+def _new_greenlet() -> greenlet:
+    """A greenlet that is idle; it would keep what it is started with."""
+    made = greenlet(_work)
+    made.switch()
+    return made
 
 
-def _run(coroutine: Coroutine[Any, Any, Any]) -> _Outcome:
-    """Run a coroutine inside the current greenlet, which switches out where it suspends."""
-    outer = getcurrent().parent
-    assert outer is not None
-    step: Callable[[Any], Any] = coroutine.send
-    value: Any = None
+def _work() -> None:
+    """Run one function after the other, as an idle greenlet is given them."""
     while True:
-        try:
-            yielded = step(value)
-        except StopIteration as stop:
-            return _Outcome(stop.value)
-        except BaseException as error:  # noqa: BLE001 (raised in the task)
-            return _Outcome(None, error)
-        try:
-            value = outer.switch(yielded)
-            step = coroutine.send
-        except GreenletExit:  # it is abandoned
-            coroutine.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 (raised in the coroutine)
-            value, step = error, coroutine.throw
+        bridge, function, args = getcurrent().parent.switch(_DONE)
+        bridge.perform(function, args)
+        del bridge, function, args  # which it would keep while it is idle
+
+
+async def _awaiting(awaitable: Awaitable[R]) -> R:
+    return await awaitable

@@ -11,10 +11,11 @@ from ...records import Clock, from_datetime, microseconds
 from .cookies import LONGEST_AGE, Cookie
 from .proxies import HeaderGetter, ProxyWarning
 from .session import Session
+from .state import State
+from .transports import Bearer
 
 logger = logging.getLogger("sqlsessions")
 
-_VARIES = re.compile(r"(^|,)\s*(cookie|\*)\s*(,|$)", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"""[^\s,="]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s,"]*))?""")
 _SECOND = 1_000_000
 _SHARED = frozenset({"public", "s-maxage"})
@@ -25,29 +26,30 @@ class ResponseHeaders:
 
     Args:
         cookie: Name and attributes of the cookie.
-        max_age: Idle timeout of new sessions in microseconds; with None the storage's own holds.
-        is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser;
-            by default if there is a ``max_age``.
+        is_persistent: Whether the cookie of a session that has no expiry of its own outlasts the browser; a
+            function if that is not the same for all.
         clock: Gives the time in seconds.
+        varies: The headers of requests on which a session depends.
     """
 
     def __init__(
         self,
         cookie: Cookie,
-        max_age: int | None,
-        is_persistent: Callable[[Session], bool] | None,
+        is_persistent: bool | Callable[[Session], bool],
         clock: Clock,
+        varies: tuple[str, ...] = ("Cookie",),
     ) -> None:
         self._cookie = cookie
-        self._max_age = max_age
         self._is_persistent = is_persistent
         self._clock = clock
+        self._varies = varies
+        self._usual = caching_headers(varies, vary="", cache_control="", gives_id=False)
         self._proxy_warning = ProxyWarning()
 
     def of(
         self, session: Session, *, https: bool, header: HeaderGetter, vary: str, cache_control: str
     ) -> list[tuple[str, str]]:
-        """The headers that a response gets. ``Set-Cookie`` is given once.
+        """The headers that a response gets. ``Set-Cookie``, or the header of a bearer, is given once.
 
         Args:
             session: The session, after its commit, even a failed one.
@@ -60,14 +62,27 @@ class ResponseHeaders:
             Headers to be added, but ``Cache-Control`` to be put in the place of the response's own.
         """
         session.state.answered = True
-        cookie = self.set_cookie(session, https=https)
-        if cookie is None:
+        given = self.of_id(session, https=https)
+        if given is None:
             if not session.accessed:
                 return []
-            return caching_headers(vary=vary, cache_control=cache_control, sets_cookie=False)
-        self._proxy_warning.check(self._cookie, https=https, header=header)
-        caching = caching_headers(vary=vary, cache_control=cache_control, sets_cookie=True)
-        return [("Set-Cookie", cookie), *caching]
+            if not (vary or cache_control):
+                return self._usual
+            return caching_headers(self._varies, vary=vary, cache_control=cache_control, gives_id=False)
+        if session.state.bearer is None:
+            self._proxy_warning.check(self._cookie, https=https, header=header)
+        caching = caching_headers(self._varies, vary=vary, cache_control=cache_control, gives_id=True)
+        return [given, *caching]
+
+    def of_id(self, session: Session, *, https: bool) -> tuple[str, str] | None:
+        """The header by which the client gets the session's id, or loses it, if that is due; as for `of`."""
+        state = session.state
+        if not (state.cookie_due or state.clear_due):
+            return None
+        if state.bearer is not None:
+            return _of_bearer(state.bearer, state)
+        cookie = self.set_cookie(session, https=https)
+        return None if cookie is None else ("Set-Cookie", cookie)
 
     def set_cookie(self, session: Session, *, https: bool) -> str | None:
         """The ``Set-Cookie`` value that the browser needs, if any; as for `of`."""
@@ -87,11 +102,12 @@ class ResponseHeaders:
 
     def is_persistent(self, session: Session) -> bool:
         """Whether the cookie of the session outlasts the browser."""
-        if session.state.browser is not None:
-            return not session.state.browser
-        if self._is_persistent is not None:
-            return self._is_persistent(session)
-        return self._max_age is not None
+        state, usual = session.state, self._is_persistent
+        if state.bearer is not None:  # there is no cookie to be renewed
+            return False
+        if state.browser is not None:
+            return not state.browser
+        return usual if isinstance(usual, bool) else usual(session)
 
 
 def _seconds(span: int) -> int:
@@ -99,28 +115,39 @@ def _seconds(span: int) -> int:
     return 0 if span < _SECOND else math.ceil(span / _SECOND)
 
 
-def caching_headers(*, vary: str, cache_control: str, sets_cookie: bool) -> list[tuple[str, str]]:
+def _of_bearer(bearer: Bearer, state: State) -> tuple[str, str] | None:
+    """The header with a bearer's id, if that is not the one which the request presents."""
+    cleared, changed = state.clear_due, state.cookie_due and state.id != state.from_cookie
+    state.clear_due = state.cookie_due = False
+    if cleared:
+        return bearer.header, ""
+    return (bearer.header, state.id) if changed and state.id is not None else None
+
+
+def caching_headers(
+    varies: tuple[str, ...], *, vary: str, cache_control: str, gives_id: bool
+) -> list[tuple[str, str]]:
     """The ``Vary`` and ``Cache-Control`` that a response with a session lacks.
 
-    ``Vary: Cookie`` does not suffice for a response that sets a cookie: browsers without one would all be
+    ``Vary: Cookie`` does not suffice for a response that gives an id: browsers without one would all be
     given the same.
 
     Args:
+        varies: The headers of requests on which a session depends.
         vary: The response's ``Vary``; empty if it has none.
         cache_control: The response's ``Cache-Control``; empty if it has none.
-        sets_cookie: Whether the response sets the session cookie.
+        gives_id: Whether the response gives the client the id of its session, or takes it away.
 
     Returns:
         ``Vary`` is to be added, ``Cache-Control`` to be put in the place of the response's own.
     """
-    headers = []
-    if not (vary and _VARIES.search(vary)):
-        headers.append(("Vary", "Cookie"))
+    named = {name.strip().lower() for name in vary.split(",")} if vary else ()
+    headers = [("Vary", name) for name in varies if "*" not in named and name.lower() not in named]
     if not cache_control:
-        headers.append(("Cache-Control", "no-store" if sets_cookie else "private"))
-    elif sets_cookie and (private := _made_private(cache_control)) is not None:
+        headers.append(("Cache-Control", "no-store" if gives_id else "private"))
+    elif gives_id and (private := _made_private(cache_control)) is not None:
         logger.debug(
-            "a response sets the session cookie: its Cache-Control is made private, as shared caches may "
+            "a response gives a session id: its Cache-Control is made private, as shared caches may "
             "not store it"
         )
         headers.append(("Cache-Control", private))

@@ -2,127 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self, TypeVar
 
+from ...errors import InvalidArgument
 from ...info import SessionInfo
-from ...records import duration
+from ...records import Clock, as_datetime, checked_labels, duration, microseconds
 from ...storage import Duration
 from .lazy import LazyDict
-from .sources import Source
+from .state import UNSET, State
 from .subjects import checked_subject
 
 D = TypeVar("D")
-
-UNSET: Any = object()
-"""The value of what was not requested."""
-
-
-class State:
-    """The state of a request's session besides its data.
-
-    Attributes:
-        candidates: The ids in the cookies of the request, as far as they could be ids of ours.
-        from_cookie: The one of them that is used: the last, until the session was read. None if there is
-            none, and once its session is to be ended.
-        id: The id of the stored session; None while the session is new.
-        raw: The data as it was read or written last, encoded.
-        raw_is_ours: Whether the serializer of this process encoded ``raw``.
-        stale: Whether the cookie of the request belongs to no session.
-        moved: Whether another request changed the id in the cookie, and its response has the new one.
-        vanished: Whether another request ended the session, or changed its id, since it was read.
-        drop_logged: Whether it was logged that changes were dropped.
-        queued: The key of the session whose other requests wait for this one; None if they do not.
-        ending: The id of the session to end when this one is written.
-        answered: Whether it is too late to set a cookie.
-        cookie_until: Until when the browser keeps the cookie, in microseconds since 1970, if the session was
-            written later than its cookie; else UNSET.
-        cookie_due: Whether the browser needs a cookie with an id or expiry.
-        clear_due: Whether the browser's cookie has to be deleted.
-        cleared: Whether all data was dropped.
-        emptied: Whether the request deleted all data of the session, which therefore ends.
-        assigned: The keys that were assigned.
-        regenerating: Whether a new id was requested.
-        subject: The subject requested, or UNSET.
-        ttl: The session's own idle timeout in microseconds, None for never, or UNSET.
-        browser: Whether the cookie ends when the browser is closed; None if the integration decides.
-        expiry_requested: Whether this request set ``ttl`` and ``browser``.
-        expiry_dropped: Whether this request dropped a ``ttl`` that is stored.
-        cookie_requested: Whether this request changed how long the browser keeps the cookie.
-        accessed_since: Whether the request accessed the session since this was last reset.
-        sources: Objects whose data is taken over when the session is written.
-    """
-
-    # Defaults of the class, since most requests change few of them.
-    id: str | None = None
-    raw: bytes = b""
-    raw_is_ours: bool = False
-    stale: bool = False
-    moved: bool = False
-    vanished: bool = False
-    drop_logged: bool = False
-    queued: str | None = None
-    ending: str | None = None
-    answered: bool = False
-    cookie_until: Any = UNSET
-    cookie_due: bool = False
-    clear_due: bool = False
-    cleared: bool = False
-    emptied: bool = False
-    regenerating: bool = False
-    subject: Any = UNSET
-    ttl: Any = UNSET
-    browser: bool | None = None
-    expiry_requested: bool = False
-    expiry_dropped: bool = False
-    cookie_requested: bool = False
-    accessed_since: bool = False
-    sources: tuple[Source, ...] = ()
-
-    def __init__(self, candidates: tuple[str, ...] = ()) -> None:
-        self.candidates = candidates
-        self.from_cookie = candidates[-1] if candidates else None
-        self.assigned: set[str] = set()
-
-    def stored(self, payload: bytes) -> None:
-        """Note the data that was written."""
-        self.raw, self.raw_is_ours = payload, True
-
-    def settle(self) -> None:
-        """Forget what was requested: it is done."""
-        self.cleared = self.emptied = self.regenerating = self.expiry_requested = self.cookie_requested = (
-            False
-        )
-        self.subject = UNSET
-        if self.expiry_dropped:
-            self.expiry_dropped = False
-        if self.assigned:
-            self.assigned.clear()
-        for source in self.sources:
-            source.settle()
-
-    def begin(self, id: str, payload: bytes) -> None:
-        """Note that a new session was stored under an id."""
-        self.stored(payload)
-        self.id, self.ending, self.cookie_due = id, None, True
-        self.clear_due = self.stale = self.moved = self.vanished = False
-        self.settle()
-
-    def drop_expiry(self) -> None:
-        """Forget the session's own expiry, for that of new sessions."""
-        self.expiry_dropped = self.expiry_dropped or self.ttl is not UNSET
-        self.ttl, self.browser, self.expiry_requested = UNSET, None, True
-
-    def restart(self) -> None:
-        """Begin a new session, and have the present one ended."""
-        self.ending = self.ending or self.id or self.from_cookie
-        self.id = self.from_cookie = None
-        self.stored(b"")
-        self.moved = self.vanished = self.cookie_due = False
-        self.ttl, self.browser, self.cookie_until = UNSET, None, UNSET
-        for source in self.sources:
-            source({})  # whose changes up to now go with the session
-        self.settle()
 
 
 class Session(LazyDict):
@@ -142,28 +35,40 @@ class Session(LazyDict):
 
     def __init__(self, *data: Mapping[str, Any] | Iterable[tuple[str, Any]], **values: Any) -> None:
         super().__init__(*data, **values)
-        self.accessed = False
-        self.modified = False
-        self.loaded = True
-        self.state = State()
+        self._begin(State(), None, attached=False)
+
+    def _begin(self, state: State, load: Callable[[Session], None] | None, *, attached: bool) -> None:
+        self.accessed = self.modified = False
+        self.state = state
         self._info: SessionInfo | None = None
-        self._load = None
-        self._attached = False
+        self._attached = attached
+        if state.candidates:
+            self.postpone(load)
+        else:
+            self.loaded, self._load = True, None
 
     @classmethod
-    def lazy(cls, candidates: tuple[str, ...], load: Callable[[Session], None] | None) -> Self:
+    def lazy(
+        cls,
+        candidates: tuple[str, ...],
+        load: Callable[[Session], None] | None,
+        clock: Clock = time.time,
+    ) -> Self:
         """The session of one of several ids, not loaded yet; for integrations.
 
         Args:
             candidates: The ids in the cookies of the request.
             load: Loads the session when it is first accessed, or raises.
+            clock: Gives the time in seconds.
         """
-        session = cls()
-        session.state = State(candidates)
-        session._attached = True
-        if candidates:
-            session.postpone(load)
+        session = cls.__new__(cls)  # there is no data to begin with
+        session._begin(State(candidates, clock), load, attached=True)  # noqa: SLF001 (of this class)
         return session
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there may be something to write; for integrations."""
+        return self.loaded and (self.accessed or bool(self.state.sources))
 
     @property
     def info(self) -> SessionInfo | None:
@@ -181,6 +86,11 @@ class Session(LazyDict):
         """Whether the storage has no such session yet."""
         self.ensure_loaded()
         return self.info is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``refresh`` found that the session has ended, or that another user has it; it is then empty."""
+        return self.state.ended
 
     @property
     def subject(self) -> str | None:
@@ -202,6 +112,50 @@ class Session(LazyDict):
         if subject is not None:
             self._belong_to(checked_subject(subject))
         self.state.subject = subject
+        self.state.authenticate(None if subject is None else microseconds(self.state.clock))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Further names of the session, for `ManagedSessionStorage.sessions` and ``revoke_label``: at most 16.
+
+        Such as that of a tenant, or of the login at an OpenID provider, its ``sid``. Assign all of them. They move
+        with the session to a new id, and go with the user.
+        """
+        self.ensure_loaded()
+        if self.state.labels is not UNSET:
+            return tuple(self.state.labels)
+        return self.info.labels if self.info else ()
+
+    @labels.setter
+    def labels(self, labels: Collection[str]) -> None:
+        checked = checked_labels(labels)
+        self._change()
+        self.state.labels = checked
+
+    @property
+    def labels_changed(self) -> bool:
+        """Whether the request changes the labels."""
+        if self.state.labels is UNSET:
+            return False
+        return bool(self.state.labels != (self.info.labels if self.info else ()))
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the user logged in, in UTC: when `subject` was set, or `reauthenticated` called. None if that is not known."""
+        self.ensure_loaded()
+        authenticated = self.state.authenticated
+        return None if authenticated is None or self.subject is None else as_datetime(authenticated)
+
+    def reauthenticated(self) -> None:
+        """Note that the user has just proved again who it is, as by a password. The session gets a new id.
+
+        Raises:
+            InvalidArgument: If nobody is logged in.
+        """
+        if self.subject is None:
+            raise InvalidArgument("nobody is logged in: set session.subject")
+        self.regenerate()
+        self.state.authenticate(microseconds(self.state.clock))
 
     def _belong_to(self, subject: str) -> None:
         """Drop the data of another user."""
@@ -213,19 +167,22 @@ class Session(LazyDict):
             return
         if not self.state.expiry_requested:
             self.state.drop_expiry()
+        if self.state.labels is UNSET:
+            self.state.labels = ()
         self.state.cleared = True
         self.fill(kept)
 
     @property
     def subject_changed(self) -> bool:
         """Whether the request changes the subject."""
-        now = self.info.subject if self.info else None
-        return self.state.subject is not UNSET and self.state.subject != now
+        if self.state.subject is UNSET:
+            return False
+        return bool(self.state.subject != (self.info.subject if self.info else None))
 
     @property
     def logs_in(self) -> bool:
         """Whether the request sets a user as the subject; for integrations."""
-        return self.state.subject is not UNSET and self.state.subject is not None
+        return self.state.subject not in (UNSET, None) and not self.state.adopts
 
     def regenerate(self) -> None:
         """Give the session a new id when it is written; the old one is refused from then on."""
@@ -254,9 +211,10 @@ class Session(LazyDict):
             InvalidArgumentType: If it is not a duration.
         """
         self._change()
-        self.state.ttl = duration("ttl", ttl)
-        self.state.browser = browser
-        self.state.expiry_requested = True
+        state, requested = self.state, (duration("ttl", ttl), browser)
+        state.cookie_requested = state.cookie_requested or requested != (state.ttl, state.browser)
+        state.ttl, state.browser = requested
+        state.expiry_requested = True
 
     def detach(self, late: Callable[[Session], None] | None = None) -> None:
         """Drop the function that loads it; for integrations, when a request is over.
@@ -307,6 +265,8 @@ class Session(LazyDict):
         self._change()
         self.state.cleared = True
         self.state.subject = None
+        self.state.labels = ()
+        self.state.authenticate(None)
         self.state.drop_expiry()
         super().clear()
 

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from flask.sessions import SessionMixin, session_json_serializer
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable, Unauthorized
 from werkzeug.sansio.response import Response
 
-from ...errors import InvalidArgument, StorageUnavailable
-from ...storage import Duration, ManagedSessionStorage
-from .cookies import Cookie, cookie_values, default_name
+from ...errors import InvalidArgument, ReauthenticationRequired, StorageUnavailable
+from ...records import duration
+from ...storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from .clients import ClientInfo
+from .cookies import DEFAULT_NAME, Cookie, default_name
+from .freshness import MEDIA_TYPE, challenge, check_fresh, problem
 from .manager import SessionManager
+from .opening import open_from
 from .proxies import HeaderGetter
 from .queues import RequestQueue, request_queue
 from .serializers import Serializer, checked_serializer
 from .session import Session
+from .subject_keys import SubjectKey
+from .timeouts import Timeouts
+from .transports import Bearer, Transports, checked_transports
 from .unavailable import HEADERS, RETRY_AFTER, STATUS, TEXT, Unavailable, is_raised, log
 
 PERMANENT = "_permanent"  # Flask's key for `SqlSession.permanent`
-DEFAULT_NAME = "session"  # Flask's SESSION_COOKIE_NAME
+_SETTINGS = {
+    "SESSION_COOKIE_NAME": "name",
+    "SESSION_COOKIE_DOMAIN": "domain",
+    "SESSION_COOKIE_PATH": "path",
+    "SESSION_COOKIE_SAMESITE": "same_site",
+    "SESSION_COOKIE_PARTITIONED": "partitioned",
+}
+"""The frameworks' settings of the cookie, with the attributes of ours."""
+_MONTH = timedelta(days=31)  # Flask's PERMANENT_SESSION_LIFETIME
 
 
 class SqlSession(Session, SessionMixin):
@@ -82,6 +98,21 @@ class TaggedSerializer:
         return session_json_serializer.loads(data.decode())
 
 
+class Problem(Unauthorized):
+    """An answer with status 401 whose body is JSON."""
+
+    def __init__(self, body: str, headers: dict[str, str]) -> None:
+        super().__init__()
+        self._body = body
+        self._headers = headers
+
+    def get_body(self, *_: Any, **__: Any) -> str:
+        return self._body
+
+    def get_headers(self, *_: Any, **__: Any) -> list[tuple[str, str]]:
+        return list(self._headers.items())
+
+
 class Interface:
     """A session interface: its settings, and the managers that follow from an application's configuration.
 
@@ -96,8 +127,9 @@ class Interface:
         samesite: ``"Lax"``, ``"Strict"`` or ``"None"``; None is SESSION_COOKIE_SAMESITE, or else ``"Lax"``.
         partitioned: Whether the cookie is partitioned by top-level site (CHIPS); None is
             SESSION_COOKIE_PARTITIONED.
-        max_age: Seconds after its last use that a session ends, and age of the cookie if it is
-            `permanent`; None is PERMANENT_SESSION_LIFETIME.
+        ttl: Seconds after its last use that a session ends, and age of the cookie if it is `permanent`; None
+            is never. DEFAULT is PERMANENT_SESSION_LIFETIME, or the storage's own timeout while that is the
+            frameworks' default of 31 days.
         absolute_timeout: Seconds after its creation that a session ends however much it is used; None
             leaves that to the storage.
         serializer: Encodes the data: an object with ``dumps`` and ``loads``. JSON with Flask's tags
@@ -105,9 +137,19 @@ class Interface:
         rotate_on_login: Whether a session whose subject changes gets a new id.
         unavailable: How requests are answered while the storage is unavailable: ``"503"``, or ``"raise"``
             to raise `StorageUnavailable`.
+        max_age: Deprecated: the former name of ``ttl``, where None was DEFAULT.
         serialize: Whether the HTTP requests of one session wait for each other in this process, from their
             first access to the session until it is written with the response; needs ``init_app``. True waits
             for up to 10 seconds, a number for so many; then the session counts as unavailable.
+        transports: Where a request may present its session id, and how a response gives one: `Cookie` and
+            `Bearer`, in the order of precedence. The settings of the cookie are then those of its `Cookie`; what
+            that leaves unset comes from the configuration, as with the arguments. None is the cookie alone.
+        subject_key: For code that logs a user in by a key of the session alone: the key, or a function of the
+            data, which names the user or None. A change of it is a login or a logout.
+        anonymous_ttl: Idle timeout of sessions without a subject, those of guests; a login gives them ``ttl``.
+            DEFAULT is ``ttl``.
+        client_info: Gives what to keep of the client with its session, for lists: such as ``address_and_user_agent``, or
+            a function of a `ClientRequest`. It is kept whenever the session is written. None, the default, keeps nothing.
 
     Raises:
         InvalidArgument: If an argument is out of its range, or browsers would reject such a cookie; for
@@ -125,12 +167,17 @@ class Interface:
         secure: bool | None = None,
         samesite: str | None = None,
         partitioned: bool | None = None,
-        max_age: Duration | None = None,
+        ttl: Duration | Default | None = DEFAULT,
         absolute_timeout: Duration | None = None,
+        max_age: Duration | None = None,
         serializer: Serializer | None = None,
         rotate_on_login: bool = True,
         unavailable: Unavailable = "503",
         serialize: bool | Duration = False,
+        transports: Sequence[Cookie | Bearer] | None = None,
+        subject_key: SubjectKey | None = None,
+        anonymous_ttl: Duration | Default | None = DEFAULT,
+        client_info: ClientInfo | None = None,
     ) -> None:
         self._storage = storage
         self._cookie = {
@@ -139,20 +186,33 @@ class Interface:
             "SESSION_COOKIE_PATH": path,
             "SESSION_COOKIE_SAMESITE": samesite,
             "SESSION_COOKIE_PARTITIONED": partitioned,
-            "PERMANENT_SESSION_LIFETIME": max_age,
         }
+        self._transports: Transports | None = None
+        if transports is not None:
+            is_set = secure is not None or any(value is not None for value in self._cookie.values())
+            given, self._transports = checked_transports(transports, Cookie(), is_set=is_set)
+            secure = given.secure
+            self._cookie = {
+                setting: None if name in given.unset else getattr(given, name)
+                for setting, name in _SETTINGS.items()
+            }
+        self._timeouts = Timeouts.checked(
+            ttl,
+            absolute_timeout,
+            max_age=DEFAULT if max_age is None else max_age,
+            anonymous_ttl=anonymous_ttl,
+        )
         self._secure = secure
         self._settings: dict[str, Any] = {
-            "absolute_timeout": absolute_timeout,
             "serializer": TaggedSerializer() if serializer is None else checked_serializer(serializer),
             "rotate_on_login": rotate_on_login,
+            "subject_key": subject_key,
+            "client_info": client_info,
         }
         self._raises = is_raised(unavailable)
         self._queue = request_queue(serialize)
-        self._managers: dict[tuple[Cookie, Duration, bool], SessionManager] = {}
-        self.manager_of(
-            {"SESSION_COOKIE_NAME": DEFAULT_NAME, "PERMANENT_SESSION_LIFETIME": timedelta(days=31)}
-        )
+        self._managers: dict[tuple[Cookie, Timeouts, bool], SessionManager] = {}
+        self.manager_of({"SESSION_COOKIE_NAME": DEFAULT_NAME})
 
     def manager_of(self, config: dict[str, Any]) -> SessionManager:
         """The manager for the configuration of an application."""
@@ -180,14 +240,17 @@ class Interface:
             secure=secure,
             partitioned=bool(setting("SESSION_COOKIE_PARTITIONED")),
         )
-        lifetime = setting("PERMANENT_SESSION_LIFETIME")
+        timeouts, lifetime = self._timeouts, config.get("PERMANENT_SESSION_LIFETIME")
+        if timeouts.idle is DEFAULT and lifetime not in (None, _MONTH):
+            timeouts = replace(timeouts, idle=duration("PERMANENT_SESSION_LIFETIME", lifetime))
         refresh = bool(config.get("SESSION_REFRESH_EACH_REQUEST", True))
-        key = cookie, lifetime, refresh
+        key = cookie, timeouts, refresh
         if key not in self._managers:
             self._managers[key] = SessionManager(
                 self._storage,
                 cookie,
-                max_age=lifetime,
+                transports=self._transports,
+                timeouts=timeouts,
                 refresh=refresh,
                 is_empty=_is_empty,
                 is_persistent=_is_permanent,
@@ -198,8 +261,9 @@ class Interface:
     def session_of(self, app: Any, request: Any, load: Callable[[Session], None]) -> SqlSession:
         """The session of a request; nothing is read yet."""
         manager = self.manager_of(app.config)
-        cookies = cookie_values(request.headers.getlist("Cookie"), manager.cookie.name)
-        session = manager.open_as(SqlSession, *cookies, load=load)
+        session = open_from(
+            manager, SqlSession, request.headers.getlist, load, address=lambda: request.remote_addr
+        )
         session.manager = manager
         session.header = request.headers.get
         session.https = request.is_secure
@@ -226,6 +290,19 @@ class Interface:
                 response.headers[name] = value
             else:
                 response.headers.add(name, value)
+
+    @staticmethod
+    def require_fresh(session: SqlSession, max_age: Duration) -> None:
+        """Check that the user of a session logged in recently.
+
+        Raises:
+            Unauthorized: If the user did not, or nobody is logged in.
+        """
+        try:
+            check_fresh(session, max_age)
+        except ReauthenticationRequired as error:
+            headers = challenge(error, session) | {"Content-Type": MEDIA_TYPE}
+            raise Problem(problem(error), headers) from error
 
     def unavailable(self, error: StorageUnavailable) -> Exception:
         """The exception for an access to a session that cannot be read."""

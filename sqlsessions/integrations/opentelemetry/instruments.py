@@ -111,7 +111,13 @@ class Instruments:
             "{operation}",
             "Operations that wait for a batch.",
         )
-        for name, unit in (("hits", "{hit}"), ("misses", "{miss}"), ("evictions", "{entry}")):
+        for name, unit in (
+            ("hits", "{hit}"),
+            ("misses", "{miss}"),
+            ("checked", "{read}"),
+            ("bypassed", "{read}"),
+            ("evictions", "{entry}"),
+        ):
             total(
                 f"sqlsessions.cache.{name}",
                 [self._callback(_cache(name))],
@@ -120,6 +126,18 @@ class Instruments:
             )
         for name, unit in (("entries", "{entry}"), ("bytes", "By")):
             level(f"sqlsessions.cache.{name}", [self._callback(_cache(name))], unit, f"{name.title()} held.")
+        total(
+            "sqlsessions.cache.bus.gaps",
+            [self._callback(_bus("gaps"))],
+            "{gap}",
+            "How often notices of the bus may have been missed.",
+        )
+        level(
+            "sqlsessions.cache.bus.lag",
+            [self._callback(_bus("lag"))],
+            "s",
+            "What the last heartbeat of the bus took.",
+        )
 
     def _callback(
         self, measure: Callable[[Source], Iterable[Measurement]]
@@ -204,5 +222,14 @@ def _cache(name: str) -> Callable[[Source], Iterable[Measurement]]:
     def measure(source: Source) -> Iterable[Measurement]:
         if source.cache is not None:
             yield getattr(source.cache.statistics, name), source.common
+
+    return measure
+
+
+def _bus(name: str) -> Callable[[Source], Iterable[Measurement]]:
+    def measure(source: Source) -> Iterable[Measurement]:
+        bus = None if source.cache is None else source.cache.statistics.bus
+        if bus is not None and (value := getattr(bus, name)) is not None:
+            yield value, source.common
 
     return measure

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import URL
 
 from ...cache.storage import CacheStorage
-from ...delegating import DelegatingStorage
+from ...delegating import layers
 from ...errors import StorageUnavailable
 from ...events import events_of
 from ...sql import SqlSessionStorage
@@ -22,14 +21,6 @@ COLLECTION = "sessions"
 OUTCOME, HIT, MISS = "sqlsessions.outcome", "hit", "miss"
 
 Attributes = dict[str, Any]
-
-
-def layers(storage: SessionStorage) -> Iterator[SessionStorage]:
-    """A storage and those beneath it, the outermost first."""
-    yield storage
-    while isinstance(storage, DelegatingStorage):
-        storage = storage.delegate
-        yield storage
 
 
 class Source:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar, Unpack
 
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import SpanKind, TracerProvider, get_tracer_provider
 
-from ...channels import Consumer, Provider, awaitable, require_callable
-from ...delegating import DelegatingStorage, WriteOptions
+from ...channels import Bytes, Consumer, Provider, awaitable, require_callable
+from ...delegating import DelegatingStorage, WriteOptions, layers
 from ...errors import InvalidArgument, InvalidArgumentType, SessionNotFound
-from ...info import SessionInfo, Snapshot
+from ...info import Rebinding, SessionInfo, Snapshot
 from ...purging import Purged, Purging
-from ...storage import DEFAULT, Bytes, Default, Duration, ManagedSessionStorage
+from ...storage import DEFAULT, Default, Duration, ManagedSessionStorage
 from .instruments import SCOPE, instruments_of
-from .source import Source, layers
+from .source import Source
 from .spans import Operation
 
 R = TypeVar("R")
@@ -134,9 +135,19 @@ class InstrumentedStorage(DelegatingStorage):
             return info
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:
+        return await self._rotate(super().rotate(id, new_id))
+
+    async def rotate_with(self, id: str, new_id: str, rebinding: Rebinding) -> SessionInfo:
+        return await self._rotate(super().rotate_with(id, new_id, rebinding))
+
+    async def rebind(self, key: str, rebinding: Rebinding) -> bool:
+        with self._operation("write"):
+            return await super().rebind(key, rebinding)
+
+    async def _rotate(self, rotation: Awaitable[SessionInfo]) -> SessionInfo:
         with self._operation("rotate") as operation:
             try:
-                info = await super().rotate(id, new_id)
+                info = await rotation
             except SessionNotFound:
                 operation.found(yes=False)
                 raise
@@ -147,9 +158,9 @@ class InstrumentedStorage(DelegatingStorage):
         with self._operation("invalidate"):
             await super().invalidate(id)
 
-    async def invalidate_key(self, key: str) -> bool:
+    async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
         with self._operation("invalidate"):
-            return await super().invalidate_key(key)
+            return await super().invalidate_key(key, connection=connection)
 
     async def load_key(self, key: str) -> Snapshot | None:
         with self._operation("read"):
@@ -159,14 +170,24 @@ class InstrumentedStorage(DelegatingStorage):
         with self._operation("write"):
             return await super().write_key(key, data, if_match=if_match)
 
-    async def revoke(self, subject: str, *, keep: str | None = None) -> int:
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
         with self._operation("revoke"):
-            return await super().revoke(subject, keep=keep)
+            return await super().revoke(subject, keep=keep, connection=connection)
 
-    async def sessions(self, subject: str | None = None) -> AsyncIterator[SessionInfo]:
+    async def revoke_all(self, before: datetime | None = None) -> int:
+        with self._operation("revoke"):
+            return await super().revoke_all(before)
+
+    async def revoke_label(self, label: str) -> int:
+        with self._operation("revoke"):
+            return await super().revoke_label(label)
+
+    async def sessions(
+        self, subject: str | None = None, *, label: str | None = None
+    ) -> AsyncIterator[SessionInfo]:
         # A generator may be resumed in another context, so its span cannot be the parent of others.
         with self._operation("list", current=False):
-            async for info in super().sessions(subject):
+            async for info in super().sessions(subject, label=label):
                 yield info
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ..engine.database import Database
@@ -38,7 +38,7 @@ class Chunk:
     version: int
     digest: bytes
     seq: int
-    data: bytes
+    data: bytes = field(repr=False)
 
     @property
     def values(self) -> tuple[int, bytes, int, bytes]:
@@ -57,9 +57,11 @@ class Driver(ABC, Generic[C]):
         database: Where the connections come from.
 
     Attributes:
+        conditional: Whether a conditional write of a small session over a small one is done if it can be.
         inline_reads: Whether a read that is cut off leaves its connection fit for use.
     """
 
+    conditional: ClassVar[bool] = True
     inline_reads: ClassVar[bool] = False
 
     def __init__(self, database: Database) -> None:

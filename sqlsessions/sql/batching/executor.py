@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
-from ...errors import StorageUnavailable
-from ..dialects import ErrorKind
+from ..._versions import KnownVersions
+from ...errors import SessionError
 from ..engine.database import Database
 from ..engine.engines import LoopState
-from ..engine.retry import Attempts, raise_translated, translated
-from ..statements import in_doubt
+from ..engine.retry import FIRST_PAUSE, LONGEST_PAUSE, raise_translated, translated
+from ..statements import transactions
+from .batch import Batch, fail
 from .driver import Driver
-from .operations import Delete, Operation, Read, Row, Write
+from .operations import Operation, Read, Row, Turn, parted
 from .queue import BatchQueue
 
 T = TypeVar("T")
@@ -31,14 +34,21 @@ class BatchExecutor:
     """Carries out reads and changes of small sessions, as many at once as are queued.
 
     A batch that fails is tried again; if one operation may be the reason, each is tried alone, so that it
-    fails alone. What was sent over a connection that was lost is resolved before it is sent again.
+    fails alone. If another transaction has locked a row, the operations on such rows wait aside until it lets go, and
+    the others go on. What was sent over a connection that was lost is resolved before it is sent again.
 
     Args:
         database: Where the sessions are.
         driver: Carries the batches out.
+        now: Gives the time.
+
+    Attributes:
+        known: The versions that sessions were last seen with.
     """
 
-    def __init__(self, database: Database, driver: Driver[Any]) -> None:
+    def __init__(self, database: Database, driver: Driver[Any], now: Callable[[], int]) -> None:
+        self.known = KnownVersions()
+        self._now = now
         self._database = database
         self._driver = driver
 
@@ -64,22 +74,75 @@ class BatchExecutor:
             return self._enter(lambda queues: queues.changes.submit(change))
         return queues.changes.submit(change)  # type: ignore[no-any-return]
 
+    @asynccontextmanager
+    async def turn(self, *digests: bytes) -> AsyncIterator[None]:
+        """Change sessions other than by a batch: in the block, after earlier changes and before later ones."""
+        changes = (await self._queues()).changes
+        turns = [Turn(digest) for digest in set(digests)]
+        for turn in turns:
+            changes.enter(turn)
+        try:
+            for turn in turns:
+                await turn.future
+            with self._under_way():
+                yield
+        finally:
+            for turn in turns:
+                changes.leave(turn)
+
+    @contextmanager
+    def finishing(self, kept: Operation) -> Iterator[None]:
+        """Do in the block what is left of an operation that is kept, before later changes of its session."""
+        try:
+            with self._under_way() as state:
+                yield
+        finally:
+            state.queues[self].changes.leave(kept)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[LoopState]:
+        """Let closing wait for the block, and so for what waits for its end."""
+        state = self._database.engines.state()
+        ended = state.loop.create_future()
+        state.tasks.add(ended)
+        try:
+            yield state
+        finally:
+            state.tasks.discard(ended)
+            ended.set_result(None)
+
     async def _enter(self, submit: Callable[[Queues], Awaitable[T]]) -> T:
-        """Submit the first operation of an event loop, which opens its queues."""
+        return await submit(await self._queues())
+
+    async def _queues(self) -> Queues:
+        """The queues of the running event loop, which its first operation opens."""
         state = await self._database.engines.enter()
         if self not in state.queues:
             state.queues[self] = self._open_queues(state)
-        return await submit(state.queues[self])
+        queues: Queues = state.queues[self]
+        return queues
 
     def _open_queues(self, state: LoopState) -> Queues:
         spawn = self._database.engines.spawn
         # SQLite runs in a thread of this process: two batches at once would wait for each other.
         most = 1 if self._database.dialect.serial or state.one_connection else 2
         alone = self._read_alone if self._driver.inline_reads else None
-        return Queues(
-            BatchQueue(self._run_reads, max_concurrent_batches=most, ordered=False, spawn=spawn, alone=alone),
-            BatchQueue(self._run_changes, max_concurrent_batches=most, ordered=True, spawn=spawn),
+        queue = partial(
+            BatchQueue, max_concurrent_batches=most, spawn=spawn, patience=self._database.patience
         )
+        return Queues(
+            queue(
+                partial(self._run, writes=False),
+                ordered=False,
+                alone=alone,
+                expired=partial(self._expired, writes=False),
+            ),
+            queue(self._run_changes, ordered=True, expired=partial(self._expired, writes=True)),
+        )
+
+    def _expired(self, operation: Operation, *, writes: bool) -> Exception:
+        """The error of an operation that is not under way, and was not tried again in time."""
+        return translated(self._database.dialect, TimeoutError(), in_doubt=operation.in_doubt and writes)
 
     async def _read_alone(self, read: Read) -> Row | None:
         """The most common operation in its caller's own task; if it fails, the batch of one mends it."""
@@ -93,159 +156,111 @@ class BatchExecutor:
         except Exception as error:  # noqa: BLE001 (an error that stays is met again)
             if not connected:
                 raise_translated(self._database.dialect, error)
-            await self._run_reads((read,))
+            await self._run((read,), writes=False)
             row = await read.future
+        if row is not None:
+            self.known.note(read.digest, row[1])
         return row
 
-    async def _run_reads(self, reads: Sequence[Read]) -> None:
-        await self._run(reads, writes=False)
+    def _run_changes(self, changes: Sequence[Operation]) -> Awaitable[None]:
+        one_part = self._database.dialect.serial or len(changes) == 1
+        return self._run(changes, writes=True) if one_part else self._run_parts(changes)
 
-    async def _run_changes(self, changes: Sequence[Operation]) -> None:
-        await self._run(changes, writes=True)
+    async def _run_parts(self, changes: Sequence[Operation]) -> None:
+        # What makes rows goes by itself, in the order of their ids: it may have to wait for another who makes them,
+        # and holds nothing then that comes later in that order. All else waits before it does anything.
+        parts = parted(changes)
+        if len(parts) == 1:
+            await self._run(parts[0], writes=True)
+        else:
+            spawn = self._database.engines.spawn  # so that closing waits for them
+            await asyncio.gather(*(spawn(partial(self._run, part, writes=True)) for part in parts))
 
-    async def _run(self, operations: Sequence[Any], *, writes: bool, retry_for: float | None = None) -> None:
-        """Answer every operation, with its result or its error."""
+    async def _run(
+        self,
+        operations: Sequence[Any],
+        *,
+        writes: bool,
+        retry_for: float | None = None,
+        aside: bool = False,
+    ) -> None:
+        """Answer every operation, with its result or its error, but for those that wait aside.
+
+        Args:
+            operations: The batch.
+            writes: Whether they are changes.
+            retry_for: Seconds for which to try; None is the storage's.
+            aside: Whether they wait aside already.
+        """
         if self._database.observer is not None:
             self._database.observer.batch(len(operations), writes=writes)
-        batch = _Batch(self._database, self._driver, operations, writes=writes, retry_for=retry_for)
+        batch = Batch(
+            self._database,
+            self._driver,
+            self.known,
+            self._now,
+            operations,
+            writes=writes,
+            retry_for=retry_for,
+        )
         try:
             await batch.run()
-            for operation in batch.left:
-                await self._run([operation], writes=writes, retry_for=0.0)
+            if batch.locked is None:
+                for operation in batch.left:
+                    await self._run([operation], writes=writes, retry_for=0.0, aside=aside)
+            elif not aside:
+                await self._part(batch.left, batch.locked)
         except Exception as error:
             for operation in operations:
-                _fail(operation, error)
+                fail(operation, error)
             raise
         finally:
             batch.done.set_result(None)
 
-
-class _Batch:
-    """One batch on its way through its attempts.
-
-    Attributes:
-        done: Done when every operation is answered.
-        left: Operations that are still to be answered.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        driver: Driver[Any],
-        operations: Sequence[Any],
-        *,
-        writes: bool,
-        retry_for: float | None,
-    ) -> None:
-        self._database = database
-        self._driver = driver
-        self._writes = writes
-        retry_for = database.retry_for if retry_for is None else retry_for
-        self._attempts = Attempts(database.dialect, retry_for, database.notify_retry)
-        self.done = asyncio.get_running_loop().create_future()
-        self.left = list(operations)
-
-    async def run(self) -> None:
-        """Answer the operations, but for those that are better tried alone."""
+    async def _part(self, operations: Sequence[Operation], error: Exception) -> None:
+        """Carry out operations of which some met a locked row, and let those wait aside."""
         try:
-            await self._attempts.run(self._attempt)
-        except Exception as error:  # noqa: BLE001 (each caller gets it)
-            if not self._one_may_be_bad():
-                self._fail_all(error)
+            locked = await self._locked(operations)
+        except SessionError as failure:
+            for operation in operations:
+                fail(operation, failure)
+            return
+        if not locked and len(operations) == 1:  # by a transaction that makes the row
+            locked = {operations[0].digest}
+        aside = [operation for operation in operations if operation.digest in locked]
+        others = [operation for operation in operations if operation.digest not in locked]
+        if aside:
+            for operation in aside:
+                operation.aside = True
+            self._database.engines.spawn(partial(self._wait_aside, aside, error))
+        for some in [others] if locked else [[operation] for operation in others]:
+            if some:
+                await self._run(some, writes=True)
 
-    async def _attempt(self) -> None:
-        if self._attempts.in_doubt and self._writes:
-            await self._resolve()
-        try:
-            async with self._driver.checkout(writes=self._writes) as connection:
-                self._attempts.connected = True
-                self._claim()
-                carry_out = self._driver.write if self._writes else self._driver.read
-                results = await carry_out(connection, self.left) if self.left else []
-        except Exception as error:
-            if self._attempts.connected and self._database.dialect.error_kind(error) is ErrorKind.LOST:
-                for operation in self.left:
-                    operation.in_doubt = True
-            raise
-        if self._attempts.in_doubt and self._writes:
-            results = await self._with_late_ends(results)
-        # Only now that the connection is back in the pool: callers hold nothing on return.
-        for operation, result in zip(self.left, results, strict=True):
-            _answer(operation, result)
-        self.left = []
-
-    def _claim(self) -> None:
-        """Leave out operations whose callers left while there was no connection; now they cannot any more."""
-        self.left = [operation for operation in self.left if not operation.future.done()]
-        for operation in self.left:
-            operation.batch_done = self.done
-
-    async def _resolve(self) -> None:
-        """Answer the operations that took effect although the reply was lost, and leave the others."""
-        wanted = [operation for operation in self.left if isinstance(operation, (Write, Delete))]
-        if not wanted:
-            return  # touches are idempotent
-        versions = {operation.digest: operation.version for operation in wanted}
-        async with self._database.connection(writes=False) as connection:
-            found = await in_doubt.look(connection, versions)
-        for operation in wanted:
-            seen = found[operation.digest]
+    async def _wait_aside(self, operations: Sequence[Operation], error: Exception) -> None:
+        """Carry out operations once no other transaction has locked their rows, or their time is over."""
+        changes: BatchQueue[Operation] = self._database.engines.state().queues[self].changes
+        pause, patience = FIRST_PAUSE, self._database.patience
+        while operations:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
             try:
-                if isinstance(operation, Delete):
-                    if seen.has_ended(operation.version):
-                        _answer(operation, True)
-                elif (record := seen.written(operation.version)) is not None:
-                    _answer(operation, (operation.digest, *astuple(record)))
-            except StorageUnavailable as error:
-                _fail(operation, error)
-        self.left = [operation for operation in self.left if not operation.future.done()]
+                locked = await self._locked(operations)
+                for part in parted([each for each in operations if each.digest not in locked]):
+                    await self._run(part, writes=True, aside=True)
+            except Exception as failure:  # noqa: BLE001 (their callers get it)
+                for operation in operations:
+                    fail(operation, failure)
+            for operation in operations:
+                if patience is not None and operation.submitted + patience < monotonic():
+                    doubt = operation.in_doubt
+                    fail(operation, translated(self._database.dialect, error, in_doubt=doubt))
+            ended = [operation for operation in operations if operation.future.done()]
+            operations = [operation for operation in operations if not operation.future.done()]
+            for operation in ended:
+                operation.aside = False
+            changes.end_turns(ended)
 
-    async def _with_late_ends(self, results: list[Any]) -> list[Any]:
-        """The results, where an end that was in doubt came to its end while it was done again."""
-        versions = {
-            operation.digest: operation.version
-            for operation, result in zip(self.left, results, strict=True)
-            if isinstance(operation, Delete) and operation.in_doubt and not result
-        }
-        if not versions:
-            return results
-        async with self._database.connection(writes=False) as connection:
-            found = await in_doubt.look(connection, versions)
-        return [
-            found[operation.digest].has_ended(operation.version) if operation.digest in versions else result
-            for operation, result in zip(self.left, results, strict=True)
-        ]
-
-    def _one_may_be_bad(self) -> bool:
-        """Whether each operation is better tried alone, so that a bad one spoils no other.
-
-        A serial database refuses all of them for the same reason: each would wait for it again.
-        """
-        failure = self._attempts.failure
-        return (
-            len(self.left) > 1
-            and self._attempts.connected
-            and (
-                failure is ErrorKind.OTHER
-                or (failure is ErrorKind.RETRY and not self._database.dialect.serial)
-            )
-        )
-
-    def _fail_all(self, error: Exception) -> None:
-        for operation in self.left:
-            doubt = operation.in_doubt and self._writes
-            _fail(operation, translated(self._database.dialect, error, in_doubt=doubt))
-        self.left = []
-
-
-def _answer(operation: Operation, result: Any) -> None:
-    if operation.future.done():  # its caller has left
-        return
-    if isinstance(operation, Write) and result is not None and result[1] != operation.version:
-        result = None
-    operation.future.set_result(result)
-
-
-def _fail(operation: Operation, error: Exception) -> None:
-    if not operation.future.done():
-        operation.future.set_exception(error)
+    async def _locked(self, operations: Sequence[Operation]) -> set[bytes]:
+        digests = [operation.digest for operation in operations]
+        return await self._database.run(partial(transactions.locked_by_others, digests=digests))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
+from time import monotonic
 from typing import Any
 
 from ..statements.single import ExplicitOptions
@@ -15,14 +17,29 @@ class Operation:
     """One operation on one session, on its way to the database.
 
     Attributes:
+        aside: Whether it waits beside the queue for a row that another transaction has locked.
         digest: The session.
         future: Gets the result.
         batch_done: Done when the batch that carries it is; None while it waits.
         size: Bytes of its data.
         in_doubt: Whether the reply to a batch with it was lost: it may have taken effect, or yet will.
+        carried: Whether its batch has ended.
+        kept: Whether its turn lasts until its caller leaves the queue.
+        sent: Whether it is under way over a connection.
+        submitted: When it was called, by `time.monotonic`.
     """
 
-    __slots__ = ("batch_done", "digest", "future", "in_doubt")
+    __slots__ = (
+        "aside",
+        "batch_done",
+        "carried",
+        "digest",
+        "future",
+        "in_doubt",
+        "kept",
+        "sent",
+        "submitted",
+    )
 
     size = 0
 
@@ -31,6 +48,22 @@ class Operation:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.batch_done: asyncio.Future[None] | None = None
         self.in_doubt = False
+        self.aside = self.carried = self.kept = self.sent = False
+        self.submitted = monotonic()
+
+    def begin(self, now: int) -> bool:  # noqa: ARG002 (of those that change something)
+        """Set the time of the attempt that begins; whether there is something to do yet."""
+        return True
+
+
+class Turn(Operation):
+    """Sends nothing: while it is kept, no later operation on the session takes effect."""
+
+    __slots__ = ()
+
+    def __init__(self, digest: bytes) -> None:
+        super().__init__(digest)
+        self.carried = True
 
 
 class Read(Operation):
@@ -47,43 +80,71 @@ class Write(Operation):
     """Writes a small session over a small one, or where there is none.
 
     Gives ``id, *RECORD`` as written; None if it did not write, because the old session is chunked, the
-    condition does not hold, or the database cannot do it in one statement.
+    condition does not hold, or the database cannot do it in one statement: it is kept then.
 
-    Attributes:
-        row: Values of all columns, in their order.
+    Args:
+        digest: The session.
+        version: The version that it writes where there is no session or on a condition, else one with its token.
+        row_at: Gives the values of all columns, in their order, of a write at a time.
         given: The options that are given.
         if_match: The condition.
+        size: Bytes of the data.
+
+    Attributes:
+        row: The values, once an attempt has begun.
+        before: The version that the session was last seen with, before the write was sent.
     """
 
-    __slots__ = ("given", "if_match", "row", "size")
+    __slots__ = ("before", "given", "if_match", "row", "row_at", "size", "version")
 
-    def __init__(self, row: tuple[Any, ...], given: ExplicitOptions, if_match: int | None, size: int) -> None:
-        super().__init__(row[0])
-        self.size = size
-        self.row = row
+    def __init__(
+        self,
+        digest: bytes,
+        version: int,
+        row_at: Callable[[int], tuple[Any, ...]],
+        given: ExplicitOptions,
+        if_match: int | None,
+        size: int,
+    ) -> None:
+        super().__init__(digest)
+        self.version = version
+        self.row_at = row_at
+        self.row: tuple[Any, ...] = ()
         self.given = given
         self.if_match = if_match
+        self.size = size
+        self.before: int | None = None
+
+    def begin(self, now: int) -> bool:
+        """See `Operation.begin`."""
+        self.row = self.row_at(now)
+        return True
 
     @property
-    def version(self) -> int:
-        """The version that it writes."""
-        version: int = self.row[1]
-        return version
+    def known(self) -> list[int]:
+        """Versions of which the session had one just before the write, if it was there."""
+        known = [self.if_match, self.before]
+        return [version for version in known if version]
 
 
 class Touch(Operation):
     """Writes an expiry; gives whether it did: not if the session changed since it was read.
 
     Attributes:
-        values: The id, version and expiry that were seen, the new idle timeout and expiry.
+        values: The id, version and expiry that were seen, the new idle timeout and expiry, and the time.
     """
 
     __slots__ = ("values",)
-    names = ("id", "version", "seen", "ttl", "expires_at")
+    names = ("id", "version", "seen", "ttl", "expires_at", "touched_at")
 
-    def __init__(self, values: tuple[bytes, int, int | None, int | None, int | None]) -> None:
+    def __init__(self, values: tuple[bytes, int, int | None, int | None, int | None, int | None]) -> None:
         super().__init__(values[0])
         self.values = values
+
+    def begin(self, now: int) -> bool:
+        """See `Operation.begin`."""
+        seen = self.values[2]
+        return seen is None or seen > now  # else it has expired since, and stays so
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -92,19 +153,24 @@ class Touch(Operation):
 
 
 class Delete(Operation):
-    """Ends a live session that is not chunked, leaving a tombstone; gives whether it did.
+    """Ends a live session that is not chunked, leaving a tombstone; gives whether it did, and is kept if not.
 
     Attributes:
-        version: Of the tombstone.
-        now: The time.
+        tombstone: The ``seq`` of the tombstone.
+        now: The time, once an attempt has begun.
     """
 
-    __slots__ = ("now", "version")
+    __slots__ = ("now", "tombstone")
 
-    def __init__(self, digest: bytes, version: int, now: int) -> None:
+    def __init__(self, digest: bytes, tombstone: int) -> None:
         super().__init__(digest)
-        self.version = version
+        self.tombstone = tombstone
+        self.now = 0
+
+    def begin(self, now: int) -> bool:
+        """See `Operation.begin`."""
         self.now = now
+        return True
 
 
 def grouped(changes: Iterable[Operation]) -> list[tuple[Any, list[Any]]]:
@@ -114,12 +180,33 @@ def grouped(changes: Iterable[Operation]) -> list[tuple[Any, list[Any]]]:
     is conditional on a version (True), on there being no session (False), or not at all (None).
     """
     groups: dict[Any, list[Any]] = {}
-    for change in sorted(changes, key=lambda change: change.digest):
-        kind: Any = type(change)
-        if isinstance(change, Write):
-            kind = (Write, change.given, None if change.if_match is None else change.if_match > 0)
-        groups.setdefault(kind, []).append(change)
+    for change in sorted(changes, key=attrgetter("digest")):
+        groups.setdefault(_kind(change), []).append(change)
     return list(groups.items())
+
+
+def parted(changes: Sequence[Operation]) -> list[Sequence[Operation]]:
+    """Changes that one transaction may make together, so that no two transactions wait for each other."""
+    parts: dict[Any, list[Operation]] = {}
+    for change in changes:
+        parts.setdefault(_kind(change) if _makes(change) else None, []).append(change)
+    return list(parts.values())
+
+
+def without_missing(changes: Iterable[Operation], there: Collection[bytes]) -> list[Operation]:
+    """Changes without those that could only find a session which is not there."""
+    return [change for change in changes if change.digest in there or _makes(change)]
+
+
+def _makes(change: Operation) -> bool:
+    """Whether a change may make a session."""
+    return isinstance(change, Write) and not change.if_match
+
+
+def _kind(change: Operation) -> Any:
+    if isinstance(change, Write):
+        return Write, change.given, None if change.if_match is None else change.if_match > 0
+    return type(change)
 
 
 def matched(operations: Iterable[Operation], rows: Iterable[Row]) -> list[Row | None]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from itertools import chain
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from ..._tasks import wait_although_cancelled
-from .operations import Operation
+from .operations import Operation, Turn
 
 MAX_BATCH = 256  # operations
 MIN_SHARE = 16  # operations; fewer are not worth a statement of their own
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-MAX_QUEUE = 8192  # operations; a caller waits for room while there are more
+LOOK_EVERY = 1.0  # seconds, at most; for operations that have waited for too long
 
 O = TypeVar("O", bound=Operation)  # noqa: E741
 Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
@@ -22,16 +24,24 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
 class BatchQueue(Generic[O]):
     """A queue of operations and the few batches that carry them.
 
-    A lone operation is sent at once. In an ordered queue, operations on one session take effect in
-    the order in which they were submitted: no two of them are under way at the same time.
+    A lone operation is sent at once. In an ordered queue, operations on one session have turns, in the order in which
+    they were submitted: one whose turn it is goes into the next batch, and the others wait in a line of the session's
+    own, out of the way of other sessions. The turn ends with the batch, or if the operation is kept, when its caller
+    leaves.
 
     Args:
         run: Runs a batch and answers each of its operations; never raises.
-        max_concurrent_batches: How many batches may be under way at the same time.
-        ordered: Whether operations on one session must not overlap.
+        max_concurrent_batches: How many batches may be under way at the same time; `run` may use several
+            connections for one.
+        ordered: Whether operations on one session have turns.
         alone: Carries out a lone operation in the caller's own task, if that is safe: cancelling it must
             do no harm.
+        patience: Seconds after which an operation that is not under way by then fails; None lets it wait.
+        expired: Gives its error.
         spawn: Starts a task that outlives its caller.
+
+    Attributes:
+        waiting: How many operations wait for a batch or for their turn.
     """
 
     def __init__(
@@ -41,24 +51,24 @@ class BatchQueue(Generic[O]):
         max_concurrent_batches: int,
         ordered: bool,
         spawn: Spawn,
+        expired: Callable[[O], Exception],
+        patience: float | None = None,
         alone: Callable[[O], Awaitable[Any]] | None = None,
     ) -> None:
+        self.waiting = 0
         self._run = run
         self._max_concurrent_batches = max_concurrent_batches
         self._ordered = ordered
         self._spawn = spawn
         self._alone = alone
-        self._queue: deque[O] = deque()
-        self._room = asyncio.Condition()
-        self._blocked_callers = 0
+        self._ready: deque[O] = deque()
+        self._lines: dict[bytes, deque[O] | None] = {}  # of the sessions with an operation whose turn it is
+        self._batches: list[list[O]] = []  # under way
         self._workers = 0
-        self._running = 0
-        self._under_way: set[bytes] = set()
-
-    @property
-    def waiting(self) -> int:
-        """How many operations wait for a batch."""
-        return len(self._queue)
+        self._taking = False  # whether one of them is about to take what is ready
+        self._patience = patience
+        self._expired = expired
+        self._timer: asyncio.TimerHandle | None = None
 
     async def submit(self, operation: O) -> Any:
         """Carry out an operation and give its result.
@@ -66,26 +76,66 @@ class BatchQueue(Generic[O]):
         A caller that is cancelled takes its operation back if it waits, and waits for its end if it is
         under way: nothing of it takes effect after the call.
         """
-        if self._alone and not self._workers and not self._queue:
+        if self._alone and not self._workers and not self._ready:
             return await self._run_alone(operation, self._alone)
-        if len(self._queue) >= MAX_QUEUE:
-            await self._wait_for_room()
-        self._queue.append(operation)
-        self._start_worker()
+        self.enter(operation)
         try:
             return await operation.future
         except asyncio.CancelledError:
             if operation.batch_done is not None:
                 await wait_although_cancelled(operation.batch_done)
+            self.leave(operation)
             raise
 
-    async def _wait_for_room(self) -> None:
-        self._blocked_callers += 1
-        try:
-            async with self._room:
-                await self._room.wait_for(lambda: len(self._queue) < MAX_QUEUE)
-        finally:
-            self._blocked_callers -= 1
+    def enter(self, operation: O) -> None:
+        """Let an operation wait for its turn and its batch."""
+        self.waiting += 1
+        if self._timer is None:
+            self._look_later()
+        if self._ordered:
+            lines, digest = self._lines, operation.digest
+            if digest in lines:
+                if (line := lines[digest]) is None:
+                    lines[digest] = line = deque()
+                line.append(operation)
+                return
+            lines[digest] = None
+            self._admit(operation)
+        else:
+            self._ready.append(operation)
+            if not self._taking:
+                self._start_worker()
+
+    def leave(self, operation: O) -> None:
+        """End the turn of an operation that is kept; take back one whose turn did not come."""
+        if operation.kept:
+            operation.kept = False
+            if operation.carried:
+                self._next(operation.digest)
+        elif not operation.future.cancel() and not operation.future.cancelled():
+            operation.future.exception()  # of which its caller, who left, need not hear
+
+    def _admit(self, operation: O) -> None:
+        """Begin an operation's turn."""
+        if isinstance(operation, Turn):
+            self.waiting -= 1
+            operation.kept = True
+            operation.future.set_result(None)
+        else:
+            self._ready.append(operation)
+            if not self._taking:
+                self._start_worker()
+
+    def _next(self, digest: bytes) -> None:
+        """Begin the turn of a session's next operation."""
+        line = self._lines[digest]
+        while line:
+            operation = line.popleft()
+            if not operation.future.done():
+                self._admit(operation)
+                return
+            self.waiting -= 1
+        del self._lines[digest]
 
     async def _run_alone(self, operation: O, alone: Callable[[O], Awaitable[Any]]) -> Any:
         """Carry out a lone operation in the caller's own task, which saves two turns of the loop."""
@@ -94,33 +144,65 @@ class BatchQueue(Generic[O]):
             return await alone(operation)
         finally:
             self._workers -= 1
-            if self._queue and not self._workers:
+            if self._ready and not self._workers:
                 self._start_worker()
 
     def _start_worker(self) -> None:
         if self._workers < self._max_concurrent_batches:
             self._workers += 1
+            self._taking = True
             self._spawn(self._work)
 
     async def _work(self) -> None:
         try:
-            while True:
-                batch = self._take()
-                if self._blocked_callers:  # also where every caller in the queue was cancelled
-                    async with self._room:
-                        self._room.notify_all()
-                if not batch:
-                    break
-                self._running += 1
+            while batch := self._take():
+                self._batches.append(batch)
                 try:
                     await self._run(batch)
                 finally:
-                    self._running -= 1
+                    self._batches.remove(batch)
+                    self._taking = True
                     if self._ordered:
-                        self._under_way.difference_update(operation.digest for operation in batch)
+                        self.end_turns(batch)
                 await asyncio.sleep(0)  # callers just answered may submit more, for the same batch
         finally:
             self._workers -= 1
+            self._taking = False
+
+    def end_turns(self, batch: Iterable[O]) -> None:
+        """End the turns of operations that were carried out, but for those that are kept, or wait aside."""
+        for operation in batch:
+            if not operation.aside:
+                operation.carried = True
+                if not operation.kept:
+                    self._next(operation.digest)
+
+    def _look_later(self) -> None:
+        if self._patience is not None:
+            pause = min(LOOK_EVERY, self._patience / 8)
+            self._timer = asyncio.get_running_loop().call_later(pause, self._look)
+
+    def _look(self) -> None:
+        """Answer what has waited for too long, and drop what has been answered."""
+        self._timer = None
+        if not self.waiting and not self._batches:
+            return
+        self._look_later()
+        assert self._patience is not None
+        before = monotonic() - self._patience
+        lines = [line for line in self._lines.values() if line]
+        for operation in chain(self._ready, *lines, *self._batches):
+            if operation.submitted <= before and not operation.sent and not operation.future.done():
+                operation.future.set_exception(self._expired(operation))
+        for waiting in (*lines, self._ready):
+            for _ in range(len(waiting)):
+                operation = waiting.popleft()
+                if not operation.future.done():
+                    waiting.append(operation)
+                else:
+                    self.waiting -= 1
+                    if self._ordered and waiting is self._ready:
+                        self._next(operation.digest)
 
     def _take(self) -> list[O]:
         """The next batch: at most one operation of each session, if the queue is ordered.
@@ -128,27 +210,26 @@ class BatchQueue(Generic[O]):
         The queue is shared evenly with the batches that can be under way beside it: the database works
         on one of them while this process answers another.
         """
-        most, free = MAX_BATCH, self._max_concurrent_batches - self._running
-        if free > 1 and len(self._queue) >= 2 * MIN_SHARE:
-            most = min(MAX_BATCH, -(-len(self._queue) // free))
-            self._start_worker()
-        if not self._ordered and len(self._queue) <= most:
-            waiting = [operation for operation in self._queue if not operation.future.done()]
-            self._queue.clear()
+        self._taking = False
+        ready = self._ready
+        most, free = MAX_BATCH, self._max_concurrent_batches - len(self._batches)
+        if free > 1 and len(ready) >= 2 * MIN_SHARE:
+            most = min(MAX_BATCH, -(-len(ready) // free))
+        if not self._ordered and len(ready) <= most:
+            waiting = [operation for operation in ready if not operation.future.done()]
+            self.waiting = 0
+            ready.clear()
             return waiting
         batch: list[O] = []
-        blocked: list[O] = []
         size = 0
-        while self._queue and len(batch) < most and size < MAX_BATCH_BYTES:
-            operation = self._queue.popleft()
-            if operation.future.done():
-                continue
-            if self._ordered and operation.digest in self._under_way:
-                blocked.append(operation)
-            else:
-                if self._ordered:
-                    self._under_way.add(operation.digest)
+        while ready and len(batch) < most and size < MAX_BATCH_BYTES:
+            operation = ready.popleft()
+            self.waiting -= 1
+            if not operation.future.done():
                 batch.append(operation)
                 size += operation.size
-        self._queue.extendleft(reversed(blocked))
+            elif self._ordered:
+                self._next(operation.digest)
+        if ready:
+            self._start_worker()
         return batch

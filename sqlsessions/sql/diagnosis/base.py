@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -46,12 +46,14 @@ class Plan:
         pool_size: Connections of each storage.
         processes: Number of processes with a storage.
         thorough: Whether to read every page of a SQLite database.
+        security: Whether to look at what keeps sessions from others.
     """
 
     url: URL
     pool_size: int = 5
     processes: int = 1
     thorough: bool = False
+    security: bool = False
 
 
 class Diagnosis(ABC):
@@ -69,6 +71,10 @@ class Diagnosis(ABC):
     @abstractmethod
     def tables(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
         """Check the tables of sqlsessions, which must exist."""
+
+    @abstractmethod
+    def access(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
+        """Check how the connection is protected, and what its user may do."""
 
     @abstractmethod
     async def disk_bytes(self, connection: AsyncConnection) -> int | None:
@@ -98,6 +104,38 @@ def connections(plan: Plan, limit: int, name: str, used: int | None = None) -> F
             "connections", State.NOTE, seen, "Few are left for migrations, backups and administrators."
         )
     return Finding("connections", State.OK, seen)
+
+
+def rights(missing: Iterable[tuple[str, str] | Sequence[str]]) -> Finding:
+    """Report the rights that this user lacks on the tables: pairs of a table and rights."""
+    lacks = [f"{which} on {table}" for table, which in missing]
+    if lacks:
+        seen = f"this user lacks {'; '.join(lacks)}"
+        return Finding("rights", State.PROBLEM, seen, "A service needs them: GRANT them to its user.")
+    return Finding("rights", State.OK, "all that a service needs")
+
+
+def encrypted(seen: str | None, *, local: bool) -> Finding:
+    """Check the encryption of a connection, of which ``seen`` is the protocol or the cipher; None if it has none."""
+    if seen:
+        return Finding("TLS", State.OK, f"{seen}; whether the server's certificate is verified, the URL says")
+    if local:
+        return Finding("TLS", State.OK, "none, within this host")
+    advice = "Let the URL ask for TLS, and verify the server's certificate."
+    return Finding("TLS", State.PROBLEM, "none: who reads the network reads the sessions", advice)
+
+
+def privileges(*, administers: bool, changes_tables: bool) -> Finding:
+    """Check what the user of the connection may do besides reading and writing rows."""
+    advice = (
+        "Let another user own the tables and run `sqlsessions upgrade`; the service needs SELECT, INSERT, "
+    )
+    advice += "UPDATE and DELETE on them."
+    if administers:
+        return Finding("privileges", State.PROBLEM, "this user administers the server", advice)
+    if changes_tables:
+        return Finding("privileges", State.NOTE, "this user may change and drop the tables", advice)
+    return Finding("privileges", State.OK, "this user may read and write rows, and no more")
 
 
 async def row(connection: AsyncConnection, query: str, **parameters: Any) -> tuple[Any, ...] | None:

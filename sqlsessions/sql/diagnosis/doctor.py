@@ -73,7 +73,7 @@ async def of_tables(database: Database, plan: Plan, clock: Clock = time.time) ->
     for finding in await database.run(tables):
         yield finding
     yield _expired(await database.run(partial(totals, now=now)), clock)
-    yield _orphans(await database.run(partial(orphans, now=now)))
+    yield _orphans(await database.run(partial(orphans, now=database.dialect.now())))
 
 
 async def _clocks(connection: AsyncConnection, query: str | None, clock: Clock) -> list[_Clocks]:

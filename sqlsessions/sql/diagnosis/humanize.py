@@ -9,10 +9,15 @@ _SIZES = ("KiB", "MiB", "GiB", "TiB")
 _UNITS = (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("min", 60))
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: 1 session, 1,200 sessions."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size(number: int) -> str:
     """Format a number of bytes: 1.2 KiB."""
     if number < KIB:
-        return f"{number} bytes"
+        return counted(number, "byte")
     power = next(power for power in (1, 2, 3, 4) if power == len(_SIZES) or number < KIB ** (power + 1))
     amount, unit = number / KIB**power, _SIZES[power - 1]
     return f"{amount:,.0f} {unit}" if amount == int(amount) else f"{amount:,.1f} {unit}"

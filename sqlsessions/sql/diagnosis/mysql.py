@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from typing import ClassVar
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .base import Diagnosis, Finding, Plan, State, connections, durable
+from ..dialects.mysql_session import CHARACTER_SETS, CHARSET, session_obstacles
+from ..models import NOTICED, NOTING_TRIGGERS, metadata
+from .base import Diagnosis, Finding, Plan, State, connections, durable, encrypted, privileges, rights, scalar
 from .humanize import size
-
-LARGEST_PACKET = 5 * 1024 * 1024
-"""The largest statement, in bytes: a batch of 2 MiB and a session, each byte escaped."""
 
 ENGINES = (
     "SELECT table_name, engine FROM information_schema.tables "
-    "WHERE table_schema = database() AND table_name IN ('sessions', 'session_chunks')"
+    "WHERE table_schema = database() AND table_name IN :tables"
 )
+
+NOTICES = """
+    SELECT
+        (SELECT count(*) FROM information_schema.triggers
+         WHERE trigger_schema = database() AND trigger_name IN :triggers),
+        (SELECT table_rows FROM information_schema.tables
+         WHERE table_schema = database() AND table_name = 'session_notices'),
+        (SELECT count(*) FROM session_chunks WHERE version = 0 AND id = unhex(repeat('00', 32)) AND seq = :noticed)
+"""
+MANY_NOTICES = 100_000
+
+
+PROBES = {
+    "SELECT": "EXPLAIN SELECT version FROM {} WHERE version < 0",
+    "INSERT": "EXPLAIN INSERT INTO {} (version) VALUES (0)",
+    "UPDATE": "EXPLAIN UPDATE {} SET version = 0 WHERE version < 0",
+    "DELETE": "EXPLAIN DELETE FROM {} WHERE version < 0",
+}
+"""For each right a statement that needs it, and that is only explained."""
+
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 class MySQLDiagnosis(Diagnosis):
@@ -46,13 +69,10 @@ class MySQLDiagnosis(Diagnosis):
         yield durable("innodb_doublewrite", doublewrite, good, "a power loss may destroy pages")
         yield _binary_log(values)
         yield _isolation(values)
-        packet = int(values["max_allowed_packet"])
-        if packet < LARGEST_PACKET:
-            seen = f"{size(packet)}: many writes at once may not fit into one statement"
-            advice = f"Set it to at least {size(LARGEST_PACKET)}; 16 MiB is usual."
-            yield Finding("max_allowed_packet", State.PROBLEM, seen, advice)
-        else:
-            yield Finding("max_allowed_packet", State.OK, size(packet))
+        for finding in _sessions(values):
+            yield finding
+        # One that is too small is refused with the connection, as is a binary log of statements.
+        yield Finding("max_allowed_packet", State.OK, size(int(values["max_allowed_packet"])))
         used = await connection.execute(text("SHOW GLOBAL STATUS LIKE 'Threads_connected'"))
         threads = next((int(value) for _, value in used), None)
         yield connections(plan, int(values["max_connections"]), "max_connections", threads)
@@ -60,16 +80,72 @@ class MySQLDiagnosis(Diagnosis):
             yield _cluster(values)
 
     async def tables(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
-        found = await connection.execute(text(ENGINES))
+        tables = sorted(metadata.tables)
+        yield rights([(table, lacks) for table in tables if (lacks := await _lacking(connection, table))])
+        engines = text(ENGINES).bindparams(bindparam("tables", tables, expanding=True))
+        found = await connection.execute(engines)
         others = [f"{name} is {engine}" for name, engine in found if engine != "InnoDB"]
         if others:
             advice = "ALTER TABLE ... ENGINE = InnoDB, for each of them."
             yield Finding("engine", State.PROBLEM, f"{', '.join(others)}: no transactions", advice)
         else:
             yield Finding("engine", State.OK, "InnoDB")
+        wanted = text(NOTICES).bindparams(
+            bindparam("triggers", [*NOTING_TRIGGERS], expanding=True), noticed=NOTICED
+        )
+        for finding in _notices(*(await connection.execute(wanted)).one()):
+            yield finding
+
+    async def access(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
+        found = await connection.execute(text("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))
+        cipher = next((str(value) for _, value in found), "")
+        host = str(await scalar(connection, "SELECT substring_index(user(), '@', -1)"))
+        yield encrypted(cipher or None, local=host in LOCAL)
+        yield privileges_of([str(each[0]) for each in await connection.execute(text("SHOW GRANTS"))])
 
     async def disk_bytes(self, connection: AsyncConnection) -> int | None:
         return None  # the figures of information_schema may be hours old
+
+
+def _notices(triggers: int, waiting: int | None, noticed: int) -> Iterator[Finding]:
+    """Check the notices of changes that the caches of several processes poll."""
+    if triggers < len(NOTING_TRIGGERS):
+        seen = "this user sees no triggers that leave them: caches are behind by up to their max_staleness"
+        advice = (
+            "As a user with TRIGGER, and SUPER or log_bin_trust_function_creators if there is a binary log: run "
+            "`sqlsessions downgrade sqlsessions_0002`, which forgets labels and clients, then `sqlsessions upgrade`."
+        )
+        yield Finding("notices", State.NOTE, seen, advice)
+    elif waiting is not None and waiting > MANY_NOTICES:
+        advice = "Run `sqlsessions purge`, which deletes them."
+        yield Finding("notices", State.NOTE, f"about {waiting:,} wait, more than caches take", advice)
+    elif noticed:
+        yield Finding("notices", State.OK, "left, since caches poll them")
+
+
+async def _lacking(connection: AsyncConnection, table: str) -> str:
+    """The rights on a table that the user lacks."""
+    found = []
+    for right, probe in PROBES.items():
+        try:
+            await connection.execute(text(probe.format(table)))
+        except DBAPIError as error:
+            # Some other objection to the statement says that the right is there.
+            if f"{right} command denied" in str(error.orig):
+                found.append(right)
+    return ", ".join(found)
+
+
+def privileges_of(grants: list[str]) -> Finding:
+    """Check what grants allow, as the server writes them."""
+    administers = changes = False
+    for grant in grants:
+        if (found := re.match(r"GRANT (.+?) ON (\S+) TO ", grant)) is None:
+            continue  # of a role
+        words = {word.strip() for word in found[1].split(",")}
+        changes |= bool(words & {"ALL PRIVILEGES", "CREATE", "ALTER", "DROP"})
+        administers |= found[2] == "*.*" and bool(words & {"ALL PRIVILEGES", "SUPER", "CREATE USER"})
+    return privileges(administers=administers, changes_tables=changes)
 
 
 def _binary_log(values: dict[str, str]) -> Finding:
@@ -91,6 +167,17 @@ def _isolation(values: dict[str, str]) -> Finding:
         seen = f"{level}: a read may see a write that is rolled back"
         return Finding("isolation", State.PROBLEM, seen, "Set it to READ-COMMITTED.")
     return Finding("isolation", State.OK, level)
+
+
+def _sessions(values: dict[str, str]) -> Iterator[Finding]:
+    """What new connections begin with; ours are set up otherwise, an application's own may not be."""
+    found = False
+    for name, seen, advice in session_obstacles(values | dict.fromkeys(CHARACTER_SETS, CHARSET)):
+        found = True
+        state = State.PROBLEM if name == "sql_mode" else State.NOTE
+        yield Finding(name, state, f"{seen}; a storage with a URL sets its own", advice)
+    if not found:
+        yield Finding("sql_mode", State.OK, values.get("sql_mode") or "none")
 
 
 def _cluster(values: dict[str, str]) -> Finding:

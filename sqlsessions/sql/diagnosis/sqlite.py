@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import ClassVar
@@ -69,6 +70,16 @@ class SQLiteDiagnosis(Diagnosis):
         else:
             yield Finding("free pages", State.OK, seen)
 
+    async def access(self, connection: AsyncConnection, plan: Plan) -> AsyncIterator[Finding]:
+        if (file := database_file(plan.url)) is None:
+            return
+        mode = file.absolute().parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            seen = "every user of this host may put another file in its place"
+            yield Finding("directory", State.PROBLEM, seen, "Take the right to write from others: chmod o-w.")
+        else:
+            yield Finding("directory", State.OK, "other users of this host cannot replace the file")
+
     async def disk_bytes(self, connection: AsyncConnection) -> int | None:
         pages = await scalar(connection, "PRAGMA page_count")
         return int(pages) * int(await scalar(connection, "PRAGMA page_size"))
@@ -83,6 +94,13 @@ def _of_file(file: Path) -> list[Finding]:
         findings.append(
             Finding("file", State.PROBLEM, seen, "Give the service's user write permission for both.")
         )
+    if others := [each.name for each in _files_of(file) if each.stat().st_mode & stat.S_IRWXO]:
+        seen = f"every user of this host may use {', '.join(others)}"
+        findings.append(
+            Finding("file mode", State.NOTE, seen, "Give them the mode 0600, or 0660 for a group.")
+        )
+    else:
+        findings.append(Finding("file mode", State.OK, "other users of this host have no access"))
     kind = _file_system(file)
     if kind in NETWORK_FILE_SYSTEMS:
         seen = f"{kind}, a network file system, where SQLite's locks do not work"
@@ -97,6 +115,12 @@ def _of_file(file: Path) -> list[Finding]:
     else:
         findings.append(Finding("write-ahead log", State.OK, size(length)))
     return findings
+
+
+def _files_of(file: Path) -> list[Path]:
+    """The files of a database that are there."""
+    beside = (file.with_name(file.name + ending) for ending in ("-wal", "-shm", "-journal"))
+    return [each for each in (file, *beside) if each.exists()]
 
 
 def _file_system(file: Path) -> str | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, not_, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import BigInteger, LargeBinary
 
-from ..._versions import first_version
 from ...records import as_datetime
 from ..engine.database import Database
 from ..models import SUPERSEDED, chunks, sessions
-from ..purge import STAGING_GRACE, SUPERSEDED_GRACE
+from ..purge import SUPERSEDED_GRACE
 from ..statements.single import CHUNKED, live_at
 from . import diagnosis_of
 from .humanize import KIB
@@ -122,7 +122,7 @@ class Statistics:
 
 
 async def statistics(database: Database, now: int) -> Statistics:
-    """Count the contents of a database; reads both tables, but no session data.
+    """Count the contents of a database; reads the tables, but no session data.
 
     Args:
         database: The database.
@@ -145,7 +145,7 @@ async def statistics(database: Database, now: int) -> Statistics:
 
     found = await database.run(lambda connection: totals(connection, now))
     number, top = await database.run(subjects)
-    left = await database.run(lambda connection: orphans(connection, now))
+    left = await database.run(partial(orphans, now=database.dialect.now()))
     disk = await database.run(diagnosis_of(database.dialect).disk_bytes)
     return Statistics(found, number, top, left, disk)
 
@@ -184,15 +184,18 @@ async def totals(connection: AsyncConnection, now: int) -> Totals:
     return Totals(*numbers[:6], *times, numbers[10], sizes)  # type: ignore[arg-type, call-arg]
 
 
-async def orphans(connection: AsyncConnection, now: int) -> Orphans:
-    """Count the chunks that no session points at, by the rules of a purge."""
+async def orphans(connection: AsyncConnection, now: ColumnElement[int]) -> Orphans:
+    """Count the chunks that no session points at, by the rules of a purge.
+
+    Args:
+        connection: To the database.
+        now: Gives the time by its clock.
+    """
+    time = int((await connection.execute(select(now))).scalar_one())
     marks = chunks.alias()
     of_set = and_(marks.c.version == k.version, marks.c.id == k.id, marks.c.seq == SUPERSEDED)
-    superseded_before = literal((now - SUPERSEDED_GRACE).to_bytes(8, "big"), LargeBinary())
-    overdue = case(
-        (marks.c.data.is_(None), k.version < first_version(now - STAGING_GRACE)),
-        else_=marks.c.data <= superseded_before,
-    )
+    superseded_before = literal((time - SUPERSEDED_GRACE).to_bytes(8, "big"), LargeBinary())
+    overdue = and_(marks.c.data.is_not(None), marks.c.data <= superseded_before)
     first = k.seq == 0
     wanted = (
         select(

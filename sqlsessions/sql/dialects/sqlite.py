@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sqlite3
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import aiosqlite
-from sqlalchemy import URL, Connection, MetaData, Table, create_engine, event, func
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    func,
+    literal,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from ..._tasks import finish, wait_although_cancelled
+from ...errors import InvalidArgument, StorageUnavailable
 from .base import Dialect, ErrorKind, Settings
+from .urls.sqlite import opening
+
+CONNECT_ARGUMENTS = frozenset(
+    {
+        "async_creator_fn",
+        "cached_statements",
+        "check_same_thread",
+        "detect_types",
+        "factory",
+        "iter_chunk_size",
+        "timeout",
+        "uri",
+    }
+)
+"""What `sqlite3.connect` takes, whose signature is not to be had, without what begins transactions."""
+
+
+PRIVATE = 0o600
 
 
 class SQLite(Dialect):
@@ -27,6 +60,9 @@ class SQLite(Dialect):
     modules: ClassVar = ("aiosqlite", "sqlite3")
     begin: ClassVar = ("BEGIN IMMEDIATE",)
     serial: ClassVar = True
+    subject_hint: ClassVar = (
+        ""  # no rows are locked, and so in no order, for which all of them would be sorted
+    )
     remote: ClassVar = False
     portable: ClassVar = True
     migration_options: ClassVar = {"isolation_level": "SERIALIZABLE"}
@@ -46,8 +82,18 @@ class SQLite(Dialect):
         "SQLITE_CONSTRAINT_PRIMARYKEY": ErrorKind.RETRY,
     }
 
-    def options(self, url: URL, settings: Settings) -> dict[str, Any]:
-        return {"connect_args": {"timeout": settings.busy_timeout, "async_creator_fn": connect}}
+    def options(self, url: URL, settings: Settings) -> tuple[URL, dict[str, Any]]:
+        own = {"timeout": settings.busy_timeout, "async_creator_fn": connect}
+        return url, {"connect_args": own | opening(url)}
+
+    def connect_arguments(self, driver: str) -> Collection[str]:
+        return CONNECT_ARGUMENTS
+
+    def now(self) -> ColumnElement[int]:
+        return literal(machine_time(), BigInteger())
+
+    def stamp(self, data: bytes = b"", *, later: int = 0) -> ColumnElement[bytes]:
+        return literal((machine_time() + later).to_bytes(8, "big") + data, LargeBinary())
 
     def insert(self, table: Table) -> Any:
         return sqlite.insert(table)
@@ -59,6 +105,11 @@ class SQLite(Dialect):
         raw = (await connection.get_raw_connection()).driver_connection
         if raw is not None and raw.in_transaction:
             await connection.exec_driver_sql("ROLLBACK")
+
+    async def identity(self, connection: AsyncConnection, schema: str | None) -> object:
+        databases: Any = await connection.exec_driver_sql("PRAGMA database_list")
+        file = next((path for _, name, path in databases if name == (schema or "main")), None)
+        return FileIdentity(Path(file)).seen if file else None
 
     def opened(self, engine: AsyncEngine, settings: Settings) -> None:
         @event.listens_for(engine.sync_engine, "connect")
@@ -92,6 +143,11 @@ class SQLite(Dialect):
         return name
 
 
+def machine_time() -> int:
+    """The time in microseconds by the clock of this machine, on which all processes with the file run."""
+    return time.time_ns() // 1000
+
+
 async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     """Open a connection, or raise once it is closed and its thread has ended.
 
@@ -99,6 +155,8 @@ async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     traceback if the event loop is closed first, as it is when a command fails. A connection that was
     opened for a caller who was cancelled meanwhile stays open.
     """
+    if arguments and not options.get("uri"):
+        make_private(arguments[0])
     connection = aiosqlite.connect(*arguments, **options)
     thread: Any = getattr(connection, "_thread", connection)  # before 0.22 the connection is the thread
     thread.daemon = True
@@ -110,8 +168,35 @@ async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
+def make_private(name: str) -> None:
+    """Make the file of a database that is not there yet, so that nobody but its owner can read it.
+
+    SQLite gives the files beside it, -wal and -shm, its own mode, whatever the umask is.
+    """
+    if name in ("", ":memory:"):
+        return
+    with suppress(OSError):  # it is there, or cannot be made, which SQLite reports
+        descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE)
+        try:
+            if hasattr(os, "fchmod"):  # what the umask took away
+                os.fchmod(descriptor, PRIVATE)
+        finally:
+            os.close(descriptor)
+
+
 async def _open(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    _keep_from_log(connection)
     return await connection
+
+
+def _keep_from_log(connection: Any) -> None:
+    """Keep subjects and data out of aiosqlite's log, which at DEBUG has each call with its arguments."""
+    execute = connection._execute  # noqa: SLF001
+
+    async def executed(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return await execute(lambda: function(*arguments, **options))
+
+    connection._execute = executed  # noqa: SLF001
 
 
 async def _close(opening: asyncio.Task[aiosqlite.Connection], thread: Any) -> None:
@@ -159,6 +244,64 @@ def database_file(url: URL) -> Path | None:
             path = "/" + path[2:].partition("/")[2]
         return None if path in ("", ":memory:") or "mode" in url.query else Path(unquote(path))
     return Path(name)
+
+
+def refuse_named_memory(url: URL) -> None:
+    """Refuse a database in memory that has a name.
+
+    Raises:
+        InvalidArgument: If a URL names one.
+    """
+    name = url.database or ""
+    if url.get_backend_name() == "sqlite" and (
+        url.query.get("mode") == "memory"
+        or url.query.get("vfs") == "memdb"
+        or name.startswith("file::memory:")
+        or "mode=memory" in name
+    ):
+        raise InvalidArgument(
+            "url names a database in memory, which is gone with its last connection: write sqlite:// for one of the "
+            "storage's own, which has its tables, or name a file, as in sqlite:///sessions.db"
+        )
+
+
+class FileIdentity:
+    """Which file a database is, as long as it is open.
+
+    Args:
+        path: Of the file, which need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.fspath(path.absolute())
+        self._seen = self._look()
+
+    @property
+    def seen(self) -> tuple[int, int] | None:
+        """The device and number of the file; None if there was none."""
+        return self._seen
+
+    def check(self) -> None:
+        """Compare with the file that is there now.
+
+        Raises:
+            StorageUnavailable: If it was deleted or replaced, so that what is written would be lost.
+        """
+        if self._seen is None:
+            self._seen = self._look()
+        elif (found := self._look()) != self._seen:
+            what = "deleted" if found is None else "replaced by another one"
+            raise StorageUnavailable(
+                f"the file of the SQLite database was {what} while the service has it open: bring it back, or "
+                "restart the service"
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 (done for every write, for which a Path is slow)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 def missing_file(url: URL) -> Path | None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
+import aiosqlite
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
 from ..batching.driver import Chunk, Chunks, Driver
-from ..batching.operations import Operation, Read, Row, Touch, Write
+from ..batching.operations import Delete, Operation, Read, Row, Touch, Write
+from ..dialects.sqlite import machine_time
 from ..engine.database import Database
-from ..models import TOMBSTONE, sessions
+from ..models import sessions
 from ..statements.single import (
     INLINE,
     READ_CHUNKS,
@@ -31,6 +34,12 @@ from ..statements.single import (
 T = TypeVar("T")
 c = sessions.c
 
+Ordered = tuple[str, Callable[[Sequence[Any]], Sequence[Any]]]
+"""A statement, and what puts its values into the order of its parameters."""
+
+InThread = Coroutine[Any, Any, T]
+_execute: Any = aiosqlite.Connection._execute  # noqa: SLF001
+
 
 class AiosqliteDriver(Driver[Any]):
     """BatchExecutor over aiosqlite's own connections, taken from SQLAlchemy's pool."""
@@ -45,26 +54,35 @@ class AiosqliteDriver(Driver[Any]):
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
 
-    async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
-        if len(reads) == 1:
-            [read] = reads
-            return [await _in_thread(connection, partial(_one, read), begin=None)]
-
+    def read(self, connection: Any, reads: Sequence[Read]) -> InThread[list[Row | None]]:
         def select(raw: sqlite3.Connection) -> list[Row | None]:
             execute = raw.execute
             return [execute(_SELECT[read.data], (read.digest,)).fetchone() for read in reads]
 
         # In a transaction, the lock that a reader takes on the file is taken once for all.
-        return await _in_thread(connection, select, begin="BEGIN")
+        return _in_thread(connection, select, begin="BEGIN" if len(reads) > 1 else None)
 
-    async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+    def write(self, connection: Any, changes: Sequence[Operation]) -> InThread[list[Any]]:
         def change(raw: sqlite3.Connection) -> list[Any]:
             return [self._change(raw, change) for change in changes]
 
-        return await _in_thread(connection, change, begin="BEGIN IMMEDIATE")
+        if (watch := self._database.watch) is None:
+            lone = len(changes) == 1 and not isinstance(changes[0], Delete)  # which is one statement
+            return _in_thread(connection, change, begin=None if lone else "BEGIN IMMEDIATE")
+        mark: Any = None
 
-    async def read_chunks(self, connection: Any, wanted: Chunks) -> Sequence[Row]:
-        return await _in_thread(connection, partial(_fetch, _READ_CHUNKS, wanted.values), begin=None)
+        def watched(raw: sqlite3.Connection) -> list[Any]:
+            nonlocal mark
+            mark = watch.begun(raw)
+            return change(raw)
+
+        def committed(raw: sqlite3.Connection, results: list[Any]) -> None:
+            watch.committed(raw, mark, changes, results)
+
+        return _in_thread(connection, watched, begin="BEGIN IMMEDIATE", committed=committed)
+
+    def read_chunks(self, connection: Any, wanted: Chunks) -> InThread[Sequence[Row]]:
+        return _in_thread(connection, partial(_fetch, _READ_CHUNKS, wanted.values), begin=None)
 
     async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
         await _in_thread(connection, partial(_fetch, _WRITE_CHUNK, chunk.values), begin="BEGIN IMMEDIATE")
@@ -72,75 +90,79 @@ class AiosqliteDriver(Driver[Any]):
     def _change(self, raw: sqlite3.Connection, change: Operation) -> Any:
         if isinstance(change, Write):
             if change.if_match:
-                sql, order = self._conditional(change.given)
+                sql, ordered = self._conditional(change.given)
                 values = (*change.row, change.if_match)
             else:
-                sql, order = self._upsert(change.given, change.if_match == 0)
+                sql, ordered = self._upsert(change.given, change.if_match == 0)
                 values = change.row
-            return raw.execute(sql, [values[place] for place in order]).fetchone()
+            return raw.execute(sql, ordered(values)).fetchone()
         if isinstance(change, Touch):
-            sql, order = _TOUCH
-            return raw.execute(sql, [change.values[place] for place in order]).rowcount > 0
+            sql, ordered = _TOUCH
+            return raw.execute(sql, ordered(change.values)).rowcount > 0
         return _end(change, raw)
 
-    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> tuple[str, list[int]]:
+    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> Ordered:
         return _sql(upsert(self._dialect, given, absent=absent), [*c.keys()])
 
-    def _conditional_statement(self, given: ExplicitOptions) -> tuple[str, list[int]]:
+    def _conditional_statement(self, given: ExplicitOptions) -> Ordered:
         return _sql(conditional(self._dialect, given), [*c.keys(), "if_match"])
 
 
-async def _in_thread(connection: Any, work: Callable[[sqlite3.Connection], T], *, begin: str | None) -> T:
+def _in_thread(
+    connection: Any,
+    work: Callable[[sqlite3.Connection], T],
+    *,
+    begin: str | None,
+    committed: Callable[[sqlite3.Connection, T], None] | None = None,
+) -> InThread[T]:
     """Run something in the connection's thread, in a transaction if one is to begin."""
 
     # A closure, since aiosqlite logs what it runs together with its arguments.
     def run() -> T:
         raw: sqlite3.Connection = connection._conn  # noqa: SLF001 (the connection that the thread serves)
-        if begin is None:
-            return work(raw)
-        raw.execute(begin)
         try:
+            if begin is not None:
+                raw.execute(begin)
             result = work(raw)
-            raw.execute("COMMIT")
+            if raw.in_transaction:
+                raw.execute("COMMIT")
         except BaseException:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
+        if committed is not None:
+            committed(raw, result)
         return result
 
-    result: T = await connection._execute(run)  # noqa: SLF001 (the way into the thread)
-    return result
-
-
-def _one(read: Read, raw: sqlite3.Connection) -> Row | None:
-    row: Row | None = raw.execute(_SELECT[read.data], (read.digest,)).fetchone()
-    return row
+    # The way into the thread; not the connection's own, which keeps arguments out of the log: here are none.
+    running: InThread[T] = _execute(connection, run)
+    return running
 
 
 def _end(ending: Any, raw: sqlite3.Connection) -> bool:
     gone = raw.execute(_DELETE, (ending.digest, ending.now)).fetchone()
     if gone is not None:
         tombstone = {
-            "version": ending.version,
+            "version": 0,
             "id": ending.digest,
-            "seq": TOMBSTONE,
-            "data": gone[0].to_bytes(8, "big"),
+            "seq": ending.tombstone,
+            "data": b"".join(part.to_bytes(8, "big") for part in (machine_time(), gone[0], ending.now)),
         }
-        sql, order = _WRITE_CHUNK
-        values = list(tombstone.values())
-        raw.execute(sql, [values[place] for place in order])
+        sql, ordered = _WRITE_CHUNK
+        raw.execute(sql, ordered(list(tombstone.values())))
     return gone is not None
 
 
-def _fetch(statement: tuple[str, list[int]], values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
-    sql, order = statement
-    return raw.execute(sql, [values[place] for place in order]).fetchall()
+def _fetch(statement: Ordered, values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
+    sql, ordered = statement
+    return raw.execute(sql, ordered(values)).fetchall()
 
 
-def _sql(statement: Any, names: Sequence[str]) -> tuple[str, list[int]]:
-    """A statement as sqlite3 takes it, and which of the named values goes where in it."""
+def _sql(statement: Any, names: Sequence[str]) -> Ordered:
+    """A statement as sqlite3 takes it, and what puts the named values into the order of its parameters."""
     compiled = statement.compile(dialect=dialect())
-    return str(compiled), [names.index(name.removeprefix("p_")) for name in compiled.positiontup]
+    places = [names.index(name.removeprefix("p_")) for name in compiled.positiontup]
+    return str(compiled), itemgetter(*places)
 
 
 _SELECT = {

@@ -2,45 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     String,
+    and_,
     any_,
     bindparam,
+    cast,
     column,
     delete,
     func,
     insert,
     literal_column,
+    null,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from ..batching.driver import Chunk, Chunks, Driver
-from ..batching.operations import Delete, Operation, Read, Row, Touch, Write, grouped, matched
+from ..batching.operations import (
+    Delete,
+    Operation,
+    Read,
+    Row,
+    Touch,
+    Write,
+    grouped,
+    matched,
+)
+from ..dialects import DIALECTS
 from ..engine.database import Database
-from ..models import TOMBSTONE, chunks, sessions
+from ..models import chunks, sessions
 from ..statements.single import (
     INLINE,
     READ_CHUNKS,
     RECORD,
     WRITE_CHUNK,
     ExplicitOptions,
+    conditional,
     live_at,
     over,
     renewed,
+    upsert,
+    written_columns,
 )
 
 c = sessions.c
 
-TOUCHED = {"id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl, "expires_at": c.expires_at}
+Ordered = tuple[str, Callable[[Sequence[Any]], tuple[Any, ...]]]
+"""A statement, and what puts its values into the order of its parameters."""
+
+WRITTEN: dict[bool, dict[str, Column[Any]]] = {
+    client: {name: c[name] for name in written_columns(client=client)} for client in (False, True)
+}
+CONDITIONAL = {client: columns | {"if_match": c.version} for client, columns in WRITTEN.items()}
+ROW = (*c.keys(), "if_match")
+ENDED = {"id": c.id, "tombstone": chunks.c.seq, "now": c.updated_at}
+TOUCHED = {
+    "id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl, "expires_at": c.expires_at,
+    "touched_at": c.touched_at,
+}  # fmt: skip
 
 
 class AsyncpgDriver(Driver[Any]):
@@ -48,8 +79,12 @@ class AsyncpgDriver(Driver[Any]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self._durable_touches = database.engines.settings.durable_touches
         self._upsert = cache(self._upsert_statement)
+        self._upsert_many = cache(self._upsert_many_statement)
         self._conditional = cache(self._conditional_statement)
+        self._conditional_many = cache(self._conditional_many_statement)
+        self._several = cache(self._several_statement)
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
@@ -62,21 +97,15 @@ class AsyncpgDriver(Driver[Any]):
         return matched(reads, rows)
 
     async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        if len(changes) == 1:
+            return [await self._change_one(connection, changes[0])]
         groups = grouped(changes)
-        results: dict[bytes, Any] = {}
-        in_transaction = len(groups) > 1 and not connection.is_in_transaction()  # as behind a pooler
-        if in_transaction:
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        try:
-            for kind, members in groups:
-                for row in await self._change(connection, kind, members):
-                    results[row[0]] = row
-            if in_transaction:
-                await connection.execute("COMMIT")
-        except BaseException:
-            if in_transaction and not connection.is_closed():
-                await connection.execute("ROLLBACK")
-            raise
+        if len(groups) == 1:
+            [(kind, members)] = groups
+            rows = await self._change(connection, kind, members)
+        else:
+            rows = await self._change_all(connection, groups)
+        results = {row[0]: row for row in rows}
         return [
             results.get(change.digest) if isinstance(change, Write) else change.digest in results
             for change in changes
@@ -88,41 +117,160 @@ class AsyncpgDriver(Driver[Any]):
     async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
         await connection.fetch(_WRITE_CHUNK, *chunk.values)
 
+    async def _change_one(self, connection: Any, change: Any) -> Any:
+        if isinstance(change, Write):
+            if change.if_match:
+                statement, ordered = self._conditional(change.given)
+            else:
+                statement, ordered = self._upsert(change.given, change.if_match == 0)
+            return await connection.fetchrow(statement, *ordered((*change.row, change.if_match)))
+        if isinstance(change, Touch):
+            touch = _TOUCH[False, self._durable_touches]
+            return await connection.fetchrow(touch, *change.values) is not None
+        ending = change.digest, change.tombstone, change.now
+        return await connection.fetchrow(_DELETE[False], *ending) is not None
+
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
         if kind is Delete:
-            ended = zip(*((change.digest, change.version, change.now) for change in members), strict=True)
-            return await connection.fetch(_DELETE, *ended)  # type: ignore[no-any-return]
+            return await connection.fetch(_DELETE[True], *_columns(kind, members))  # type: ignore[no-any-return]
         if kind is Touch:
-            return await connection.fetch(_TOUCH, *zip(*(change.values for change in members), strict=True))  # type: ignore[no-any-return]
+            touch = _TOUCH[True, self._durable_touches]
+            return await connection.fetch(touch, *_columns(kind, members))  # type: ignore[no-any-return]
         _, given, if_match = kind
-        columns = list(zip(*(change.row for change in members), strict=True))
         if if_match:
-            versions = [change.if_match for change in members]
-            return await connection.fetch(self._conditional(given), *columns, versions)  # type: ignore[no-any-return]
-        return await connection.fetch(self._upsert(given, if_match is False), *columns)  # type: ignore[no-any-return]
+            statement, ordered = self._conditional_many(given)
+        else:
+            statement, ordered = self._upsert_many(given, if_match is False)
+        return await connection.fetch(statement, *ordered(_columns(kind, members)))  # type: ignore[no-any-return]
 
-    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> str:
-        new = _arrays({column.name: column for column in c})
-        insert = self._dialect.insert(sessions).from_select([column.name for column in c], select(*new.c))
-        return _sql(over(self._dialect, insert, given, absent=absent), list(new.c.keys()))
+    async def _change_all(self, connection: Any, groups: list[tuple[Any, list[Any]]]) -> list[Any]:
+        """Make changes of several kinds, which make no rows, by one statement: no lock outlasts a round trip."""
+        groups.sort(key=lambda group: repr(group[0]))  # so that there are few statements
+        ids = sorted(change.digest for _, members in groups for change in members)
+        columns = [column for kind, members in groups for column in _columns(kind, members)]
+        statement, ordered = self._several(tuple(kind for kind, _ in groups))
+        return await connection.fetch(statement, *ordered([ids, *columns]))  # type: ignore[no-any-return]
 
-    def _conditional_statement(self, given: ExplicitOptions) -> str:
-        new = _arrays({column.name: column for column in c} | {"if_match": c.version})
-        names = list(new.c.keys())
-        statement = (
+    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> Ordered:
+        return _ordered(upsert(self._dialect, given, absent=absent), ROW)
+
+    def _upsert_many_statement(self, given: ExplicitOptions, absent: bool) -> Ordered:
+        columns = WRITTEN[given.client]
+        new = _rows(columns, given)
+        insert = self._dialect.insert(sessions).from_select([*new], select(*new.values()))
+        return _ordered(over(self._dialect, insert, given, absent=absent), columns)
+
+    def _conditional_statement(self, given: ExplicitOptions) -> Ordered:
+        return _ordered(conditional(self._dialect, given), ROW)
+
+    def _conditional_many_statement(self, given: ExplicitOptions) -> Ordered:
+        columns = CONDITIONAL[given.client]
+        new = _rows(columns, given)
+        return _ordered(self._over(new, given, _same(new["id"], lock=True)), columns)
+
+    def _over(self, new: Mapping[str, ColumnElement[Any]], given: ExplicitOptions, same: Any) -> Any:
+        return (
             update(sessions)
-            .where(c.id == new.c.id, c.version == new.c.if_match, live_at(new.c.updated_at), INLINE)
-            .values(dict(renewed(self._dialect, given, lambda name: new.c[name])))
+            .where(same, c.version == new["if_match"], live_at(new["updated_at"]), INLINE)
+            .values(dict(renewed(self._dialect, given, new.__getitem__)))
             .returning(c.id, *RECORD)
         )
-        return _sql(statement, names)
+
+    def _several_statement(self, kinds: tuple[Any, ...]) -> Ordered:
+        """A statement for changes of several kinds; of the ids of all, and the columns of each."""
+        locked = _locking().cte("locked")
+        names, results = ["id"], []
+        for number, kind in enumerate(kinds):
+            suffix = f"_{number}"
+            if kind is Delete or kind is Touch:
+                columns = ENDED if kind is Delete else TOUCHED
+                arrays = _arrays(columns, suffix)
+                same = and_(c.id == arrays.c.id, c.id.in_(select(locked.c.id)))
+                done = _ended(arrays, same, f"gone{suffix}") if kind is Delete else _touched(arrays, same)
+            else:
+                columns = CONDITIONAL[kind[1].client]
+                new = _rows(columns, kind[1], suffix)
+                same = and_(c.id == new["id"], c.id.in_(select(locked.c.id)))
+                done = self._over(new, kind[1], same)
+            names += [name + suffix for name in columns]
+            row = done.cte(f"done_{number}").c
+            missing = (cast(null(), column.type) for column in RECORD)
+            results.append(
+                select(row.id, *(row[column.name] for column in RECORD))
+                if "version" in row
+                else select(row.id, *missing)
+            )
+        return _ordered(union_all(*results), names)
 
 
-def _arrays(columns: dict[str, Column[Any]]) -> Any:
+def _columns(kind: Any, members: list[Any]) -> list[Any]:
+    """The values of changes of a kind, column by column; of columns in which they are the same, one."""
+    if kind is Delete:
+        return list(zip(*((change.digest, change.tombstone, change.now) for change in members), strict=True))
+    if kind is Touch:
+        return list(zip(*(change.values for change in members), strict=True))
+    _, given, if_match = kind
+    different, written = _different(given), WRITTEN[given.client]
+    rows = zip(*(change.row[: len(written)] for change in members), strict=True)
+    values = [column if name in different else column[0] for name, column in zip(written, rows, strict=True)]
+    return [*values, [change.if_match for change in members]] if if_match else values
+
+
+@cache
+def _different(given: ExplicitOptions) -> frozenset[str]:
+    """The columns in which writes of a batch may differ: they have one time, and the defaults of one storage."""
+    names = {"id", "version", "data", "size", "if_match"}
+    if given.subject:
+        names.add("subject")
+    if given.client:
+        names.add("client")
+    if given.ttl:
+        names |= {"ttl", "expires_at", "expires_bucket"}
+    if given.max_age:
+        names |= {"ends_at", "expires_at", "expires_bucket"}
+    return frozenset(names)
+
+
+def _rows(
+    columns: Mapping[str, Column[Any]], given: ExplicitOptions, suffix: str = ""
+) -> dict[str, ColumnElement[Any]]:
+    """The columns of new rows: of those in which they may differ one array each, of the others one value."""
+    different = _different(given)
+    arrays = _arrays({name: column for name, column in columns.items() if name in different}, suffix)
+    return {
+        name: arrays.c[name]
+        if name in different
+        else bindparam(f"p_{name}{suffix}", type_=_plain(column.type))
+        for name, column in columns.items()
+    }
+
+
+def _arrays(columns: Mapping[str, Column[Any]], suffix: str = "") -> Any:
     """A table whose columns are given as one array each."""
-    arrays = (bindparam(f"p_{name}", type_=ARRAY(_plain(col.type))) for name, col in columns.items())
+    arrays = (bindparam(f"p_{name}{suffix}", type_=ARRAY(_plain(col.type))) for name, col in columns.items())
     typed = (column(name, col.type) for name, col in columns.items())
-    return func.unnest(*arrays).table_valued(*typed, name="new").render_derived()
+    return func.unnest(*arrays).table_valued(*typed, name=f"new{suffix}").render_derived()
+
+
+def _values(columns: Mapping[str, Column[Any]]) -> Any:
+    """A table of one row, whose values are given."""
+    values = (bindparam(f"p_{name}", type_=_plain(col.type)).label(name) for name, col in columns.items())
+    return select(*values).subquery("new")
+
+
+def _same(id: Any, *, lock: bool) -> Any:
+    """Whether a row is one of a table of arrays.
+
+    All that locks several rows does so in the order of their ids, and so cannot deadlock. In which order a join
+    would lock them is the planner's affair, so that they are locked before if that was not done yet.
+    """
+    same = c.id == id
+    return and_(same, c.id.in_(select(_locking().cte("locked").c.id))) if lock else same
+
+
+def _locking() -> Any:
+    ids = bindparam("p_id", type_=ARRAY(c.id.type))
+    return select(c.id).where(c.id == any_(ids)).order_by(c.id).with_for_update()
 
 
 def _plain(type_: Any) -> Any:
@@ -130,7 +278,14 @@ def _plain(type_: Any) -> Any:
     return String() if isinstance(type_, String) else type_
 
 
-def _sql(statement: Any, names: Sequence[str] = ("id",)) -> str:
+def _ordered(statement: Any, names: Iterable[str]) -> Ordered:
+    """A statement as asyncpg takes it, and what puts values in the order of the names into that of its parameters."""
+    compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+    places = [f"p_{name}" for name in names]
+    return str(compiled), itemgetter(*(places.index(name) for name in compiled.positiontup))
+
+
+def _sql(statement: Any, names: Iterable[str] = ("id",)) -> str:
     """A statement as asyncpg takes it, its parameters numbered in the order of the names."""
     compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
     assert compiled.positiontup == [f"p_{name}" for name in names], compiled.positiontup
@@ -143,35 +298,42 @@ def _select(*, data: bool, many: bool) -> str:
     return _sql(select(*columns).where(c.id == (any_(ids) if many else ids)))
 
 
-def _touch() -> str:
-    new = _arrays(TOUCHED)
-    statement = (
-        update(sessions)
-        .where(c.id == new.c.id, c.version == new.c.version, c.expires_at.is_not_distinct_from(new.c.seen))
-        .values(ttl=new.c.ttl, expires_at=new.c.expires_at)
-        .returning(c.id)
-    )
-    return _sql(statement, list(TOUCHED))
+def _touched(new: Any, same: Any) -> Any:
+    seen = c.expires_at.is_not_distinct_from(new.c.seen)
+    values = {name: new.c[name] for name in ("ttl", "expires_at", "touched_at")}
+    return update(sessions).where(same, c.version == new.c.version, seen).values(values).returning(c.id)
 
 
-def _delete() -> str:
-    ending = _arrays({"id": c.id, "version": c.version, "now": c.updated_at})
+def _touch(*, many: bool, durable: bool) -> str:
+    new = _arrays(TOUCHED) if many else _values(TOUCHED)
+    statement = _touched(new, _same(new.c.id, lock=many))
+    return _sql(statement if durable else DIALECTS["postgresql"].not_durable(statement), TOUCHED)
+
+
+def _ended(ending: Any, same: Any, name: str) -> Any:
     gone = (
         delete(sessions)
-        .where(c.id == ending.c.id, INLINE, live_at(ending.c.now))
-        .returning(c.id, c.version, ending.c.version.label("tombstone"))
-        .cte("gone")
+        .where(same, INLINE, live_at(ending.c.now))
+        .returning(c.id, c.version, ending.c.tombstone, ending.c.now)
+        .cte(name)
     )
-    tombstone = select(
-        gone.c.tombstone, gone.c.id, literal_column(str(TOMBSTONE)), func.int8send(gone.c.version)
+    data = (
+        DIALECTS["postgresql"].stamp().concat(func.int8send(gone.c.version)).concat(func.int8send(gone.c.now))
     )
-    statement = insert(chunks).from_select(["version", "id", "seq", "data"], tombstone).returning(chunks.c.id)
-    return _sql(statement, ["id", "version", "now"])
+    tombstone = select(literal_column("0"), gone.c.id, gone.c.tombstone, data)
+    return insert(chunks).from_select(["version", "id", "seq", "data"], tombstone).returning(chunks.c.id)
+
+
+def _delete(*, many: bool) -> str:
+    ending = _arrays(ENDED) if many else _values(ENDED)
+    return _sql(_ended(ending, _same(ending.c.id, lock=many), "gone"), ENDED)
 
 
 _SELECT_ONE = {data: _select(data=data, many=False) for data in (False, True)}
 _SELECT = {data: _select(data=data, many=True) for data in (False, True)}
-_TOUCH = _touch()
+_TOUCH = {
+    (many, durable): _touch(many=many, durable=durable) for many in (False, True) for durable in (False, True)
+}
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = _delete()
+_DELETE = {many: _delete(many=many) for many in (False, True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..batching.driver import Chunk, Chunks, Driver
-from ..batching.operations import Delete, Operation, Read, Row, Touch, grouped, matched
+from ..batching.operations import Delete, Operation, Read, Row, Touch, grouped, matched, without_missing
 from ..models import sessions
 from ..statements.single import (
     INLINE,
@@ -31,6 +31,8 @@ c = sessions.c
 
 class CoreDriver(Driver[AsyncConnection]):
     """BatchExecutor over SQLAlchemy's connections."""
+
+    conditional = False  # as UPDATE has no RETURNING on MariaDB and MySQL
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
@@ -55,15 +57,22 @@ class CoreDriver(Driver[AsyncConnection]):
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
         written: dict[bytes, Any] = {}
-        for kind, members in grouped(changes):
+        groups = grouped(changes)
+        statement: Any = TOUCH
+        if len(groups) == 1 and not self._database.engines.settings.durable_touches:
+            statement = self._dialect.not_durable(TOUCH)
+        if len(groups) > 1:  # all that locks several rows does so in the order of their ids
+            rows = await locked(connection, c.id.in_([change.digest for change in changes]))
+            groups = grouped(without_missing(changes, {row.id for row in rows}))
+        for kind, members in groups:
             if kind is Touch:
                 for touch in members:
-                    result = await connection.execute(TOUCH, touch.parameters)
+                    result = await connection.execute(statement, touch.parameters)
                     written[touch.digest] = result.rowcount > 0
             elif kind is Delete:
                 for ending in members:
                     rows = await locked(connection, c.id == ending.digest, INLINE, live_at(ending.now))
-                    await end(connection, rows, ending.now, ending.version)
+                    await end(connection, self._dialect, rows, ending.tombstone, ending.now)
                     written[ending.digest] = bool(rows)
             else:
                 for row in await self._write_kind(connection, members, *kind[1:]):
@@ -83,8 +92,27 @@ class CoreDriver(Driver[AsyncConnection]):
         if if_match or not connection.dialect.insert_returning:
             return []
         statement = upsert(self._dialect, given, absent=if_match is False)
-        values = [parameters(write.row) for write in members]
-        return list((await connection.execute(statement, values if len(values) > 1 else values[0])).all())
+        rows = []
+        for some in self._statements(members):
+            values = [parameters(write.row) for write in some]
+            rows += (await connection.execute(statement, values if len(values) > 1 else values[0])).all()
+        return rows
+
+    def _statements(self, writes: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """Writes, shared out to as many statements as the database takes them in."""
+        most = self._dialect.statement_bytes
+        if most is None or len(writes) == 1 or sum(write.size for write in writes) <= most:
+            yield writes
+            return
+        some: list[Any] = []
+        held = 0
+        for write in writes:
+            if some and held + write.size > most:
+                yield some
+                some, held = [], 0
+            some.append(write)
+            held += write.size
+        yield some
 
 
 def _named(values: Chunk | Chunks) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from ..._tasks import finish
 from ...errors import SessionConflict, SessionError, SessionNotFound
 from ..dialects import Dialect, ErrorKind, Settings
 from .engines import Engines
-from .observer import Observer, Usage, usage
+from .observer import Observer, Usage, Watch, usage
 from .pool import Checkout
 from .retry import Attempts, raise_translated
+from .revision import RevisionWatch
 
 T = TypeVar("T")
 Work = Callable[[Any], Awaitable[T]]
@@ -34,17 +35,24 @@ class Database:
         engines: Its engines, one for each event loop.
         dialect: Its kind.
         retry_for: Seconds for which an operation is tried again.
+        patience: Seconds for which one waits to be sent, so that with an answer that does not come it takes no longer
+            than one and a half times ``operation_timeout`` and ``retry_for``; None is any.
         observer: Notified of batches and retries, if not None.
+        watch: Watches the transactions of batches, if not None.
+        revision: Looks at the revision of the tables now and then.
     """
 
     def __init__(
         self, target: str | URL | AsyncEngine, settings: Settings, engine_options: Mapping[str, Any]
     ) -> None:
         self.engines = Engines(target, settings, engine_options)
-        self._timeout = settings.operation_timeout
         self.dialect: Dialect = self.engines.dialect
         self.retry_for = settings.retry_for
+        self.patience = settings.patience(serial=self.dialect.serial)
         self.observer: Observer | None = None
+        self.watch: Watch | None = None
+        self.revision = RevisionWatch(self.engines, self.run)
+        self.engines.on_enter = self.revision.begin
 
     @property
     def url(self) -> URL:
@@ -68,11 +76,11 @@ class Database:
 
     def connection(self, *, writes: bool) -> Checkout:
         """SQLAlchemy's connection out of the pool, in which every statement commits by itself."""
-        return Checkout(self.engines, self._timeout, writes=writes, sqlalchemy=True)
+        return Checkout(self.engines, writes=writes, sqlalchemy=True)
 
     def driver_connection(self, *, writes: bool) -> Checkout:
         """The driver's own connection out of the pool, in no transaction."""
-        return Checkout(self.engines, self._timeout, writes=writes, sqlalchemy=False)
+        return Checkout(self.engines, writes=writes, sqlalchemy=False)
 
     async def run(
         self, work: Work[T], *, resolve: Work[T | None] | None = None, checkout: CheckoutFactory | None = None
@@ -113,6 +121,11 @@ class Database:
             raise
         return result
 
+    def attempts(self, retry_for: float | None = None) -> Attempts:
+        """Attempts at work on this database, for some seconds unless for those of the storage."""
+        seconds = self.retry_for if retry_for is None else retry_for
+        return Attempts(self.dialect, seconds, self.notify_retry, self.revision.after_error)
+
     def notify_retry(self, kind: ErrorKind) -> None:
         """Notify the observer that work is tried again."""
         if self.observer is not None:
@@ -133,7 +146,7 @@ class Database:
         the caller waits for its end, so that nothing of it takes effect after the call.
         """
         await self.engines.enter()
-        attempts = Attempts(self.dialect, self.retry_for, self.notify_retry)
+        attempts = self.attempts()
 
         async def attempt() -> T:
             async with checkout(writes=writes) as connection:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.pool import QueuePool
 
@@ -19,6 +19,16 @@ class Observer(Protocol):
 
     def retry(self, kind: str) -> None:
         """Work is tried again, because of an `ErrorKind` of this name."""
+
+
+class Watch(Protocol):
+    """Watches the transactions of batches on the driver's own connections, if it is set as `Database.watch`."""
+
+    def begun(self, raw: Any) -> Any:
+        """A transaction has begun; gives a mark for `committed`."""
+
+    def committed(self, raw: Any, mark: Any, changes: Sequence[Any], results: Sequence[Any]) -> None:
+        """It has committed these changes, with these results."""
 
 
 @dataclass(slots=True)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from ..dialects import ErrorKind
+from ...errors import InvalidArgument, SessionError, StorageUnavailable
+from ..dialects import Dialect, ErrorKind
 from .engines import Engines, LoopState
 
-UNUSABLE = frozenset({ErrorKind.REFUSED, ErrorKind.LOST})
+UNUSABLE = frozenset({ErrorKind.STALE, ErrorKind.REFUSED, ErrorKind.LOST})
 """After these a connection is of no more use."""
 
 
@@ -30,7 +31,6 @@ class Checkout(AbstractAsyncContextManager[Any]):
 
     Args:
         engines: Where connections come from.
-        timeout: Seconds after which a server that does not answer is cut off; None waits for ever.
         writes: Whether something is to be written.
         sqlalchemy: Whether it is to be SQLAlchemy's connection.
     """
@@ -44,18 +44,14 @@ class Checkout(AbstractAsyncContextManager[Any]):
         "_raw",
         "_sqlalchemy",
         "_state",
-        "_timeout",
-        "_watchdog",
         "_writes",
     )
 
-    def __init__(self, engines: Engines, timeout: float | None, *, writes: bool, sqlalchemy: bool) -> None:
+    def __init__(self, engines: Engines, *, writes: bool, sqlalchemy: bool) -> None:
         self._engines = engines
-        self._timeout = timeout
         self._writes = writes
         self._sqlalchemy = sqlalchemy
         self._raw: Any = None
-        self._watchdog: asyncio.TimerHandle | None = None
         self._in_transaction = False
 
     async def __aenter__(self) -> Any:
@@ -65,35 +61,27 @@ class Checkout(AbstractAsyncContextManager[Any]):
         if self._locked:
             await state.write_lock.acquire()
         state.checked_out += 1
-        state.idle.clear()
         try:
+            if self._writes:
+                self._engines.check_file()
             if self._sqlalchemy:
-                self._connection = await _connection(state)
+                self._connection = await _connection(state, dialect)
                 self._raw = (await self._connection.get_raw_connection()).driver_connection
             else:
-                pooled = state.kept_idle.pop() if state.kept_idle else await _pooled(state)
-                while dialect.closed(pooled.driver_connection):  # since it was last used
+                pooled, raw = state.kept_idle.pop() if state.kept_idle else await _pooled(state, dialect)
+                while dialect.closed(raw):  # since it was last used
                     await greenlet_spawn(pooled.invalidate)
                     await greenlet_spawn(pooled.close)
-                    pooled = await _pooled(state)
-                self._pooled, self._raw = pooled, pooled.driver_connection
+                    pooled, raw = await _pooled(state, dialect)
+                self._pooled, self._raw = pooled, raw
         except BaseException:
             self._release()
             raise
         # The server may be gone silently: the statement under way then ends as with any lost connection.
-        if self._timeout is not None and dialect.remote:
-            self._watchdog = state.loop.call_later(self._timeout, dialect.cut, self._raw)
-        if state.pooler is False and (self._engines.owned or not self._sqlalchemy):
-            return self._connection if self._sqlalchemy else self._raw
-        try:
-            if self._sqlalchemy and not self._engines.owned:
-                await self._connection.execution_options(isolation_level="AUTOCOMMIT")
-                await self._engines.dialect.prepare(self._connection)
-            if state.pooler is not False:
-                await self._begin_pooler_transaction(state)
-        except BaseException as error:
-            await self._give_back(error, drop=self._in_transaction)  # which may be open or not
-            raise
+        if state.watchdog is not None:
+            state.watchdog.watch(self._raw)
+        if state.pooler is not False or (self._sqlalchemy and not self._engines.owned):
+            await self._make_fit(state)
         return self._connection if self._sqlalchemy else self._raw
 
     async def __aexit__(
@@ -108,10 +96,39 @@ class Checkout(AbstractAsyncContextManager[Any]):
             await self._give_back(failure)
             raise
         if error is None and not self._sqlalchemy and self._engines.owned and self._state.may_keep_idle():
-            self._state.kept_idle.append(self._pooled)
+            self._state.kept_idle.append((self._pooled, self._raw))
             self._release()
         else:
             await self._give_back(error)
+
+    async def _make_fit(self, state: LoopState) -> None:
+        try:
+            if self._sqlalchemy and not self._engines.owned:
+                await self._prepare(state)
+            if state.pooler is not False:
+                await self._begin_pooler_transaction(state)
+        except BaseException as error:
+            await self._give_back(error, drop=self._in_transaction)  # which may be open or not
+            raise
+
+    async def _prepare(self, state: LoopState) -> None:
+        """Make a connection of the caller's engine fit for us, or refuse it."""
+        dialect = self._engines.dialect
+        dialect.check_driver(self._raw)
+        apart: object = None
+        if not state.checked:
+            apart = await dialect.set_apart(self._connection)
+            await self._connection.rollback()  # of the transaction that this may have begun
+        await self._connection.execution_options(isolation_level="AUTOCOMMIT")
+        await dialect.prepare(self._connection)
+        if not state.checked:
+            if await dialect.set_apart(self._connection) != apart:
+                raise StorageUnavailable(
+                    "an event of this engine sets the search_path or the role for a transaction alone, and most "
+                    "statements of a storage have none: set it for the session, and commit that, in engine_connect"
+                )
+            await dialect.check_session(self._connection, self._engines.settings)
+            state.checked = True
 
     async def _begin_pooler_transaction(self, state: LoopState) -> None:
         """Begin the one transaction of a checkout behind a pooler; there is none without a pooler."""
@@ -163,28 +180,54 @@ class Checkout(AbstractAsyncContextManager[Any]):
             self._release()
 
     def _release(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
         state = self._state
+        if state.watchdog is not None:
+            state.watchdog.release(self._raw)
         state.checked_out -= 1
-        if not state.checked_out:
+        if state.idle is not None and not state.checked_out:
             state.idle.set()
         if self._locked:
             state.write_lock.release()
 
 
-async def _connection(state: LoopState) -> AsyncConnection:
+async def _connection(state: LoopState, dialect: Dialect) -> AsyncConnection:
     state.waiting += 1
     try:
         await state.release_idle()
         return await state.engine.connect()
+    except Exception as error:
+        refuse_arguments(error, dialect)
+        raise
     finally:
         state.waiting -= 1
 
 
-async def _pooled(state: LoopState) -> PoolProxiedConnection:
+async def _pooled(state: LoopState, dialect: Dialect) -> tuple[PoolProxiedConnection, Any]:
     state.waiting += 1
     try:
-        return await state.engine.raw_connection()
+        pooled = await state.engine.raw_connection()
+    except Exception as error:
+        refuse_arguments(error, dialect)
+        raise
     finally:
         state.waiting -= 1
+    return pooled, pooled.driver_connection
+
+
+def refuse_arguments(error: Exception, dialect: Dialect) -> None:
+    """Report arguments that the driver's ``connect`` does not take, given the error that it raised.
+
+    Raises:
+        InvalidArgument: If it is what drivers raise for them.
+    """
+    if isinstance(error, SessionError):
+        return
+    original = error.orig if isinstance(error, DBAPIError) else error
+    for cause in (original, getattr(original, "__cause__", None)):
+        # TLS's errors are ValueErrors, too.
+        if isinstance(cause, (TypeError, ValueError)) and not isinstance(cause, OSError):
+            what = type(cause).__name__ if isinstance(cause, UnicodeError) else cause
+            what = dialect.reason(cause) or what
+            raise InvalidArgument(
+                f"the driver cannot connect as url and engine_options say: {what}"
+            ) from cause

@@ -19,7 +19,9 @@ T = TypeVar("T")
 FIRST_PAUSE = 0.02  # seconds; doubles up to the longest, half of it random
 LONGEST_PAUSE = 0.5  # seconds
 
-REPEATABLE = frozenset({ErrorKind.RETRY, ErrorKind.REFUSED, ErrorKind.LOST})
+AWAY = frozenset({ErrorKind.REFUSED, ErrorKind.LOST})
+OTHER_TABLES = frozenset({ErrorKind.SCHEMA, ErrorKind.STALE})
+REPEATABLE = frozenset({ErrorKind.RETRY, ErrorKind.LOCKED, ErrorKind.STALE}) | AWAY
 
 
 class Attempts:
@@ -27,8 +29,10 @@ class Attempts:
 
     Args:
         dialect: Classifies errors.
-        retry_for: Seconds after the beginning of the first attempt in which others may begin.
+        retry_for: Seconds after `since` in which attempts may begin after the first; after the first attempt, if
+            the database is there and can only not do the work yet.
         on_retry: Called with the kind of the error before work is tried again.
+        on_other_tables: Called after an error that tells of tables which are not as they were, or should be.
 
     Attributes:
         connected: Whether the running attempt has its connection, so that it may take effect. The work
@@ -36,17 +40,35 @@ class Attempts:
         in_doubt: Whether the reply to an attempt was lost, so that it may have taken effect, or yet will. The
             work must find out before it tries again.
         failure: The kind of the last error.
+        since: When the work was called for, by `time.monotonic`; from the beginning, when it began.
     """
 
-    __slots__ = ("_dialect", "_on_retry", "_retry_for", "connected", "failure", "in_doubt")
+    __slots__ = (
+        "_dialect",
+        "_on_other_tables",
+        "_on_retry",
+        "_retry_for",
+        "connected",
+        "failure",
+        "in_doubt",
+        "since",
+    )
 
-    def __init__(self, dialect: Dialect, retry_for: float, on_retry: Callable[[ErrorKind], None]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        retry_for: float,
+        on_retry: Callable[[ErrorKind], None],
+        on_other_tables: Callable[[], None],
+    ) -> None:
         self._dialect = dialect
         self._retry_for = retry_for
         self._on_retry = on_retry
+        self._on_other_tables = on_other_tables
         self.connected = False
         self.in_doubt = False
         self.failure = ErrorKind.OTHER
+        self.since = 0.0
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work.
@@ -58,7 +80,7 @@ class Attempts:
             SessionError: As the work raised it, which is never repeated.
             Exception: The database error of the last attempt, untranslated.
         """
-        deadline = time.monotonic() + self._retry_for
+        begun = self.since = time.monotonic()
         longest = FIRST_PAUSE
         while True:
             self.connected = False
@@ -68,12 +90,17 @@ class Attempts:
                 raise
             except Exception as error:
                 self.failure = self._dialect.error_kind(error)
+                if self.failure in OTHER_TABLES:
+                    self._on_other_tables()
                 if self.connected and self.failure is ErrorKind.LOST:
                     self.in_doubt = True
-                left = deadline - time.monotonic()
+                since = self.since if self.failure in AWAY else begun
+                left = since + self._retry_for - time.monotonic()
                 if self.failure not in REPEATABLE or left <= 0:
                     raise
             self._on_retry(self.failure)
+            if self.failure is ErrorKind.STALE:
+                continue  # once for each connection of the pool
             await asyncio.sleep(min(left, longest * random.uniform(0.5, 1.0)))  # noqa: S311 (spreads retries)
             longest = min(2 * longest, LONGEST_PAUSE)
 
@@ -109,6 +136,8 @@ def translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) ->
         meaning = StorageUnavailable(
             "no connection became free in time: the pool is exhausted, raise pool_size"
         )
+    elif cause is not None and (reason := dialect.reason(cause)) is not None:
+        meaning = StorageUnavailable(reason)
     else:
         meaning = StorageUnavailable(
             f"the database cannot be reached or refused the operation ({type(cause).__name__})"

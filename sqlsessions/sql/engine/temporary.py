@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ...errors import InvalidArgument, SchemaOutOfDate, SessionError
 from ..dialects import DIALECTS, Settings
-from ..dialects.sqlite import in_memory, missing_file
+from ..dialects.sqlite import in_memory, missing_file, refuse_named_memory
+from .options import for_engine
+from .pool import refuse_arguments
 from .retry import raise_translated
 from .urls import async_url
 
@@ -49,24 +51,25 @@ async def temporary_engine(
         StorageUnavailable: If the database cannot be reached.
     """
     url = async_url(url)
-    if not make and in_memory(url):
+    refuse_named_memory(url)
+    if in_memory(url):
         raise InvalidArgument("url names a new database in memory: name a file, as in sqlite:///sessions.db")
     if not make and (file := missing_file(url)):
         raise SchemaOutOfDate(
             f"there is no file {str(file)!r}: correct the URL, or run `sqlsessions upgrade` to make it"
         )
     dialect = DIALECTS[url.get_backend_name()]
-    engine = create_async_engine(
-        url, hide_parameters=True, **dialect.options(url, settings or TEMPORARY), **options
-    )
+    plain, arguments = for_engine(dialect, url, settings or TEMPORARY, options)
+    engine = create_async_engine(plain, hide_parameters=True, **arguments)
     if dialect.remote:
         dialect.opened(engine, settings or TEMPORARY)
     try:
         try:
             async with engine.connect():
                 pass
-        except (TypeError, ValueError) as error:
-            raise InvalidArgument(f"url has an option that its driver does not take: {error}") from error
+        except Exception as error:
+            refuse_arguments(error, dialect)
+            raise
         yield engine
     except SessionError:
         raise

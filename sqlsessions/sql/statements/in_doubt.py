@@ -1,28 +1,26 @@
 """Resolves in-doubt operations: did it commit although the reply was lost?
 
-A write is known by its version. It took effect if the row has that version or a higher one, or if a tombstone
-says that the session ended with one; else it did not, and doing it now is doing it once. That rests on two
-rules. A row's version only grows, but for a large write that began before a small one and committed after
-it, which leaves a tombstone of the version that it replaced. And whatever ends or moves a session leaves a
-tombstone of the version that it ended, under a version of its own, by which it is known itself.
+A write is known by the token in its version. It took effect if the row has it, or a tombstone says that the
+session ended with it. It did not if the row still has the version that was there before, or one that came directly
+after that and is another's; nor if the session ended with such a version, or there is neither a row nor a
+tombstone. In all other cases it cannot be told, since the row does not say what was there in between. That rests on two rules. A row's version only grows. And each
+end or move of a session leaves a tombstone of the version that it ended, in a row of its own, by which it is
+known itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..._versions import first_version, version_time
+from ..._versions import BLOCK, token_of
 from ...errors import StorageUnavailable
 from ...records import Record
 from ..models import TOMBSTONE, chunks, sessions
 from .single import RECORD
-
-SKEW = 60 * 1_000_000
-"""Microseconds by which the clocks of services may differ."""
 
 c, k = sessions.c, chunks.c
 
@@ -33,7 +31,7 @@ class Seen:
 
     Attributes:
         record: The session; None if there is none.
-        tombstones: By their own versions, those that ended.
+        tombstones: By their ``seq``, the versions that ended.
     """
 
     record: Record | None = None
@@ -43,47 +41,44 @@ class Seen:
         """What a write left, if it took effect and is the latest; None if it did not take effect.
 
         Args:
-            version: What was written.
-            before: Versions that the session is known to have had before the write.
+            version: What was written, or one with the same token.
+            before: Versions of which the session had one just before the write, if it was there.
 
         Raises:
             StorageUnavailable: If it took effect, or may have, and was replaced or ended since.
         """
-        if self.record is not None:
-            if self.record.version == version:
-                return self.record
-            if self.record.version in before:
-                return None
-        known = [*self.tombstones.values(), *([self.record.version] if self.record else [])]
-        if any(other >= version for other in known):
+        token, ended = token_of(version), self.tombstones.values()
+        if self.record is not None and token_of(self.record.version) == token:
+            return self.record
+        last = ended if self.record is None else [self.record.version]
+        if any(token_of(gone) == token for gone in ended) or not all(_follows(one, before) for one in last):
             raise StorageUnavailable(
                 "the connection was lost, and what became of the operation is unknown: the session was "
                 "written or ended since"
             )
         return None
 
-    def has_ended(self, version: int) -> bool:
-        """Whether what ends or moves a session took effect, by the version of its tombstone."""
-        return version in self.tombstones
+    def has_ended(self, tombstone: int) -> bool:
+        """Whether what ends or moves a session took effect, by the ``seq`` of its tombstone."""
+        return tombstone in self.tombstones
 
 
-async def look(connection: AsyncConnection, versions: Mapping[bytes, int]) -> dict[bytes, Seen]:
-    """Look for the outcomes of operations, all at once.
+def _follows(version: int, before: Collection[int]) -> bool:
+    """Whether there was no other version between one of some and this one."""
+    return any(version == known or version // BLOCK == known // BLOCK + 1 for known in before)
 
-    Args:
-        connection: To the database.
-        versions: What each session was written or ended with.
-    """
-    found = {digest: Seen() for digest in versions}
-    rows = await connection.execute(select(c.id, *RECORD).where(c.id.in_(versions)))
+
+async def look(connection: AsyncConnection, digests: Collection[bytes]) -> dict[bytes, Seen]:
+    """Look for the outcomes of operations on some sessions, all at once."""
+    found = {digest: Seen() for digest in digests}
+    rows = await connection.execute(select(c.id, *RECORD).where(c.id.in_(digests)))
     for digest, *values in rows:
         found[digest].record = Record(*values)
-    since = first_version(max(0, version_time(min(versions.values())) - SKEW))
     tombstones = await connection.execute(
-        select(k.id, k.version, k.data).where(k.version >= since, k.id.in_(versions), k.seq == TOMBSTONE)
+        select(k.id, k.seq, k.data).where(k.version == 0, k.id.in_(digests), k.seq <= TOMBSTONE)
     )
-    for digest, version, ended in tombstones:
-        found[digest].tombstones[version] = int.from_bytes(ended, "big")
+    for digest, seq, ended in tombstones:
+        found[digest].tombstones[seq] = int.from_bytes(ended[8:16], "big")
     return found
 
 
@@ -91,10 +86,10 @@ async def written(
     connection: AsyncConnection, digest: bytes, version: int, before: Collection[int] = ()
 ) -> Record | None:
     """See `Seen.written`, of one session."""
-    return (await look(connection, {digest: version}))[digest].written(version, before)
+    return (await look(connection, [digest]))[digest].written(version, before)
 
 
-async def ended(connection: AsyncConnection, digest: bytes, version: int) -> bool:
+async def ended(connection: AsyncConnection, digest: bytes, tombstone: int) -> bool:
     """See `Seen.has_ended`, of one session."""
-    tombstone = select(k.seq).where(k.version == version, k.id == digest, k.seq == TOMBSTONE)
-    return (await connection.execute(tombstone)).first() is not None
+    wanted = select(k.seq).where(k.version == 0, k.id == digest, k.seq == tombstone)
+    return (await connection.execute(wanted)).first() is not None

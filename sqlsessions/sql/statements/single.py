@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -19,12 +18,14 @@ from sqlalchemy import (
     insert,
     literal_column,
     not_,
+    null,
     or_,
     select,
     update,
 )
 
-from ...records import Options, Record
+from ..._versions import BLOCK, CEILING
+from ...records import PLAIN, Options, Record
 from ...storage import DEFAULT, KEEP
 from ..dialects import HOUR, Dialect
 from ..models import chunks, sessions
@@ -33,8 +34,22 @@ _NEVER = (1 << 63) - 1
 _NO_BUCKET = (1 << 31) - 1
 
 c, k = sessions.c, chunks.c
-RECORD = (c.version, c.size, c.subject, c.created_at, c.updated_at, c.expires_at, c.ttl, c.ends_at)
+RECORD = (
+    c.version, c.size, c.subject, c.created_at, c.updated_at, c.expires_at, c.ttl, c.ends_at, c.touched_at, c.client,
+    c.labels,
+)  # fmt: skip
 """The columns of a `Record`, in its order."""
+
+# Places in a row of the id, these columns and the data.
+_NAMES = [column.name for column in RECORD]
+SIZE = 1 + _NAMES.index("size")
+EXPIRES_AT = 1 + _NAMES.index("expires_at")
+DATA = 1 + len(RECORD)
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """The record in such a row."""
+    return Record(*row[1:DATA])
 
 
 def parameter(name: str) -> BindParameter[Any]:
@@ -58,7 +73,7 @@ TOUCH = (
         c.version == parameter("version"),
         c.expires_at.is_not_distinct_from(bindparam("p_seen", type_=BigInteger())),
     )
-    .values(ttl=parameter("ttl"), expires_at=parameter("expires_at"))
+    .values({name: parameter(name) for name in ("ttl", "expires_at", "touched_at")})
 )
 """Applies a touch, unless the session was written or touched since it was read."""
 
@@ -79,18 +94,28 @@ WRITE_CHUNK = insert(chunks).values({each.name: bindparam(f"p_{each.name}", type
 """Stages a chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExplicitOptions:
+class ExplicitOptions(NamedTuple):
     """Which options a write was given, as opposed to left at DEFAULT or KEEP."""
 
     ttl: bool
     max_age: bool
     subject: bool
+    client: bool = False
 
     @classmethod
     def of(cls, options: Options) -> ExplicitOptions:
         """Which options are given."""
-        return cls(options.ttl is not DEFAULT, options.max_age is not DEFAULT, options.subject is not KEEP)
+        if options is PLAIN:
+            return _NONE
+        return cls(
+            options.ttl is not DEFAULT,
+            options.max_age is not DEFAULT,
+            options.subject is not KEEP,
+            options.client is not KEEP,
+        )
+
+
+_NONE = ExplicitOptions(ttl=False, max_age=False, subject=False)
 
 
 def row(digest: bytes, record: Record, data: bytes | None) -> tuple[Any, ...]:
@@ -107,12 +132,21 @@ def row(digest: bytes, record: Record, data: bytes | None) -> tuple[Any, ...]:
         record.ttl,
         record.ends_at,
         bucket(record.expires_at),
+        record.client,
+        record.touched_at,
+        record.labels,
     )
 
 
 def bucket(expires_at: int | None) -> int | None:
     """The hour of an expiry."""
     return None if expires_at is None else expires_at // HOUR
+
+
+def written_columns(*, client: bool) -> list[str]:
+    """The columns that a small write gives, the first of a row: no labels, nor a touch, and a client if it is given."""
+    names = [*c.keys()]
+    return names[: names.index("client") + client]
 
 
 def parameters(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -123,15 +157,16 @@ def parameters(row: tuple[Any, ...]) -> dict[str, Any]:
 @lru_cache
 def upsert(dialect: Dialect, given: ExplicitOptions, *, absent: bool) -> Executable:
     """Write a small session over a small one, or where there is none; see `over`."""
-    insert = dialect.insert(sessions).values({column.name: parameter(column.name) for column in c})
+    names = written_columns(client=given.client)
+    insert = dialect.insert(sessions).values({name: parameter(name) for name in names})
     return over(dialect, insert, given, absent=absent)
 
 
 def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool) -> Executable:
     """Complete an INSERT of small sessions so that it writes over small ones.
 
-    It returns no row, or one of another version, where it did not write: because the old session is
-    chunked or has a higher version, or because a live one exists and there should be none.
+    It returns no row, or one with another token, where it did not write: because the old session is
+    chunked or has a version above the ceiling, or because a live one exists and there should be none.
 
     Args:
         dialect: The database.
@@ -140,11 +175,15 @@ def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool)
         absent: Whether to write only where there is no live session.
     """
     new = dialect.incoming(insert)
-    condition = and_(INLINE, c.version < new.version)
+    ceiling = dialect.greatest(literal_column(str(CEILING)), new.version)
+    condition = and_(INLINE, c.version < ceiling)
     if absent:
         condition = and_(condition, not_(live_at(new.updated_at)))
-    assignments = renewed(dialect, given, lambda name: new[name])
-    return dialect.upsert(insert, c.id, assignments, condition, (c.id, *RECORD))
+    block: ColumnElement[int] = literal_column(str(BLOCK))
+    token = new.version % block
+    following = c.version - c.version % block + block + token
+    assignments = renewed(dialect, given, lambda name: following if name == "version" else new[name])
+    return dialect.upsert(insert, c.id, assignments, condition, c.version % block == token, (c.id, *RECORD))
 
 
 @lru_cache
@@ -166,7 +205,8 @@ def renewed(
     """`records.written` in SQL: what a write assigns to each column of a row that exists.
 
     In this order even a database that assigns from left to right, seeing the new values, gets it
-    right: ``expires_at``, which tells whether the old session lives, comes last.
+    right: ``expires_at``, which tells whether the old session lives, comes last. ``touched_at`` stays: that of an old
+    session is before the write. Labels are written in transactions alone.
 
     Args:
         dialect: The database.
@@ -177,6 +217,9 @@ def renewed(
 
     def kept(name: str, *, unless: bool) -> ColumnElement[Any]:
         return new(name) if unless else case((live, c[name]), else_=new(name))
+
+    def kept_or_none(name: str) -> ColumnElement[Any]:
+        return case((live, c[name]), else_=null())
 
     rewritten = dialect.greatest(new("updated_at"), c.created_at + literal_column("1"))
     ttl = kept("ttl", unless=given.ttl)
@@ -190,6 +233,8 @@ def renewed(
         ("version", new("version")),
         ("size", new("size")),
         ("subject", kept("subject", unless=given.subject)),
+        ("client", new("client") if given.client else kept_or_none("client")),
+        ("labels", kept_or_none("labels")),
         ("updated_at", case((live, rewritten), else_=new("updated_at"))),
         ("ttl", ttl),
         ("ends_at", ends_at),

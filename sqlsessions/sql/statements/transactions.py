@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ..._versions import is_same_write, next_version
 from ...errors import SessionChanged, SessionConflict, SessionNotFound
+from ...info import Rebinding
 from ...records import Lifetime, Options, Record, written
+from ...storage import Default
+from ..dialects import Dialect
 from ..models import sessions
-from . import chunks
+from . import chunks, labels
 from .single import CHUNKED, RECORD, parameter, parameters, row
 
 c = sessions.c
@@ -33,6 +38,8 @@ async def locked(
     *conditions: ColumnElement[bool],
     limit: int | None = None,
     skip: bool = False,
+    hint: str | None = None,
+    in_order: bool = True,
 ) -> list[Stored]:
     """Lock rows in the order of their ids, so that transactions that do so cannot deadlock.
 
@@ -41,19 +48,28 @@ async def locked(
         conditions: Which rows.
         limit: The most rows.
         skip: Leave out what others have locked.
+        hint: Names an index to use.
+        in_order: Whether to sort; else they are locked in the order in which the index has them.
     """
-    found = await connection.execute(
-        select(c.id, CHUNKED, *RECORD)
-        .where(*conditions)
-        .order_by(c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=skip)
-    )
+    wanted = select(c.id, CHUNKED, *RECORD).where(*conditions).limit(limit).with_for_update(skip_locked=skip)
+    if in_order:
+        wanted = wanted.order_by(c.id)
+    if hint:
+        wanted = wanted.with_hint(sessions, hint)
+    found = await connection.execute(wanted)
     return [Stored(id, bool(chunked), Record(*values)) for id, chunked, *values in found]
+
+
+async def locked_by_others(connection: AsyncConnection, digests: Sequence[bytes]) -> set[bytes]:
+    """Which of some sessions other transactions have locked; in no transaction."""
+    wanted = select(c.id).where(c.id.in_(digests))
+    free = set((await connection.execute(wanted.with_for_update(skip_locked=True))).scalars())
+    return set((await connection.execute(wanted)).scalars()) - free
 
 
 async def replace(
     connection: AsyncConnection,
+    dialect: Dialect,
     digest: bytes,
     options: Options,
     defaults: Lifetime,
@@ -62,7 +78,6 @@ async def replace(
     version: int,
     size: int,
     data: bytes | None,
-    tombstone: int,
     staged: int = 0,
     before: list[int] | None = None,
 ) -> Record:
@@ -70,14 +85,14 @@ async def replace(
 
     Args:
         connection: In a transaction.
+        dialect: The database.
         digest: Which session.
         options: What the call asked for.
         defaults: The storage's settings.
         now: The time.
-        version: The new version; a small session gets a higher one if the old one's is higher.
+        version: The new version, or one with the same token if the old one's is higher. What is staged has it.
         size: Bytes of the new data.
         data: The new data; None if it is staged.
-        tombstone: A version for the tombstone that a large write may leave, whose own may be old by now.
         staged: How many chunks were staged.
         before: Gets the version that is replaced.
 
@@ -88,67 +103,93 @@ async def replace(
     old = next(iter(await locked(connection, c.id == digest)), None)
     if old is not None and before is not None:
         before.append(old.record.version)
-    if old is not None and old.record.version == version:
+    if old is not None and is_same_write(old.record.version, version):
         return old.record  # it was lost, and took effect after all
     live = old.record if old and old.record.live(now) else None
     if options.if_match is not None and options.if_match != (live.version if live else 0):
         raise SessionConflict(CONFLICT)
     if staged and await chunks.count(connection, version, digest) != staged:
         raise SessionChanged("the write took so long that its staged data was purged: write again")
-    if old is not None and old.record.version > version:
-        if data is not None:
-            version = old.record.version + 1
-        else:  # the chunks have this one; the writer of the old one may be looking for its outcome
-            await chunks.leave_tombstones(connection, tombstone, [(digest, old.record.version)])
+    if staged:
+        await chunks.release(connection, version, digest)  # a purge may have marked what waited
+    if old is not None and old.record.version >= version:
+        staged_as, version = version, next_version(old.record.version, version)
+        if staged:
+            await chunks.rename(connection, staged_as, digest, version)
     record = written(live, options, now, version, size, defaults)
     values = {column.name: parameter(column.name) for column in c}
-    if old is None:
-        await connection.execute(insert(sessions).values(values), parameters(row(digest, record, data)))
-        return record
-    if old.chunked:
-        await chunks.mark(connection, [(old.record.version, digest)], now)
-    await connection.execute(
-        update(sessions).where(c.id == parameter("id")).values(values), parameters(row(digest, record, data))
-    )
+    if old is not None and old.chunked:
+        await chunks.mark(connection, dialect, old.record.version, digest)
+    statement = insert(sessions) if old is None else update(sessions).where(c.id == parameter("id"))
+    await connection.execute(statement.values(values), parameters(row(digest, record, data)))
+    if live is None or live.labels != record.labels:
+        await labels.index(connection, digest, record, old.record if old else None)
     return record
 
 
-async def end(connection: AsyncConnection, rows: Sequence[Stored], now: int, version: int) -> None:
-    """Delete locked sessions that live, leaving tombstones under a version of the end's own."""
-    await remove(connection, rows, now)
-    await chunks.leave_tombstones(
-        connection, version, [(stored.id, stored.record.version) for stored in rows]
-    )
+async def touch(
+    connection: AsyncConnection, digest: bytes, clock: Callable[[], int], ttl: int | Default | None
+) -> Record | None:
+    """Touch a session if it lives; see `Record.touched`."""
+    for stored in await locked(connection, c.id == digest):
+        if not stored.record.live(now := clock()):
+            return None
+        touched = stored.record.touched(now, ttl)
+        if touched is not stored.record:
+            values = {"ttl": touched.ttl, "expires_at": touched.expires_at, "touched_at": touched.touched_at}
+            await connection.execute(update(sessions).where(c.id == digest).values(values))
+        return touched
+    return None
 
 
-async def remove(connection: AsyncConnection, rows: Sequence[Stored], now: int) -> None:
-    """Delete locked sessions, marking their chunks as superseded."""
-    # An expired session was superseded when it expired.
+async def end(
+    connection: AsyncConnection, dialect: Dialect, rows: Sequence[Stored], tombstone: int, ended: int | None
+) -> None:
+    """Delete locked sessions that live, leaving tombstones with a ``seq`` of the end's own, and its time if any."""
+    await remove(connection, dialect, rows)
+    gone = [(stored.id, stored.record.version) for stored in rows]
+    await chunks.leave_tombstones(connection, dialect, tombstone, gone, ended=ended)
+
+
+async def remove(
+    connection: AsyncConnection, dialect: Dialect, rows: Sequence[Stored], *still: ColumnElement[bool]
+) -> None:
+    """Delete locked sessions, marking their chunks as superseded.
+
+    Args:
+        connection: In a transaction.
+        dialect: The database.
+        rows: The sessions.
+        still: What must hold of each yet, for databases that take ``SKIP LOCKED`` and lock nothing.
+    """
     for stored in rows:
         if stored.chunked:
-            gone_at = now if stored.record.live(now) else stored.record.expires_at or now
-            await chunks.mark(connection, [(stored.record.version, stored.id)], gone_at)
+            await chunks.mark(connection, dialect, stored.record.version, stored.id)
     if rows:
-        await connection.execute(delete(sessions).where(c.id.in_([stored.id for stored in rows])))
+        await connection.execute(delete(sessions).where(c.id.in_([stored.id for stored in rows]), *still))
 
 
 async def move(
     connection: AsyncConnection,
+    dialect: Dialect,
     digest: bytes,
     new_digest: bytes,
     now: int,
     copied: Record | None,
-    version: int,
+    tombstone: int,
+    rebinding: Rebinding | None = None,
 ) -> Stored | Record:
     """Give a session a new id.
 
     Args:
         connection: In a transaction.
+        dialect: The database.
         digest: The old id.
         new_digest: The new one.
         now: The time.
         copied: The version whose chunks the new id already has.
-        version: Of the move's own, for its tombstone at the old id.
+        tombstone: The ``seq`` of its tombstone at the old id.
+        rebinding: Done to the session as well.
 
     Returns:
         The record; or the session as it is, if its chunks must be copied first.
@@ -170,12 +211,42 @@ async def move(
             connection, held, digest
         ):
             return old
+    record = old.record
+    if rebinding is not None:
+        await rebind(connection, old, new_digest, rebinding)
+        record = record.renamed(rebinding)
     if taken is not None:
-        await remove(connection, [taken], now)
-    await chunks.leave_tombstones(connection, version, [(digest, old.record.version)])
+        await remove(connection, dialect, [taken])
+    await chunks.leave_tombstones(connection, dialect, tombstone, [(digest, old.record.version)])
     await chunks.leave_forwarding(connection, digest, new_digest, now)
     if old.chunked:
         await chunks.release(connection, old.record.version, new_digest)
-        await chunks.mark(connection, [(old.record.version, digest)], now)
+        await chunks.mark(connection, dialect, old.record.version, digest)
     await connection.execute(update(sessions).where(c.id == digest).values(id=new_digest))
-    return old.record
+    await labels.index(connection, digest, None, record)
+    await labels.index(connection, new_digest, record, taken.record if taken else None)
+    return record
+
+
+async def rebind(connection: AsyncConnection, stored: Stored, to: bytes, rebinding: Rebinding) -> bool:
+    """Rebind a locked session, whose chunks are written to a digest.
+
+    Returns:
+        Whether something changed.
+    """
+    renamed = stored.record.renamed(rebinding)
+    changed = renamed is not stored.record
+    values: dict[str, Any] = {}
+    if changed:
+        values = {"subject": renamed.subject, "client": renamed.client, "labels": renamed.labels}
+        await labels.index(connection, stored.id, renamed, stored.record)
+    if stored.chunked:
+        changed |= await chunks.rebind(connection, stored.record.version, stored.id, to, rebinding)
+    else:
+        found = await connection.execute(select(c.data).where(c.id == stored.id))
+        data = bytes(found.scalar_one())
+        if (rebound := rebinding.data(data)) is not data:
+            changed, values["data"] = True, rebound
+    if values:
+        await connection.execute(update(sessions).where(c.id == stored.id).values(values))
+    return changed

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from .bearers import Bearers
 from .changes import Changes
 from .cookies import Cookies
 from .costs import Costs
 from .expiry import Expiry
 from .failures import Failures
+from .freshness import Freshness
+from .guests import Guests
 from .ids import Ids
+from .keyed import Keyed
 from .logout import Logout
 from .moves import Moves
 
 __all__ = ["IntegrationContract"]
 
 
-class IntegrationContract(Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, Failures):
+class IntegrationContract(
+    Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, Bearers, Freshness, Keyed, Guests, Failures
+):
     """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.
 
     ```python
@@ -48,16 +54,20 @@ class IntegrationContract(Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, F
     | ``POST /refuse?key=value`` | As ``/put``; responds with the framework's error page for 404. |
     | ``GET /sessions`` | Responds with the keys of the user's sessions, newest first, as a JSON array. |
     | ``POST /end?key=...`` | Ends one of them; responds whether there was one, as JSON. |
+    | ``POST /sensitive?seconds=60`` | Needs a login within the last seconds, else responds with 401 and a problem. |
+    | ``POST /reauthenticate`` | Notes that the user has logged in again. |
     | ``POST /end_others`` | Ends all but this session; responds with their number, as JSON. |
 
     If a request has the header ``Hold``, its handler first looks at the session, then passes the gate
     (``await gate.wait()``, or ``gate.block()`` in a thread), and then does what the route does. Any
     number of requests may be held at once.
 
-    The settings are the integration's, under its own names: ``max_age`` is the idle timeout and the
-    cookie's age in seconds, None for a cookie that the browser forgets; ``absolute_timeout``, seconds;
+    The settings are the integration's, under its own names: ``ttl`` is the idle timeout and the cookie's
+    age in seconds; ``expire_at_browser_close``; ``absolute_timeout``, seconds;
     ``rotate_on_login``; and for the cookie ``cookie_name``, ``path``, ``domain``, ``same_site``,
-    ``secure`` and ``partitioned``. What is not given is the integration's default.
+    ``secure`` and ``partitioned``. With ``bearer=True`` it also takes an id from ``Authorization: Bearer``, unless
+    the cookie has one, and gives one in ``X-Session-Token``. With ``subject_key="user"`` a change of that key logs a
+    user in. ``anonymous_ttl`` is the ``ttl`` of sessions without a user. What is not given is the integration's default.
 
     ``create_storage(clock)`` may be overridden too: it is called once for each test and gives an empty
     storage, one in memory unless overridden. Sessions expire by the `ManualClock`. The storage is wrapped

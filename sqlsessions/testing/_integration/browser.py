@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from .http import HOST, HttpRequest, HttpResponse, Send
+
+B = TypeVar("B", bound="Browser")
 
 ERROR = 400  # the lowest status of one
 
@@ -57,6 +59,14 @@ class Browser:
         """
         return Browser(self._send, self.cookie_name, id, scheme)
 
+    def as_a(self, kind: type[B], id: str | None = None) -> B:
+        """A client of another kind for the same service, with an id."""
+        return kind(self._send, self.cookie_name, id)
+
+    def headers(self) -> dict[str, str]:
+        """The headers that present the id."""
+        return {} if self.id is None else {"Cookie": f"{self.cookie_name}={self.id}"}
+
     async def send(self, method: str, path: str, *, hold: bool = False, **query: Any) -> HttpResponse:
         """Send a request, whatever the response says.
 
@@ -66,15 +76,17 @@ class Browser:
             hold: Whether the handler is to wait at the gate.
             query: The parameters.
         """
-        headers = {"Host": HOST}
-        if self.id is not None:
-            headers["Cookie"] = f"{self.cookie_name}={self.id}"
+        headers = {"Host": HOST} | self.headers()
         if hold:
             headers["Hold"] = "1"
         response = await self._send(HttpRequest(method, path, urlencode(query), headers, self.scheme))
+        self.receive(response)
+        return response
+
+    def receive(self, response: HttpResponse) -> None:
+        """Keep the cookie that a response sets, such as one that arrives later than others."""
         if (cookie := self.cookie(response)) is not None:
             self.id = None if cookie.clears else cookie.value
-        return response
 
     async def get(self, path: str, **query: Any) -> HttpResponse:
         """Send a GET request, which must succeed."""

@@ -13,7 +13,7 @@ from .browser import ERROR, Browser
 from .gate import Gate
 
 MANY = 50  # requests at once
-UNREADABLE = [b"\xff\xfe not text", b"[1]", b"{", b""]
+UNREADABLE = [b"\xff\xfe not text", b"[1]", b"{", b"", b'{"a":' + b"[" * 99_999 + b"]" * 99_999 + b"}"]
 
 
 class Changes(Integration):
@@ -68,18 +68,54 @@ class Changes(Integration):
         assert response.status == 404
         assert await browser.data() == {"a": "1"}
 
-    async def test_unreadable_data_is_an_empty_session(
+    async def test_unreadable_data_is_no_session(
         self, browser: Browser, storage: SpyStorage, caplog: pytest.LogCaptureFixture
     ) -> None:
         for data in UNREADABLE:
-            await browser.post("/put", a=1)
-            id = browser.has_id()
+            id = await browser.other().begin(a=1)
             await storage.delegate.write_bytes(id, data)
             storage.calls.clear()
             caplog.clear()
             with secret(caplog, id, "not text"):
-                assert await browser.data() == {}
+                assert await browser.other(id).data() == {}
             assert storage.writes == []
             assert logging.WARNING in {record.levelno for record in caplog.records}
-            await browser.post("/put", b=2)
-            assert await browser.data() == {"b": "2"}
+            late = browser.other(id)
+            await late.post("/put", b=2)
+            assert late.has_id() != id
+            assert await late.data() == {"b": "2"}
+            assert await storage.delegate.read_bytes(id) == data
+
+    async def test_the_cookie_of_unreadable_data_is_cleared(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        id = await browser.begin(a=1)
+        await storage.delegate.write_bytes(id, b"\xff")
+        cookie = browser.cookie(await browser.get("/show"))
+        assert cookie is not None
+        assert cookie.clears
+
+    async def test_unreadable_data_belongs_to_no_user(self, browser: Browser, storage: SpyStorage) -> None:
+        for data in UNREADABLE:
+            user = browser.other()
+            await user.post("/login", user="7", a=1)
+            id = user.has_id()
+            await storage.delegate.write_bytes(id, data)
+            await user.post("/put", b=2)
+            info = await storage.delegate.info(user.has_id())
+            assert info is not None
+            assert info.subject is None
+            again = browser.other(id)
+            await again.post("/login", user="7", c=3)
+            assert again.has_id() != id
+            assert await again.data() == {"c": "3"}
+
+    async def test_data_that_became_unreadable_takes_no_change(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        slow = browser.other(await browser.begin(a=1))
+        id = slow.has_id()
+        async with held(gate, slow.held("/put", b=2)):
+            await storage.delegate.write_bytes(id, b"\xff")
+        assert await storage.delegate.read_bytes(id) == b"\xff"
+        assert await slow.data() == {}

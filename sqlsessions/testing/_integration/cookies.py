@@ -49,7 +49,7 @@ class Cookies(Integration):
     async def test_the_cookie_is_as_set(self, storage: SpyStorage, gate: Gate) -> None:
         settings = {"path": "/put", "domain": "service.test", "same_site": "strict"}
         async with self.serving(
-            storage, gate, cookie_name="__Secure-own", secure=True, max_age=60, **settings
+            storage, gate, cookie_name="__Secure-own", secure=True, ttl=60, **settings
         ) as browser:
             attributes = (await given(browser)).attributes
         assert "httponly" in attributes

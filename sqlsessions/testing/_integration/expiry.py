@@ -12,7 +12,7 @@ DAY = 24 * 60 * 60
 
 class Expiry(Integration):
     async def test_an_idle_session_ends(self, storage: SpyStorage, gate: Gate, clock: ManualClock) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             id = await browser.begin(a=1)
             clock.advance(90)
             assert await browser.other(id).data() == {"a": "1"}
@@ -22,7 +22,7 @@ class Expiry(Integration):
     async def test_a_change_extends_a_session_and_its_cookie(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             await browser.begin(start=1)
             for number in range(5):
                 clock.advance(60)
@@ -31,10 +31,25 @@ class Expiry(Integration):
                 assert cookie.attributes["max-age"] == "100"
             assert await browser.data() == {"start": "1", "number": "4"}
 
+    async def test_frequent_changes_send_the_cookie_seldom_and_in_time(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock
+    ) -> None:
+        async with self.serving(storage, gate, ttl=1000) as browser:
+            await browser.begin(start=1)
+            kept, sent = 1000.0, 0
+            for number in range(300):
+                clock.advance(7)
+                kept -= 7
+                cookie = browser.cookie(await browser.post("/put", number=number))
+                if cookie is not None:
+                    kept, sent = float(cookie.attributes["max-age"]), sent + 1
+                assert kept > 940
+            assert sent <= 300 * 7 / 50
+
     async def test_a_look_extends_a_session_and_its_cookie(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             await browser.begin(a=1)
             for _ in range(5):
                 clock.advance(60)
@@ -47,7 +62,7 @@ class Expiry(Integration):
     async def test_an_absolute_timeout_ends_a_session_in_use(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=100, absolute_timeout=250) as browser:
+        async with self.serving(storage, gate, ttl=100, absolute_timeout=250) as browser:
             id = await browser.begin(a=1)
             for _ in range(3):
                 clock.advance(80)
@@ -58,7 +73,7 @@ class Expiry(Integration):
     async def test_a_session_may_have_an_expiry_of_its_own(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             await browser.begin(a=1)
             cookie = browser.cookie(await browser.post("/remember", seconds=30 * DAY))
             assert cookie is not None
@@ -73,7 +88,7 @@ class Expiry(Integration):
     async def test_a_look_extends_a_session_with_an_expiry_of_its_own(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             await browser.begin(a=1)
             await browser.post("/remember", seconds=1000)
             for _ in range(3):
@@ -84,7 +99,7 @@ class Expiry(Integration):
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
         """Browsers keep none for more than 400 days."""
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             await browser.begin(a=1)
             await browser.post("/remember", seconds=30 * 365 * DAY)
             for _ in range(5):
@@ -98,14 +113,14 @@ class Expiry(Integration):
                 assert storage.writes == []
 
     async def test_without_an_age_a_change_sets_no_cookie(self, storage: SpyStorage, gate: Gate) -> None:
-        async with self.serving(storage, gate, max_age=None) as browser:
+        async with self.serving(storage, gate, expire_at_browser_close=True) as browser:
             await browser.begin(a=1)
             assert browser.cookie(await browser.post("/put", b=2)) is None
 
     async def test_without_an_age_the_browser_forgets_the_session(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock
     ) -> None:
-        async with self.serving(storage, gate, max_age=None) as browser:
+        async with self.serving(storage, gate, expire_at_browser_close=True) as browser:
             cookie = browser.cookie(await browser.post("/put", a=1))
             assert cookie is not None
             assert not cookie.attributes.get("max-age")

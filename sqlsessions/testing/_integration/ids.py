@@ -21,6 +21,7 @@ FOREIGN = [
     "eyJhIjoxfQ.Zw.sig",
 ]
 MALFORMED = ["' OR 1=1 --", '{"session": {"a": 1}}']  # which no browser would send
+UNDER_WAY = 10  # seconds for which a request may have been sent before the end of its session
 ending = pytest.mark.parametrize("ending", ["expired", "logged out", "ended elsewhere"])
 
 
@@ -39,6 +40,7 @@ async def end(how: str, browser: Browser, storage: SpyStorage, clock: ManualCloc
         await browser.post("/logout")
     else:
         await storage.delegate.invalidate(old)
+    clock.advance(UNDER_WAY)
     return old
 
 
@@ -73,7 +75,7 @@ class Ids(Integration):
     async def test_the_id_of_a_session_that_ended_is_not_adopted(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock, ending: str
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             old = await end(ending, browser, storage, clock)
             assert await browser.other(old).data() == {}
             late = browser.other(old)
@@ -86,7 +88,7 @@ class Ids(Integration):
     async def test_the_cookie_of_a_session_that_ended_is_cleared(
         self, storage: SpyStorage, gate: Gate, clock: ManualClock, ending: str
     ) -> None:
-        async with self.serving(storage, gate, max_age=100) as browser:
+        async with self.serving(storage, gate, ttl=100) as browser:
             assert await cleared(browser.other(await end(ending, browser, storage, clock)))
 
     async def test_a_login_gives_a_new_id(self, browser: Browser, storage: SpyStorage) -> None:

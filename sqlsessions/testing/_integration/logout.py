@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ...records import digest
 from ..clock import ManualClock
 from ..spy import SpyStorage
 from .base import Integration, held, live
@@ -68,6 +69,20 @@ class Logout(Integration):
             await browser.post(path, user="7")
         assert await live(storage) == []
 
+    async def test_without_a_user_there_is_nothing_to_list_or_end(
+        self, browser: Browser, storage: SpyStorage
+    ) -> None:
+        other = browser.other()
+        await other.begin(a=1)
+        key = digest(other.has_id()).hex()
+        visitor = browser.other()
+        for _ in range(2):  # without a session, and with one
+            assert (await visitor.get("/sessions")).json() == []
+            assert (await visitor.post("/end", key=key)).json() is False
+            assert (await visitor.post("/end_others")).json() == 0
+            await visitor.begin(b=1)
+        assert len(await live(storage)) == 2
+
     async def test_a_user_lists_and_ends_sessions(self, browser: Browser, clock: ManualClock) -> None:
         first, second, third, stranger = (browser.other() for _ in range(4))
         for one, user in ((first, "7"), (second, "7"), (third, "7"), (stranger, "8")):
@@ -83,6 +98,18 @@ class Logout(Integration):
         assert (await first.post("/end_others")).json() == 1
         assert (await first.get("/sessions")).json() == [own]
         assert (await stranger.get("/sessions")).json() == [theirs]
+
+    async def test_to_end_the_other_sessions_spares_the_own_whose_id_changed(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        await browser.other().post("/login", user="7")
+        await browser.post("/login", user="7", a=1)
+        slow = browser.other(browser.has_id())
+        async with held(gate, slow.held("/end_others")) as responses:
+            await browser.post("/regenerate")
+        assert responses[0].json() == 1
+        assert await browser.data() == {"a": "1"}
+        assert len(await live(storage)) == 1
 
     async def test_a_user_ends_the_own_session(self, browser: Browser, storage: SpyStorage) -> None:
         await browser.post("/login", user="7")

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from .._base import PATIENCE
+from ..clock import ManualClock
 from ..spy import SpyStorage
 from .base import Integration, held, live
 from .browser import ERROR, Browser
@@ -92,6 +93,21 @@ class Moves(Integration):
             assert slow.cookie(responses[0]) is None
             assert await browser.data() == {"a": "1", "b": "2", "late": "1"}
 
+    @moving
+    async def test_a_slow_answer_leaves_the_new_cookie(
+        self, storage: SpyStorage, gate: Gate, clock: ManualClock, path: str
+    ) -> None:
+        async with self.serving(storage, gate, ttl=100) as browser:
+            old = await browser.begin(a=1)
+            clock.advance(1)
+            poll = browser.other(old)
+            answers = [await poll.post("/put", b=2), await poll.post("/nest"), await poll.get("/show")]
+            await browser.post(path, user="7")
+            new = browser.has_id()
+            for answer in answers:
+                browser.receive(answer)
+            assert browser.id == new
+
     async def test_a_slow_login_after_a_logout_is_one(
         self, browser: Browser, storage: SpyStorage, gate: Gate
     ) -> None:
@@ -102,6 +118,48 @@ class Moves(Integration):
         assert slow.id not in (None, old)
         assert [info.subject for info in await live(storage)] == ["7"]
         assert await slow.data() == {"b": "2"}
+
+    async def test_a_late_request_after_a_logout_leaves_the_next_cookie(
+        self, browser: Browser, storage: SpyStorage, gate: Gate, clock: ManualClock
+    ) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/logout")
+        await browser.begin(b=2)
+        new = browser.has_id()
+        clock.advance(9)
+        async with self.serving(storage, gate) as elsewhere:
+            late = elsewhere.other(old)
+            look = await late.get("/show")
+            assert look.json() == {}
+            answers = [look, await late.send("POST", "/put", late=1), await late.send("POST", "/logout")]
+            for answer in answers:
+                browser.receive(answer)
+            assert browser.id == new
+            assert len(await live(storage)) == 1
+
+    async def test_a_late_login_after_a_logout_is_one(
+        self, browser: Browser, storage: SpyStorage, gate: Gate
+    ) -> None:
+        old = await browser.begin(a=1)
+        await browser.post("/logout")
+        async with self.serving(storage, gate) as elsewhere:
+            late = elsewhere.other(old)
+            await late.post("/login", user="7", b=2)
+            assert late.id not in (None, old)
+            assert await late.data() == {"b": "2"}
+
+    async def test_a_slow_request_after_a_logout_leaves_the_next_cookie(
+        self, browser: Browser, gate: Gate, clock: ManualClock
+    ) -> None:
+        """However long it takes until it looks at the session: it began before."""
+        old = await browser.begin(a=1)
+        slow = browser.other(old)
+        async with held(gate, slow.held("/put", late=1)) as responses:
+            await browser.post("/logout")
+            clock.advance(30)
+            new = await browser.begin(b=2)
+        browser.receive(responses[0])
+        assert browser.id == new
 
     async def test_a_login_again_gives_a_new_id(self, browser: Browser, storage: SpyStorage) -> None:
         await browser.post("/login", user="7", a=1)
@@ -127,8 +185,8 @@ class Moves(Integration):
         """All of its requests are under way at once, each at one of two processes."""
         gate.open()
         async with (
-            self.client(storage, gate, max_age=None) as one,
-            self.client(storage, gate, max_age=None) as other,
+            self.client(storage, gate, expire_at_browser_close=True) as one,
+            self.client(storage, gate, expire_at_browser_close=True) as other,
         ):
 
             async def send(request: HttpRequest) -> HttpResponse:

@@ -33,6 +33,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", default="", help=f"of {', '.join(FAULTS[:-1])}, with commas between")
     parser.add_argument("--options", default="{}", help="more arguments of each storage, as JSON")
+    parser.add_argument(
+        "--staleness", type=float, default=0.0, help="seconds by which a look may be behind, as with a cache"
+    )
+    parser.add_argument("--bus", help="the URL of what carries notices, for the fault bus")
     parser.add_argument("--keep-in", type=Path, default=KEPT, help="where histories that fail go")
     given = parser.parse_args()
     plan = Plan(
@@ -44,6 +48,8 @@ def main() -> int:
         ids=given.ids,
         habits=Habits(operations=given.operations, large=given.large),
         options=json.loads(given.options),
+        staleness=given.staleness,
+        bus=given.bus,
     )
     seconds = 30.0 if given.histories is None and given.seconds is None else given.seconds
     name = make_url(given.url[0]).get_backend_name()

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .checker import Verdict, check
@@ -104,13 +104,26 @@ async def judge(
                 seconds is None or time.monotonic() - began < seconds
             ):
                 history = await recorder.record(index)
-                judged.append((history, loop.run_in_executor(judges, _check, history.operations, patience)))
+                judged.append(
+                    (history, loop.run_in_executor(judges, _check, relaxed(history, plan), patience))
+                )
                 index += 1
             findings.faults = recorder.faults
         for number, (history, verdict) in enumerate(judged):
             findings.add(history, await verdict, keep_in, f"{name}-{plan.seed}-{number}")
     findings.seconds = time.monotonic() - began
     return findings
+
+
+def relaxed(history: History, plan: Plan) -> Sequence[Operation]:
+    """The operations, where a look may show what was there up to so long before it was called."""
+    earlier = round(plan.staleness * 1e9)
+    if not earlier:
+        return history.operations
+    return [
+        replace(operation, invoked=operation.invoked - earlier) if operation.looks else operation
+        for operation in history.operations
+    ]
 
 
 def _check(operations: Sequence[Operation], seconds: float) -> Verdict:

@@ -10,17 +10,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, Self
 
+from .bus import BusProxy
 from .clients import Habits
 from .history import History
 from .proxy import LossyProxy
 from .workers import Worker
 
-FAULTS = ("cancel", "cut", "kill", "stop", "server")
-"""Calls are cancelled; connections lost; workers killed; workers stopped for a while; servers killed."""
+FAULTS = ("cancel", "cut", "kill", "stop", "bus", "server")
+"""Calls are cancelled; connections lost; workers killed; workers stopped for a while; what carries notices is cut,
+paused or away for a while; servers killed."""
 CANCELLED = 0.1
 CUT_RATE = 0.03
 DOWN = 0.3  # seconds at most that a killed server stays away
-NEVER_LOSES_CONNECTIONS = {"cancel", "stop"}
+NEVER_LOSES_CONNECTIONS = {"cancel", "stop", "bus"}
 
 
 class Server(Protocol):
@@ -43,7 +45,10 @@ class Plan:
         clients: Clients of each.
         ids: Session ids that all clients of a history share.
         habits: What each client does.
-        options: More arguments of each worker's storage.
+        options: More arguments of each worker's storage; as "cache", those of a cache over it; as "bound", seconds for
+            which a proof of its bus holds; as "mute", whether that gives no notices.
+        bus: The URL of what carries notices, where the fault "bus" stands in between.
+        staleness: Seconds by which what is only looked at may be behind.
         servers: What the fault "server" kills, one at a time.
     """
 
@@ -56,12 +61,16 @@ class Plan:
     habits: Habits = field(default_factory=Habits)
     options: Mapping[str, Any] = field(default_factory=dict)
     servers: Sequence[Server] = ()
+    bus: str | None = None
+    staleness: float = 0.0
 
     def __post_init__(self) -> None:
         if unknown := self.faults.difference(FAULTS):
             raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
         if "cut" in self.faults and any(url.startswith("sqlite") for url in self.urls):
             raise ValueError("SQLite has no connections to cut")
+        if "bus" in self.faults and self.bus is None:
+            raise ValueError("the fault bus needs the URL of what carries notices")
         if "server" in self.faults and not self.servers:
             raise ValueError("the fault server needs servers of its own, that may be killed")
 
@@ -73,8 +82,12 @@ class Recorder:
         faults: How many of each kind there were.
     """
 
-    def __init__(self, plan: Plan, proxies: Sequence[LossyProxy], stack: AsyncExitStack) -> None:
+    def __init__(
+        self, plan: Plan, proxies: Sequence[LossyProxy], bus: BusProxy | None, stack: AsyncExitStack
+    ) -> None:
         self.plan = plan
+        self._bus = bus
+        self._options = plan.options if bus is None else {**plan.options, "bus": bus.url}
         self.faults = dict.fromkeys(plan.faults, 0)
         self._proxies = proxies
         self._urls = [proxy.url for proxy in proxies] or list(plan.urls)
@@ -93,7 +106,8 @@ class Recorder:
                 await stack.enter_async_context(LossyProxy.to(url, str(plan.seed)))
                 for url in (plan.urls if "cut" in plan.faults else ())
             ]
-            recorder = cls(plan, proxies, stack)
+            bus = None if plan.bus is None else await stack.enter_async_context(BusProxy.to(plan.bus))
+            recorder = cls(plan, proxies, bus, stack)
             stack.push_async_callback(recorder._close)
             recorder._workers = list(
                 await asyncio.gather(*(recorder._start_worker() for _ in range(plan.processes)))
@@ -103,7 +117,7 @@ class Recorder:
     async def _start_worker(self) -> Worker:
         url = self._urls[self._started % len(self._urls)]
         self._started += 1
-        return await (await Worker.start(url, self.plan.options)).ready()
+        return await (await Worker.start(url, self._options)).ready()
 
     async def _close(self) -> None:
         if self._spare:
@@ -171,6 +185,7 @@ class Recorder:
         kinds: dict[str, Callable[[random.Random, list[dict[str, Any]]], Awaitable[None]]] = {
             "kill": self._kill,
             "stop": self._stop,
+            "bus": self._break_bus,
             "server": self._kill_server,
         }
         return [kinds[fault](chance, events) for fault in sorted(self.plan.faults) if fault in kinds]
@@ -192,6 +207,13 @@ class Recorder:
             await asyncio.sleep(chance.uniform(0.01, 0.3))
             self.faults["stop"] += 1
             await chance.choice(self._workers).pause(chance.uniform(0.01, 0.3))
+
+    async def _break_bus(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
+        assert self._bus is not None
+        while True:
+            await asyncio.sleep(chance.uniform(0.05, 0.8))
+            self.faults["bus"] += 1
+            await self._bus.fail(chance)
 
     async def _kill_server(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
         await self._underway(chance, events)

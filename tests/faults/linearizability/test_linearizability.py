@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +20,12 @@ from ..servers.galera import galera
 from ..servers.mariadb import mariadb_server
 from ..servers.pgbouncer import pgbouncer
 from ..servers.postgres import postgres_server
-from .clients import Habits
+from .clients import WEIGHTS, Habits
 from .judging import Findings, judge
 from .recorder import Plan
 
 QUICK = Habits(operations=12)
+REDIS = os.environ.get("SQLSESSIONS_TEST_REDIS", "redis://127.0.0.1:6379")
 SECONDS = 40.0  # of each test at length
 # PgBouncer's transaction pooling, before 1.21, knows no prepared statements.
 UNPREPARED: dict[str, Any] = {
@@ -66,6 +70,90 @@ async def test_at_length(sql_url: str, faults: str) -> None:
     if faults == "cut" and sql_url.startswith("sqlite"):
         pytest.skip("SQLite has no connections to lose")
     await clean(Plan([sql_url], frozenset(faults.split())), seconds=SECONDS)
+
+
+@pytest.mark.parametrize(
+    "sql_url",
+    ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg", "mysql+asyncmy"],
+    indirect=True,
+)
+@pytest.mark.parametrize("strict", [True, False])
+async def test_caches_of_processes_that_are_stopped(sql_url: str, strict: bool) -> None:
+    """A strict cache is as good as none, and so is one on SQLite; another is behind by its bound at most."""
+    await clean(cached(sql_url, "stop", strict=strict), histories=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite", *NETWORK], indirect=True)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("faults", ["stop", "kill", "cut"])
+async def test_caches_at_length(sql_url: str, strict: bool, faults: str) -> None:
+    if faults == "cut" and sql_url.startswith("sqlite"):
+        pytest.skip("SQLite has no connections to lose")
+    await clean(cached(sql_url, faults, strict=strict), seconds=SECONDS)
+
+
+def cached(url: str, faults: str, *, strict: bool) -> Plan:
+    """Workers with caches, whose bound is as short as a history."""
+    exact = strict or url.startswith("sqlite")
+    return Plan(
+        [url],
+        frozenset(faults.split()),
+        habits=QUICK,
+        options={"cache": {"strict": strict, "max_staleness": 0.05}},
+        staleness=0.0 if exact else 0.05,
+    )
+
+
+def told(url: str, faults: str, **options: Any) -> Plan:
+    """Workers with caches that learn of changes by their bus alone, which is behind by so much at most."""
+    bound = 0.1
+    return Plan(
+        [url],
+        frozenset(faults.split()),
+        habits=replace(QUICK, weights=tuple((WEIGHTS | {"load": 60}).items())),
+        options={"cache": {"max_staleness": 3600}, "bound": bound, **options},
+        bus=url if "bus" in faults else None,
+        staleness=0.0 if url.startswith("sqlite") else bound,
+    )
+
+
+@pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
+async def test_caches_that_learn_by_their_bus_alone(sql_url: str) -> None:
+    faults = "stop bus" if sql_url.startswith("postgresql") else "stop"
+    await clean(told(sql_url, faults), histories=3)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite", *NETWORK], indirect=True)
+@pytest.mark.parametrize("faults", ["stop bus", "kill", "cut"])
+async def test_caches_that_learn_by_their_bus_alone_at_length(sql_url: str, faults: str) -> None:
+    """What is cut, paused and away is the connection of the bus where it has one, else all."""
+    if not sql_url.startswith("postgresql"):
+        faults = faults.replace("stop bus", "stop")
+    if faults == "cut" and sql_url.startswith("sqlite"):
+        pytest.skip("SQLite has no connections to lose")
+    await clean(told(sql_url, faults), seconds=SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@postgresql
+@pytest.mark.parametrize("faults", ["stop bus", "kill"])
+async def test_caches_with_redis_at_length(sql_url: str, faults: str) -> None:
+    """Who cannot reach it, or is killed before it was told, leaves the others to the bound of their caches."""
+    plan = replace(cached(sql_url, faults, strict=False), bus=REDIS)
+    await clean(plan, seconds=SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
+async def test_a_bus_that_gives_no_notices_is_found_out(sql_url: str, tmp_path: Path) -> None:
+    findings = await judge(told(sql_url, "stop", mute=True), histories=10, keep_in=tmp_path)
+    assert findings.verdicts["violation"], str(findings)
 
 
 @pytest.mark.long

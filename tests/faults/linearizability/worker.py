@@ -13,7 +13,10 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from sqlsessions import SqlSessionStorage, StorageUnavailable
+from sqlsessions import CacheStorage, ManagedSessionStorage, SqlSessionStorage, StorageUnavailable
+from sqlsessions.cache.bus import Bus, listening, task
+from sqlsessions.cache.bus.redis import RedisBus
+from sqlsessions.sql.bus import polling
 
 from .clients import LIMITS, Client, Habits
 
@@ -22,19 +25,38 @@ def tell(event: dict[str, Any]) -> None:
     os.write(1, json.dumps(event).encode() + b"\n")
 
 
+def hurry(bound: float) -> None:
+    """Let a proof of a bus hold for as many seconds, so that histories are longer than that."""
+    task.BOUND = bound
+    listening.INTERVAL = bound / 4
+    listening.DEAD_AFTER = 10 * bound
+    task.LONGEST_BACKOFF = bound
+    polling.PERIOD, polling.GRACE, polling.SETTLED = bound / 3, 2 * bound, 0.0
+
+
 async def main(url: str, options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
-    async with SqlSessionStorage(url, **LIMITS, **options) as storage:
+    cache = options.pop("cache", None)
+    if (bound := options.pop("bound", None)) is not None:
+        hurry(bound)
+    if options.pop("mute", False):
+        Bus._deliver = lambda *_: None  # type: ignore[method-assign]
+    if (bus := options.pop("bus", "")).startswith("redis"):
+        cache["bus"] = RedisBus(bus, channel=f"linearizability {url}")
+    elif bus:
+        options["direct_url"] = bus
+    sql: ManagedSessionStorage = SqlSessionStorage(url, **LIMITS, **options)
+    async with sql if cache is None else CacheStorage(sql, **cache) as storage:
         with suppress(StorageUnavailable):
             await storage.info("anything, to open a connection")
         tell({"ready": True})
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            task = json.loads(line)
-            habits = Habits(**task["habits"])
+            given = json.loads(line)
+            habits = Habits(**given["habits"])
             versions: dict[int, int] = {}
             clients = [
-                Client(storage, task["ids"], number, f"{task['seed']} {number}", tell, habits, versions)
-                for number in task["clients"]
+                Client(storage, given["ids"], number, f"{given['seed']} {number}", tell, habits, versions)
+                for number in given["clients"]
             ]
             await asyncio.gather(*(client.run() for client in clients))
             tell({"done": True})

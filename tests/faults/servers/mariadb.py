@@ -13,8 +13,6 @@ from sqlalchemy import make_url
 from ...databases import MySQLServer
 from .process import Process, folder, program
 
-QUICK = {"innodb_buffer_pool_size": "64M", "performance_schema": "OFF"}
-
 
 class MariaDB(Process):
     """A MariaDB server, whose user ``root`` needs no password.
@@ -24,10 +22,11 @@ class MariaDB(Process):
     """
 
     runs_as: ClassVar = "mysql"
+    defaults: ClassVar = {"innodb_buffer_pool_size": "64M", "performance_schema": "OFF"}
 
     def __init__(self, folder: Path, **settings: object) -> None:
         super().__init__(folder)
-        self.settings = QUICK | {name: str(value) for name, value in settings.items()}
+        self.settings = self.defaults | {name: str(value) for name, value in settings.items()}
         self.data = folder / "data"
         self.url = f"mysql://root@127.0.0.1:{self.port}"
 
@@ -46,8 +45,11 @@ class MariaDB(Process):
             "port": self.port,
             "bind_address": "127.0.0.1",
         } | self.settings
-        mariadbd = program("mariadbd", "mariadb-server", "usr/sbin")
-        return [mariadbd, "--no-defaults", *(f"--{name}={value}" for name, value in settings.items())]
+        return [*self.mysqld(), *(f"--{name}={value}" for name, value in settings.items())]
+
+    def mysqld(self) -> Sequence[str]:
+        """The server's program, without its settings."""
+        return [program("mariadbd", "mariadb-server", "usr/sbin"), "--no-defaults"]
 
     def answers(self) -> bool:
         """Whether it serves clients."""

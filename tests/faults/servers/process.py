@@ -213,10 +213,19 @@ class Process(ABC):
         who: dict[str, Any] = (
             {"user": self.user, "group": _group(self.user), "extra_groups": []} if self.user else {}
         )
+        temporary = (
+            self.folder / "tmp"
+        )  # not the one of everybody, which may be full, or hold files of others
+        give(temporary, self.user)
         return who | {
             "cwd": self.folder,
             "stdin": subprocess.DEVNULL,
-            "env": {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"},
+            "env": {
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                "LC_ALL": "C",
+                "TMPDIR": str(temporary),
+            },
         }
 
     @contextmanager

@@ -13,7 +13,7 @@ from .process import folder, missing
 
 PLUGIN = Path("/usr/lib/mysql/plugin/ha_spider.so")
 LAZY = {"innodb_flush_log_at_trx_commit": "0"}  # nobody kills these servers
-TABLES = {"sessions": "id", "session_chunks": "id"}
+TABLES = {"sessions": "id", "session_chunks": "id", "session_labels": "id", "session_ends": "id"}
 """Our tables, and the column that says on which server a row is."""
 
 

@@ -19,10 +19,11 @@ from sqlsessions.integrations.aiohttp import (
     end_other_sessions,
     end_session,
     list_sessions,
+    require_fresh,
 )
 from sqlsessions.testing import Gate, HttpRequest, HttpResponse, Send
 
-from ..contract import STEPS, OnEveryStorage
+from ..contract import STEPS, OnEveryStorage, with_transports
 
 GATE = web.AppKey("gate", Gate)
 NAMES = {"same_site": "samesite"}
@@ -56,6 +57,8 @@ async def respond(request: web.Request) -> web.Response:
         case "refuse":
             session.update(query)
             raise web.HTTPNotFound
+        case "sensitive":
+            await require_fresh(request, float(query["seconds"]))
         case "sessions":
             return web.json_response([info.key async for info in list_sessions(request)])
         case "end":
@@ -77,6 +80,7 @@ class TestAioHttp(OnEveryStorage):
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
         options = {NAMES.get(name, name): value for name, value in settings.items()}
+        options = with_transports(options, cookie_name=self.cookie_name)
         app = web.Application(middlewares=[behind_a_proxy])
         app[GATE] = gate
         aiohttp_session.setup(app, AioHttpStorage(storage, **options))

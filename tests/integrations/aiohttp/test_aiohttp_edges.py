@@ -114,7 +114,7 @@ async def test_only_its_own_sessions(storage: SpyStorage) -> None:
         {"samesite": "some"},
         {"path": "no-slash"},
         {"httponly": False},
-        {"max_age": 0},
+        {"ttl": 0},
         {"absolute_timeout": -1},
         {"unavailable": "ignore"},
     ],
@@ -124,9 +124,7 @@ def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
         AioHttpStorage(storage, **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"max_age": "1"}, {"key_factory": "x"}, {"encoder": None}, {"decoder": 1}]
-)
+@pytest.mark.parametrize("options", [{"ttl": "1"}, {"key_factory": "x"}, {"encoder": None}, {"decoder": 1}])
 def test_arguments_of_the_wrong_type(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentType):
         AioHttpStorage(storage, **options)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKe
 async def test_without_an_age_the_browser_forgets_the_cookie(storage: SpyStorage) -> None:
     async with served(app_of(storage)) as client:
         assert "Max-Age" not in (await client.get("/put?a=1")).headers["Set-Cookie"]
-    async with served(app_of(storage, max_age=100)) as client:
+    async with served(app_of(storage, ttl=100)) as client:
         response = await client.get("/fresh?a=1&age=none")
         assert "Max-Age" not in response.headers["Set-Cookie"]
 
@@ -36,7 +36,7 @@ async def test_a_session_says_its_age(storage: SpyStorage, clock: ManualClock) -
         session["a"] = 1
         return web.Response()
 
-    async with served(app_of(storage, age, max_age=100)) as client:
+    async with served(app_of(storage, age, ttl=100)) as client:
         await client.get("/age")
         await client.get("/remember?age=500")
         started = int(clock())

@@ -83,10 +83,11 @@ async def test_without_data_no_session_is_begun(storage: SpyStorage) -> None:
         assert storage.calls == []
 
 
-async def test_an_id_whose_session_ended_is_replaced(storage: SpyStorage) -> None:
+async def test_an_id_whose_session_ended_is_replaced(storage: SpyStorage, clock: ManualClock) -> None:
     async with served(storage, count) as browser:
         old = await browser.begin(a=1)
         await storage.invalidate(old)
+        clock.advance(10)
         assert (await browser.post("/step")).json() == 1
         assert browser.has_id() != old
         assert await browser.data() == {"visits": 1}

@@ -18,14 +18,15 @@ from sqlsessions import ManagedSessionStorage
 from sqlsessions.testing import Browser, Gate, Send, SpyStorage, asgi, wsgi
 from sqlsessions.testing import HttpRequest as Sent
 
-from ..contract import InBackground, show
+from ..contract import OF_BEARERS, OF_FRESHNESS, OF_KEYS, InBackground, show
 from ..support import SplitCookies
 from . import urls  # noqa: F401 (which tells Django that there is no table of users)
 
 View = Callable[..., Any]
 
 NAMES = {
-    "max_age": "SESSION_COOKIE_AGE",
+    "ttl": "SESSION_COOKIE_AGE",
+    "expire_at_browser_close": "SESSION_EXPIRE_AT_BROWSER_CLOSE",
     "cookie_name": "SESSION_COOKIE_NAME",
     "path": "SESSION_COOKIE_PATH",
     "domain": "SESSION_COOKIE_DOMAIN",
@@ -133,17 +134,15 @@ def ended(name: str, result: Any) -> HttpResponse:
 
 class TestDjangoByWSGI(InBackground):
     cookie_name = "sessionid"
-    lacks = {
+    lacks = dict.fromkeys(OF_BEARERS + OF_FRESHNESS + OF_KEYS, NO_SETTING) | {
         "a_503_says_why_and_when_to_try_again": RAISED,
         "a_look_extends_a_session_with_an_expiry_of_its_own": "Django counts from the last change",
-        "without_an_age_a_change_sets_no_cookie": "Django sets the cookie with every change",
         "an_unavailable_storage_is_a_503": RAISED,
         "a_new_session_in_an_unavailable_storage_is_a_503": RAISED,
         "a_write_that_fails_is_a_503": RAISED,
         "an_equal_value_costs_one_read": "Django saves what is assigned, if not to the storage",
         "an_answer_without_a_look_or_a_session_has_no_header_of_sessions": "Django clears what can be no key",
         "shared_caches_keep_no_answer": "Django leaves Cache-Control to the view",
-        "the_id_from_before_a_replacement_does_not_clear_the_new_cookie": "Django ends a session that it flushes",
         "a_look_extends_a_session_and_its_cookie": "Django counts from the last change",
         "the_cookie_is_secure_over_https": "Django's SESSION_COOKIE_SECURE says whether it is",
         "an_emptied_session_leaves_nothing": KEPT,
@@ -161,10 +160,12 @@ class TestDjangoByWSGI(InBackground):
     async def client(
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
+        kept: dict[str, Any] = {"storage": lambda: storage}
+        if "anonymous_ttl" in settings:
+            kept["anonymous_ttl"] = settings.pop("anonymous_ttl")
         options = {NAMES[name]: value for name, value in settings.items() if value is not None}
-        options["SESSION_EXPIRE_AT_BROWSER_CLOSE"] = "max_age" in settings and settings["max_age"] is None
         routes = (path("untouched", untouched), path("<name>", self.view(gate)))
-        with override_settings(SQLSESSIONS={"storage": lambda: storage}, ROOT_URLCONF=routes, **options):
+        with override_settings(SQLSESSIONS=kept, ROOT_URLCONF=routes, **options):
             yield self.application()
 
     def view(self, gate: Gate) -> View:

@@ -10,6 +10,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.core.management import call_command
 from django.test import override_settings
 
-from sqlsessions import SessionInfo, StorageUnavailable, new_session_id
+from sqlsessions import SessionInfo, StorageUnavailable, new_session_id, schema
 from sqlsessions.integrations._web.portal import run
 from sqlsessions.integrations.django import SessionStore
 from sqlsessions.integrations.django import storage as configured
@@ -59,6 +61,8 @@ class TestExpiry:
             assert "touch" in storage.calls
             assert storage.calls.count("write") == 1
             run(storage.invalidate(key))
+            assert not client.get("/untouched").cookies  # it may have been sent before the end
+            clock.advance(10)
             assert client.get("/untouched").cookies["sessionid"].value != key
 
     def test_may_be_the_sessions_own(self, clock: ManualClock) -> None:
@@ -100,7 +104,7 @@ def list_of(storage: SpyStorage) -> list[SessionInfo]:
 
 
 class TestStore:
-    def test_what_was_ended_is_not_saved(self) -> None:
+    def test_what_was_ended_is_not_saved(self, clock: ManualClock) -> None:
         changes: list[Callable[[SessionStore], object]] = [
             lambda session: session.update({"a": 1}),
             lambda session: session.get("first"),
@@ -112,6 +116,9 @@ class TestStore:
             SessionStore().delete(key)
             with pytest.raises(UpdateError):
                 session.save()
+            assert session.load() == {}
+            assert session.session_key == key  # with which the middleware leaves the cookie alone
+            clock.advance(10)
             assert session.load() == {}
             assert session.session_key is None
 
@@ -177,7 +184,7 @@ class TestSettings:
         with override_settings(SESSION_SERIALIZER=f"{__name__}.Marked"):
             client, key = begun()
             assert client.get("/read").json() == {"first": 1}
-        assert run(storage.read_bytes(key)).startswith(b"marked:")
+        assert b"marked:" in run(storage.read_bytes(key))
 
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -190,7 +197,12 @@ class TestSettings:
             ({"url": "sqlite://", "ttl": 5}, "SESSION_COOKIE_AGE"),
             ({"url": "sqlite://", "pool_size": 0}, "pool_size"),
             ({"url": "oracle://"}, "oracle"),
-            ({"storage": "sqlsessions.SessionStorageMemory", "ttl": 5}, "no other key"),
+            ({"url": "sqlite://", "keyed_ids": "yes"}, "'keyed_ids' must be True, 'move', 'accept' or False"),
+            ({"url": "sqlite://", "keyed_ids": True, "keys": []}, "'keyed_ids' sets 'keys' itself"),
+            ({"storage": "sqlsessions.SessionStorageMemory", "ttl": 5}, "no other key but 'anonymous_ttl'"),
+            ({"url": "sqlite://", "anonymous_ttl": 0}, "anonymous_ttl must be above 0"),
+            ({"url": "sqlite://", "anonymous_ttl": None}, "anonymous_ttl must be a number of seconds"),
+            ({"url": "sqlite://", "anonymous_ttl": "short"}, "anonymous_ttl must be seconds"),
             ({"storage": "sqlsessions.storage.new_session_id"}, "ManagedSessionStorage"),
         ],
     )
@@ -286,7 +298,7 @@ class TestOverriding:
                 session = SessionStore()
                 session["a"] = 1
                 session.save()
-                assert run(opened.read_bytes(session.session_key)).startswith(b"}")
+                assert run(opened.read_bytes(session.session_key)).endswith(b"{")
             assert configured() is opened
 
     def test_another_storage_closes_the_one_that_was_opened(self, opened: Any) -> None:
@@ -311,6 +323,56 @@ class TestOverriding:
         with override_settings(SQLSESSIONS={"storage": lambda: storage}):
             begun()
         assert run(storage.info(new_session_id())) is None
+
+
+class TestKeyedIds:
+    """Ids under ``SECRET_KEY``."""
+
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> str:
+        url = f"sqlite:///{tmp_path / 'sessions.db'}"
+        asyncio.run(schema.upgrade(url))
+        return url
+
+    def test_sessions_move_to_a_key_and_to_the_next_one(self, kept: str) -> None:
+        def loaded(keyed: Any, secret: str, *fallbacks: str) -> dict[str, Any]:
+            """The session as it is found with some settings."""
+            with override_settings(
+                SQLSESSIONS={"url": kept, "keyed_ids": keyed},
+                SECRET_KEY=secret,
+                SECRET_KEY_FALLBACKS=list(fallbacks),
+            ):
+                data: dict[str, Any] = SessionStore(key).load()
+                if data:
+                    digests.append(configured().digest(key))
+                return data
+
+        with override_settings(SQLSESSIONS={"url": kept}):
+            session = SessionStore()
+            session["a"] = 1
+            session.save()
+            key = session.session_key or ""
+        digests = [sha256(key.encode()).digest()]
+        steps: list[tuple[Any, ...]] = [
+            ("accept", "one"),
+            ("move", "one"),
+            (True, "one"),
+            (True, "two", "one"),
+            (True, "two"),
+        ]
+        for keyed, *secrets in steps:
+            assert loaded(keyed, *secrets) == {"a": 1}
+        assert digests[0] == digests[1]
+        assert len(set(digests)) == 3
+        assert digests[-1] == digests[-2] != digests[2] == digests[3]
+        assert loaded(True, "three") == {}
+        assert loaded("move", "one", "two") == {"a": 1}
+
+    def test_another_secret_key_leaves_a_storage_without_keyed_ids_alone(self, kept: str) -> None:
+        with override_settings(SQLSESSIONS={"url": kept}):
+            before = configured()
+            with override_settings(SECRET_KEY="two"):
+                assert configured() is before
 
 
 class Reversed:

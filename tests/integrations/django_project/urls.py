@@ -14,7 +14,13 @@ from django.contrib.auth.signals import user_logged_in
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-user_logged_in.disconnect(update_last_login, dispatch_uid="update_last_login")  # there is no such database
+
+def without_a_table_of_users() -> None:
+    """Do not write down a user's last login: there is no such database."""
+    user_logged_in.disconnect(update_last_login, dispatch_uid="update_last_login")
+
+
+without_a_table_of_users()
 
 WAIT = 20  # seconds
 

@@ -15,10 +15,11 @@ from sqlsessions.integrations.flask import (
     end_other_sessions,
     end_session,
     list_sessions,
+    require_fresh,
 )
 from sqlsessions.testing import Gate, Send, wsgi
 
-from ..contract import STEPS, InBackground
+from ..contract import STEPS, InBackground, with_transports
 
 NAMES = {"same_site": "samesite"}
 
@@ -38,13 +39,14 @@ def respond(name: str) -> Any:
     match name:
         case "logout":
             session.clear()
-            return jsonify(None)
         case "leave":
             session.update(query)
             return redirect("/show")
         case "refuse":
             session.update(query)
             raise NotFound
+        case "sensitive":
+            require_fresh(float(query["seconds"]))
         case "sessions":
             return jsonify([info.key for info in list_sessions()])
         case "end":
@@ -53,6 +55,7 @@ def respond(name: str) -> Any:
             return jsonify(end_other_sessions())
         case _:
             return jsonify(STEPS[name](session, query))
+    return jsonify(None)
 
 
 class TestFlask(InBackground):
@@ -61,8 +64,9 @@ class TestFlask(InBackground):
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
         app = Flask(__name__)
-        app.config |= {"GATE": gate, "AGED": settings.get("max_age") is not None}
-        options = {NAMES.get(name, name): value for name, value in settings.items()}
+        settings.pop("expire_at_browser_close", None)  # as with all sessions that are not permanent
+        app.config |= {"GATE": gate, "AGED": "ttl" in settings}
+        options = with_transports({NAMES.get(name, name): value for name, value in settings.items()})
         SqlSessionInterface(storage, **options).init_app(app)
         app.add_url_rule("/untouched", view_func=untouched)
         app.add_url_rule("/<name>", view_func=respond, methods=["GET", "POST"])

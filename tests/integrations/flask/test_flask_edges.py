@@ -52,7 +52,7 @@ def test_session_transactions(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"cookie_name": "a b"}, {"samesite": "None", "secure": False}, {"max_age": 0}]
+    "options", [{"cookie_name": "a b"}, {"samesite": "None", "secure": False}, {"ttl": 0}]
 )
 def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):

@@ -19,10 +19,11 @@ from sqlsessions.integrations.litestar import (
     end_session,
     list_sessions,
     load,
+    require_fresh,
 )
 from sqlsessions.testing import Gate, Send, asgi
 
-from ..contract import STEPS, OnEveryStorage
+from ..contract import STEPS, OnEveryStorage, with_transports
 
 NAMES = {"cookie_name": "key", "same_site": "samesite"}
 
@@ -50,6 +51,8 @@ async def respond(request: Request[Any, Any, State], name: FromPath[str]) -> Any
         case "refuse":
             session.update(query)
             raise NotFoundException
+        case "sensitive":
+            await require_fresh(request, float(query["seconds"]))
         case "sessions":
             return [info.key async for info in list_sessions(request)]
         case "end":
@@ -66,7 +69,7 @@ class TestLitestar(OnEveryStorage):
     async def client(
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
-        options = {NAMES.get(name, name): value for name, value in settings.items()}
+        options = with_transports({NAMES.get(name, name): value for name, value in settings.items()})
         yield asgi(
             Litestar(
                 [untouched, respond],

@@ -236,7 +236,7 @@ def test_the_test_client_s_session_data(storage: SpyStorage) -> None:
     "options",
     [
         {"unavailable": "500"},
-        {"max_age": 0},
+        {"ttl": 0},
         {"key": "a b"},
         {"key": "__Host-session", "domain": "service.local"},
         {"samesite": "none", "secure": False},
@@ -250,9 +250,7 @@ def test_refused_settings(storage: SpyStorage, options: Any) -> None:
         SessionConfig(storage, **options)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("max_age", 0), ("key", "a b"), ("httponly", False), ("store", "a")]
-)
+@pytest.mark.parametrize(("name", "value"), [("ttl", 0), ("key", "a b"), ("httponly", False), ("store", "a")])
 def test_what_is_refused_later_changes_nothing(storage: SpyStorage, name: str, value: Any) -> None:
     config = SessionConfig(storage)
     before = getattr(config, name), config.manager
@@ -275,7 +273,7 @@ async def test_a_setting_may_be_assigned_to(storage: SpyStorage) -> None:
     config = SessionConfig(storage)
     app = Litestar([read, write], middleware=[config.middleware])
     async with AsyncTestClient(app) as client:
-        config.max_age = 5
+        config.ttl = 5
         config.key = "mine"
         config.samesite = "strict"
         cookie = (await client.post("/write", json={"a": 1})).headers["set-cookie"]
@@ -286,7 +284,7 @@ async def test_a_setting_may_be_assigned_to(storage: SpyStorage) -> None:
 
 async def test_renewal_on_access_may_be_turned_off(storage: SpyStorage, clock: ManualClock) -> None:
     for renew, left in ((True, {"a": 1}), (False, {})):
-        async with AsyncTestClient(app_over(storage, max_age=100, renew_on_access=renew)) as client:
+        async with AsyncTestClient(app_over(storage, ttl=100, renew_on_access=renew)) as client:
             await client.post("/write", json={"a": 1})
             clock.advance(60)
             assert (await client.get("/read")).json() == {"a": 1}

@@ -17,7 +17,7 @@ from litestar.testing import AsyncTestClient
 from litestar.types import Empty
 
 from sqlsessions.integrations.litestar import Session, SessionConfig, load
-from sqlsessions.testing import SpyStorage
+from sqlsessions.testing import ManualClock, SpyStorage
 
 from .app import (
     Req,
@@ -117,7 +117,7 @@ async def test_the_innermost_middleware_counts(storage: SpyStorage) -> None:
         assert (await client.get("/read")).json() == {}
 
 
-async def test_session_auth(storage: SpyStorage) -> None:
+async def test_session_auth(storage: SpyStorage, clock: ManualClock) -> None:
     """Litestar's own authentication over our sessions."""
 
     async def user_of(session: dict[str, Any], connection: Any) -> str | None:
@@ -141,6 +141,7 @@ async def test_session_auth(storage: SpyStorage) -> None:
         left_over = client.cookies["session"]
         await client.post("/logout")
         client.cookies.set("session", left_over)
+        clock.advance(10)
         response = await client.get("/me")
         assert response.status_code == HTTP_401_UNAUTHORIZED
         assert "Max-Age=0" in response.headers["set-cookie"]

@@ -15,10 +15,11 @@ from sqlsessions.integrations.quart import (
     end_other_sessions,
     end_session,
     list_sessions,
+    require_fresh,
 )
 from sqlsessions.testing import Gate, Send, asgi
 
-from ..contract import STEPS, OnEveryStorage
+from ..contract import STEPS, OnEveryStorage, with_transports
 
 NAMES = {"same_site": "samesite"}
 
@@ -38,13 +39,14 @@ async def respond(name: str) -> Any:
     match name:
         case "logout":
             session.clear()
-            return jsonify(None)
         case "leave":
             session.update(query)
             return redirect("/show")
         case "refuse":
             session.update(query)
             raise NotFound
+        case "sensitive":
+            await require_fresh(float(query["seconds"]))
         case "sessions":
             return jsonify([info.key async for info in list_sessions()])
         case "end":
@@ -53,6 +55,7 @@ async def respond(name: str) -> Any:
             return jsonify(await end_other_sessions())
         case _:
             return jsonify(STEPS[name](session, query))
+    return jsonify(None)
 
 
 class TestQuart(OnEveryStorage):
@@ -61,10 +64,10 @@ class TestQuart(OnEveryStorage):
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
         app = Quart(__name__)
-        app.config |= {"GATE": gate, "AGED": settings.get("max_age") is not None}
-        self.install(
-            app, SqlSessionInterface(storage, **{NAMES.get(key, key): settings[key] for key in settings})
-        )
+        settings.pop("expire_at_browser_close", None)  # as with all sessions that are not permanent
+        app.config |= {"GATE": gate, "AGED": "ttl" in settings}
+        options = with_transports({NAMES.get(name, name): value for name, value in settings.items()})
+        self.install(app, SqlSessionInterface(storage, **options))
         app.add_url_rule("/untouched", view_func=untouched)
         app.add_url_rule("/<name>", view_func=respond, methods=["GET", "POST"])
         yield asgi(app)

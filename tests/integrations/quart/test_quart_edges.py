@@ -92,7 +92,7 @@ async def test_a_websocket_that_ends_itself_saves(storage: SpyStorage, lazy: boo
         {"samesite": "None", "secure": False},
         {"samesite": "some"},
         {"path": "no-slash"},
-        {"max_age": 0},
+        {"ttl": 0},
         {"absolute_timeout": -1},
         {"unavailable": "ignore"},
     ],
@@ -102,7 +102,7 @@ def test_bad_arguments(storage: SpyStorage, options: dict[str, Any]) -> None:
         SqlSessionInterface(storage, **options)
 
 
-@pytest.mark.parametrize("options", [{"max_age": "1"}, {"serializer": object()}])
+@pytest.mark.parametrize("options", [{"ttl": "1"}, {"serializer": object()}])
 def test_arguments_of_the_wrong_type(storage: SpyStorage, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentType):
         SqlSessionInterface(storage, **options)

@@ -170,6 +170,21 @@ WAYS = [
 ]
 
 
+async def test_in_an_application_that_is_no_coroutine_function(
+    storage: SpyStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    def application(scope: Scope, receive: Receive, send: Send) -> Any:
+        seen = JSONResponse(scope["session"].get("a"))  # before anything is awaited
+        if scope["path"] == "/put":
+            scope["session"]["a"] = "1"
+        return asyncio.ensure_future(seen(scope, receive, send))
+
+    async with client_of(SessionMiddleware(application, storage)) as client:  # type: ignore[arg-type]
+        assert (await client.get("/put")).json() is None
+        assert (await client.get("/show")).json() == "1"
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_in_what_the_application_starts(storage: SpyStorage, way: Callable[..., Any]) -> None:
     async def elsewhere(request: Request) -> Response:

@@ -19,10 +19,11 @@ from sqlsessions.integrations.starlette import (
     end_other_sessions,
     end_session,
     list_sessions,
+    require_fresh,
 )
 from sqlsessions.testing import Gate, Send, asgi
 
-from ..contract import STEPS, OnEveryStorage
+from ..contract import STEPS, OnEveryStorage, with_transports
 
 
 async def untouched(_request: Request) -> Response:
@@ -42,6 +43,9 @@ async def respond(request: Request) -> Response:
         case "refuse":
             session.update(query)
             raise HTTPException(404)
+        case "sensitive":
+            await require_fresh(request, float(query["seconds"]))
+            return JSONResponse(None)
         case "sessions":
             return JSONResponse([info.key async for info in list_sessions(request)])
         case "end":
@@ -58,7 +62,7 @@ class TestStarlette(OnEveryStorage):
         self, storage: ManagedSessionStorage, gate: Gate, **settings: Any
     ) -> AsyncIterator[Send]:
         names = {"cookie_name": "session_cookie", "secure": "https_only"}
-        options = {names.get(name, name): value for name, value in settings.items()}
+        options = with_transports({names.get(name, name): value for name, value in settings.items()})
         routes = [Route("/untouched", untouched), Route("/{name}", respond, methods=["GET", "POST"])]
         app = Starlette(routes=routes, middleware=[Middleware(SessionMiddleware, storage=storage, **options)])
         app.state.gate = gate

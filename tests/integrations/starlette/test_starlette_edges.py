@@ -21,7 +21,9 @@ from sqlsessions import (
     DelegatingStorage,
     InvalidArgument,
     InvalidArgumentType,
+    InvalidSessionData,
     SessionInfo,
+    SessionNotFound,
     SqlSessionStorage,
     StorageUnavailable,
     UnsupportedOperation,
@@ -62,13 +64,12 @@ def test_a_secret_key_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_data_that_json_has_not_is_an_error(storage: SpyStorage) -> None:
     async def bad(request: Request) -> Response:
-        request.session["secret"] = {1, 2}
+        request.session["key"] = {1, 2}
         return PlainTextResponse("bad")
 
     async with client_of(app_of(storage, bad)) as client:
-        with pytest.raises(InvalidArgumentType, match="JSON") as caught:
+        with pytest.raises(InvalidSessionData, match=r"JSON has no set, at session\['key'\]"):
             await client.get("/bad")
-    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -158,8 +159,7 @@ async def test_nobody_has_no_sessions_to_list(storage: SpyStorage) -> None:
 
     async with client_of(app_of(storage, mine)) as client:
         await client.get("/put?a=1")
-        with pytest.raises(InvalidArgument, match="subject"):
-            await client.get("/mine")
+        assert (await client.get("/mine")).json() == []
 
 
 def test_websockets_across_event_loops(url: str) -> None:
@@ -271,7 +271,8 @@ async def test_a_session_that_another_request_ended_can_be_logged_out(storage: S
     async def late(request: Request) -> Response:
         request.session["late"] = 1
         await storage.invalidate(request.cookies["session"])
-        await save(request)
+        with pytest.raises(SessionNotFound):
+            await save(request)
         request.session.invalidate()  # type: ignore[attr-defined]
         return PlainTextResponse("late")
 
@@ -300,14 +301,14 @@ async def test_a_session_that_was_mentioned_is_read_before_the_response_begins(s
 
 
 @pytest.mark.parametrize("keys", [1, 40])
-async def test_a_write_encodes_and_decodes_twice(storage: SpyStorage, keys: int) -> None:
+async def test_a_write_encodes_and_decodes_no_more_for_many_keys(storage: SpyStorage, keys: int) -> None:
     serializer = CountingSerializer()
     async with client_of(app_of(storage, serializer=serializer)) as client:
         await client.get("/put", params={f"key {number}": "old" for number in range(keys)})
-        assert (serializer.dumped, serializer.loaded) == (1, 0)
-        serializer.dumped = 0
+        assert (serializer.dumped, serializer.loaded) == (1, 1)
+        serializer.dumped = serializer.loaded = 0
         await client.get("/put", params={f"key {number}": "new" for number in range(keys)})
-        assert (serializer.dumped, serializer.loaded) == (2, 2)
+        assert (serializer.dumped, serializer.loaded) == (1, 2)
         serializer.dumped = serializer.loaded = 0
         assert len((await client.get("/show")).json()) == keys
         assert (serializer.dumped, serializer.loaded) == (1, 1)

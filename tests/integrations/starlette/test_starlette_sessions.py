@@ -41,7 +41,7 @@ async def test_idle_timeout_is_extended_by_use(
 
 
 async def test_absolute_timeout(storage: SpyStorage, clock: ManualClock) -> None:
-    async with client_of(app_of(storage, max_age=DAY, absolute_timeout=2 * DAY)) as client:
+    async with client_of(app_of(storage, ttl=DAY, absolute_timeout=2 * DAY)) as client:
         await client.get("/put?a=1")
         for _ in range(3):
             clock.advance(0.6 * DAY)
@@ -111,7 +111,7 @@ async def test_cookie(
         ({"path": "app"}, "path"),
         ({"path": "/a; secure"}, "path"),
         ({"domain": "a\r\nb"}, "domain"),
-        ({"max_age": float("nan")}, "max_age"),
+        ({"ttl": float("nan")}, "ttl"),
         ({"absolute_timeout": 0}, "absolute_timeout"),
         ({"unavailable": "500"}, "unavailable"),
     ],
@@ -122,12 +122,12 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
         SessionMiddleware(untouched, SqlSessionStorage("sqlite://"), **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("max_age", [0, -1, -0.5])
+@pytest.mark.parametrize("ttl", [0, -1, -0.5])
 async def test_a_session_without_time_ends_at_once(
-    storage: SpyStorage, clock: ManualClock, max_age: float
+    storage: SpyStorage, clock: ManualClock, ttl: float
 ) -> None:
     """As with Starlette's own middleware."""
-    async with client_of(app_of(storage, max_age=max_age)) as client:
+    async with client_of(app_of(storage, ttl=ttl)) as client:
         response = await client.get("/put?a=1")
         assert "Max-Age=0" in cookie_of(response)
         id = cookie_of(response)[0].partition("=")[2]

@@ -1,4 +1,4 @@
-"""The functions of `sqlsessions.schema`."""
+"""Migrations: the tables upgraded, taken back and checked, from an installed package."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from threading import Lock
 from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ..errors import InvalidArgument, SessionError
 from ..sql.dialects import DIALECTS, Settings, migration_lock
 from ..sql.dialects.sqlite import missing_file
 from ..sql.engine.retry import raise_translated
 from ..sql.engine.temporary import temporary_engine
 from ..sql.engine.urls import async_url
-from ..sql.models import VERSION_TABLE, metadata
+from ..sql.models import VERSION_TABLE, metadata, notices
 
 __all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]
 
 HEAD = "sqlsessions@head"
+COLLISIONS = 5
+"""How often a migration is tried that meets another one."""
 
 _SETTINGS = Settings(
     pool_size=1,
@@ -110,7 +113,7 @@ async def script(url: str | URL) -> str:
     """The SQL that creates the tables in an empty database, without connecting to it.
 
     Args:
-        url: The database; only its kind counts.
+        url: The database; only its kind counts, and on PostgreSQL its ``schema``.
     """
     from .revisions import run_command
 
@@ -120,17 +123,17 @@ async def script(url: str | URL) -> str:
     return output.getvalue()
 
 
-def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:  # noqa: ARG001 (Alembic gives it)
     """Keep an application's autogenerate from dropping the tables of sqlsessions.
 
     For ``context.configure(include_name=...)`` in the application's own ``env.py``, unless its
     ``target_metadata`` includes these tables.
 
     Returns:
-        False for these tables and their version table in the default schema, True for all else.
+        False for these tables and their version table, with ``include_schemas=True`` in every schema; True for
+        all else.
     """
-    theirs = name not in metadata.tables and name != VERSION_TABLE
-    return type_ != "table" or parent_names.get("schema_name") is not None or theirs
+    return type_ != "table" or name not in {*metadata.tables, VERSION_TABLE, notices.name}
 
 
 @asynccontextmanager
@@ -158,17 +161,40 @@ async def connected(
             yield connection
 
 
+class _Overtaken(SessionError):
+    """A migration found the revision changed while it ran, as by another one that went ahead."""
+
+
 async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revision: str) -> None:
-    from .revisions import refuse_obstacles, run_command
+    from .revisions import current_revision, refuse_obstacles, run_command
 
     def run(connection: Connection) -> None:
         # MariaDB refuses to describe tables that another process is changing.
         with migration_lock(connection):
             refuse_obstacles(connection)
-            run_command(command, revision, {"connection": connection})
+            before = current_revision(connection)
+            try:
+                run_command(command, revision, {"connection": connection})
+            except InvalidArgument as error:
+                if current_revision(connection) == before:
+                    raise
+                raise _Overtaken(str(error)) from error
 
-    async with _alone(), connected(url_or_engine, make=command == "upgrade") as connection:
-        await connection.run_sync(run)
+    given = url_or_engine.url if isinstance(url_or_engine, AsyncEngine) else url_or_engine
+    dialect = DIALECTS[async_url(given).get_backend_name()]
+    for left in reversed(range(COLLISIONS)):
+        try:
+            async with _alone(), connected(url_or_engine, make=command == "upgrade") as connection:
+                await connection.run_sync(run)
+        except _Overtaken as error:
+            if not left:
+                raise InvalidArgument(str(error)) from error.__cause__
+        except SessionError as error:
+            # The lock may be none: CockroachDB's is not, and in a cluster it may be a node's own.
+            if error.__cause__ is None or dialect.code(error.__cause__) not in dialect.collisions or not left:
+                raise
+        else:
+            return
 
 
 @asynccontextmanager

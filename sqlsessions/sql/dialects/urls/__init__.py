@@ -1,0 +1,1 @@
+"""What the options in a URL mean to each driver: one module per database."""

@@ -1,0 +1,40 @@
+"""A crowd on few sessions: what the operations of several processes wait for never goes round in a circle."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.crowd import crowd
+from sqlsessions import SqlSessionStorage
+from sqlsessions.sql.batching.operations import Delete, Touch, Write, parted
+from sqlsessions.sql.statements.single import ExplicitOptions
+
+from ..sql.support import postgresql
+
+SECONDS = 5.0
+
+
+@postgresql
+@pytest.mark.timeout(120)
+async def test_mixed_operations_of_several_processes_do_not_deadlock(sql_url: str) -> None:
+    async with SqlSessionStorage(sql_url) as storage:
+        found = await crowd(
+            storage._database.url.render_as_string(hide_password=False), 3, 40, SECONDS, mixed=True
+        )
+    assert found["calls"] > 0
+    assert (found["deadlocks"], found["failed"]) == (0, 0)
+
+
+async def test_what_makes_rows_goes_apart_from_all_else() -> None:
+    def write(id: bytes, if_match: int | None, *, ttl: bool = False) -> Write:
+        return Write(id, 1, lambda _now: (), ExplicitOptions(ttl, False, False), if_match, 0)
+
+    plain, other, first = write(b"1", None), write(b"2", None, ttl=True), write(b"3", 0)
+    match, touch = write(b"4", 7), Touch((b"5", 1, None, None, None, None))
+    end = Delete(b"6", -5)
+    assert parted([plain, match, other, touch, first, end]) == [
+        [plain],
+        [match, touch, end],
+        [other],
+        [first],
+    ]

@@ -1,0 +1,1 @@
+"""Fuzzers of what reads bytes of others, and the corpora that they found."""

@@ -1,0 +1,80 @@
+"""Writes that go out together do what each of them says, as one by itself does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from sqlsessions import SessionInfo, SessionStorageMemory, SqlSessionStorage
+from sqlsessions.sql.batching.executor import BatchExecutor
+from sqlsessions.storage import ManagedSessionStorage
+from sqlsessions.testing import ManualClock
+
+from .support import each_database
+
+IDS = [f"id {number}" for number in range(5)]
+GIVEN = [
+    [name for name, given in zip(("ttl", "max_age", "subject", "client"), given, strict=True) if given]
+    for given in product([False, True], repeat=4)
+]
+
+
+def options(given: list[str], number: int) -> dict[str, Any]:
+    """Options of which each session has others."""
+    every = {
+        "ttl": None if number == 2 else 100.0 + number,
+        "max_age": None if number == 1 else 50.0 + 30 * number,
+        "subject": f"subject {number}" if number else None,
+        "client": {"ip": f"10.0.0.{number}"} if number else None,
+    }
+    return {name: value for name, value in every.items() if name in given}
+
+
+async def writes(
+    storage: ManagedSessionStorage, given: list[str], clock: ManualClock, *, together: bool
+) -> list[SessionInfo]:
+    """Write new sessions, then over them, and then over them on a condition."""
+
+    async def all_of(round: int, versions: Sequence[int | None]) -> list[SessionInfo]:
+        calls = [
+            storage.write_bytes(id, b"x" * (number + round), if_match=version, **options(given, number))
+            for number, (id, version) in enumerate(zip(IDS, versions, strict=True))
+        ]
+        clock.advance(7)
+        return await asyncio.gather(*calls) if together else [await call for call in calls]
+
+    new = await all_of(0, [0] * len(IDS))
+    over = await all_of(1, [None] * len(IDS))
+    return [*new, *over, *await all_of(2, [info.version for info in over])]
+
+
+@each_database
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+@pytest.mark.parametrize("given", GIVEN, ids="+".join)
+async def test_each_write_is_as_its_options_say(
+    sql_url: str, given: list[str], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, run = 0, BatchExecutor._run
+
+    async def watched(executor: BatchExecutor, operations: Any, **how: Any) -> None:
+        nonlocal most
+        most = max(most, len(operations))
+        await run(executor, operations, **how)
+
+    monkeypatch.setattr(BatchExecutor, "_run", watched)
+    clock, same = ManualClock(), ManualClock()
+    async with SqlSessionStorage(sql_url, clock=clock, max_age=1000) as storage:
+        found = await writes(storage, given, clock, together=together)
+        expected = await writes(SessionStorageMemory(clock=same, max_age=1000), given, same, together=False)
+        versions = [info.version for info in found]
+        assert found == [
+            replace(info, version=version) for info, version in zip(expected, versions, strict=True)
+        ]
+        last = found[-len(IDS) :]
+        assert [await storage.info(id) for id in IDS] == last
+    assert (most > 1) is together
