@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ..errors import InvalidArgument, SessionError
 from ..sql.dialects import DIALECTS, Settings, migration_lock
 from ..sql.dialects.sqlite import missing_file
-from ..sql.engine.retry import raise_translated
+from ..sql.engine.retry import pause, raise_translated
 from ..sql.engine.temporary import temporary_engine
 from ..sql.engine.urls import async_url
 from ..sql.models import VERSION_TABLE, metadata, notices
@@ -22,8 +22,8 @@ from ..sql.models import VERSION_TABLE, metadata, notices
 __all__ = ["check", "create_tables", "current", "downgrade", "include_name", "script", "upgrade"]
 
 HEAD = "sqlsessions@head"
-COLLISIONS = 5
-"""How often a migration is tried that meets another one."""
+COLLISIONS = 20
+"""How often a migration is tried that meets another one, with pauses of up to half a second."""
 
 _SETTINGS = Settings(
     pool_size=1,
@@ -182,19 +182,21 @@ async def _migrate(url_or_engine: str | URL | AsyncEngine, command: str, revisio
 
     given = url_or_engine.url if isinstance(url_or_engine, AsyncEngine) else url_or_engine
     dialect = DIALECTS[async_url(given).get_backend_name()]
-    for left in reversed(range(COLLISIONS)):
+    for tries in range(COLLISIONS):
+        last = tries == COLLISIONS - 1
         try:
             async with _alone(), connected(url_or_engine, make=command == "upgrade") as connection:
                 await connection.run_sync(run)
         except _Overtaken as error:
-            if not left:
+            if last:
                 raise InvalidArgument(str(error)) from error.__cause__
         except SessionError as error:
             # The lock may be none: CockroachDB's is not, and in a cluster it may be a node's own.
-            if error.__cause__ is None or dialect.code(error.__cause__) not in dialect.collisions or not left:
+            if error.__cause__ is None or dialect.code(error.__cause__) not in dialect.collisions or last:
                 raise
         else:
             return
+        await asyncio.sleep(pause(tries))
 
 
 @asynccontextmanager

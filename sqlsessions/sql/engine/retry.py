@@ -81,7 +81,7 @@ class Attempts:
             Exception: The database error of the last attempt, untranslated.
         """
         begun = self.since = time.monotonic()
-        longest = FIRST_PAUSE
+        tries = 0
         while True:
             self.connected = False
             try:
@@ -101,8 +101,13 @@ class Attempts:
             self._on_retry(self.failure)
             if self.failure is ErrorKind.STALE:
                 continue  # once for each connection of the pool
-            await asyncio.sleep(min(left, longest * random.uniform(0.5, 1.0)))  # noqa: S311 (spreads retries)
-            longest = min(2 * longest, LONGEST_PAUSE)
+            await asyncio.sleep(min(left, pause(tries)))
+            tries += 1
+
+
+def pause(tries: int) -> float:
+    """Seconds to wait before work is tried again that failed `tries` times before the last one."""
+    return min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries)
 
 
 def raise_translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) -> NoReturn:
