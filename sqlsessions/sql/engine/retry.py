@@ -107,7 +107,7 @@ class Attempts:
 
 def pause(tries: int) -> float:
     """Seconds to wait before work is tried again that failed `tries` times before the last one."""
-    return min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries)
+    return min(FIRST_PAUSE * 2.0**tries, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads retries)
 
 
 def raise_translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) -> NoReturn:
