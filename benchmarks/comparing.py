@@ -9,207 +9,66 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
-import secrets
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from httpx import ASGITransport, AsyncClient
-from litestar import Request as LitestarRequest
+from httpx import ASGITransport, AsyncBaseTransport, AsyncClient
+from httpx import Response as HttpxResponse
 from redis.asyncio import Redis
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
+from .comparing_services import (
+    PREFIX,
+    Gate,
+    cookies,
+    django,
+    flask_session,
+    litestar,
+    sqlsessions,
+    sqlsessions_flask,
+    sqlsessions_litestar,
+    starsessions,
+)
 from .scratch import address
-
-PREFIX = f"bench{secrets.token_hex(4)}."
-
-
-class Gate:
-    """Where a slow request waits until others are done."""
-
-    def __init__(self) -> None:
-        self.entered, self.open = asyncio.Event(), asyncio.Event()
-
-    async def wait(self) -> None:
-        """Wait, within a request."""
-        self.entered.set()
-        await asyncio.wait_for(self.open.wait(), 20)
-
-
-def put(session: Any, key: str) -> None:
-    """Set a key, as every service does it."""
-    session[key] = 1
-
-
-def routes(gate: Gate, login: Any, logout: Any) -> list[Route]:
-    """The service, for what gives Starlette's ``request.session``."""
-
-    async def change(request: Request) -> JSONResponse:
-        put(request.session, request.query_params["key"])
-        return JSONResponse(None)
-
-    async def slow(request: Request) -> JSONResponse:
-        request.session.get("first")
-        await gate.wait()
-        put(request.session, "late")
-        return JSONResponse(None)
-
-    async def nest(request: Request) -> JSONResponse:
-        request.session.setdefault("nested", {"number": 0})["number"] += 1
-        return JSONResponse(None)
-
-    async def show(request: Request) -> JSONResponse:
-        return JSONResponse({key: value for key, value in request.session.items() if key[:2] != "__"})
-
-    return [Route(f"/{each.__name__}", each) for each in (change, slow, nest, show, login, logout)]
-
-
-@asynccontextmanager
-async def on_sqlite() -> AsyncIterator[str]:
-    """The path of a new database."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield str(Path(folder) / "sessions.db")
-
-
-@asynccontextmanager
-async def sqlsessions(gate: Gate) -> AsyncIterator[Any]:
-    """sqlsessions, in Starlette, on SQLite."""
-    from sqlsessions import SqlSessionStorage, schema
-    from sqlsessions.integrations.starlette import SessionMiddleware, current_session
-
-    async with on_sqlite() as path:
-        # setup
-        url = f"sqlite:///{path}"
-        await schema.upgrade(url)
-        storage = SqlSessionStorage(url)
-        middleware = [Middleware(SessionMiddleware, storage=storage)]
-
-        async def login(request: Request) -> JSONResponse:
-            current_session(request).subject = "ada"
-            return JSONResponse(None)
-
-        async def logout(request: Request) -> JSONResponse:
-            current_session(request).invalidate()
-            return JSONResponse(None)
-
-        # end
-        async with storage:
-            yield Starlette(routes=routes(gate, login, logout), middleware=middleware)
-
-
-@asynccontextmanager
-async def cookies(gate: Gate) -> AsyncIterator[Any]:
-    """Starlette's own middleware, whose sessions are in the cookie."""
-    from starlette.middleware.sessions import SessionMiddleware
-
-    # setup
-    middleware = [Middleware(SessionMiddleware, secret_key="a secret")]
-
-    async def login(request: Request) -> JSONResponse:
-        request.session["user"] = "ada"
-        return JSONResponse(None)
-
-    async def logout(request: Request) -> JSONResponse:
-        request.session.clear()
-        return JSONResponse(None)
-
-    # end
-    yield Starlette(routes=routes(gate, login, logout), middleware=middleware)
-
-
-@asynccontextmanager
-async def starsessions(gate: Gate) -> AsyncIterator[Any]:
-    """starsessions, on Redis."""
-    from starsessions import SessionAutoloadMiddleware, SessionMiddleware
-    from starsessions.session import regenerate_session_id
-    from starsessions.stores.redis import RedisStore
-
-    # setup
-    store = RedisStore(address("redis"), prefix=f"{PREFIX}star.")
-    middleware = [
-        Middleware(SessionMiddleware, store=store, lifetime=1000),
-        Middleware(SessionAutoloadMiddleware),
-    ]
-
-    async def login(request: Request) -> JSONResponse:
-        regenerate_session_id(request)
-        request.session["user"] = "ada"
-        return JSONResponse(None)
-
-    async def logout(request: Request) -> JSONResponse:
-        request.session.clear()
-        return JSONResponse(None)
-
-    # end
-    yield Starlette(routes=routes(gate, login, logout), middleware=middleware)
-
-
-@asynccontextmanager
-async def litestar(gate: Gate) -> AsyncIterator[Any]:
-    """Litestar's own server-side sessions, on Redis."""
-    from litestar import Litestar, get
-    from litestar.middleware.session.server_side import ServerSideSessionConfig
-    from litestar.stores.redis import RedisStore
-
-    @get("/change")
-    async def change(request: LitestarRequest[Any, Any, Any]) -> None:
-        put(request.session, request.query_params["key"])
-
-    @get("/slow")
-    async def slow(request: LitestarRequest[Any, Any, Any]) -> None:
-        await gate.wait()
-        put(request.session, "late")
-
-    @get("/nest")
-    async def nest(request: LitestarRequest[Any, Any, Any]) -> None:
-        request.session.setdefault("nested", {"number": 0})["number"] += 1
-
-    @get("/show")
-    async def show(request: LitestarRequest[Any, Any, Any]) -> dict[str, Any]:
-        return dict(request.session)
-
-    # setup
-    store = RedisStore.with_client(address("redis"), namespace=f"{PREFIX}litestar")
-    middleware = [ServerSideSessionConfig().middleware]
-
-    @get("/login")
-    async def login(request: LitestarRequest[Any, Any, Any]) -> None:
-        request.session["user"] = "ada"
-
-    @get("/logout")
-    async def logout(request: LitestarRequest[Any, Any, Any]) -> None:
-        request.clear_session()
-
-    # end
-    handlers = [change, slow, nest, show, login, logout]
-    app = Litestar(handlers, middleware=middleware, stores={"sessions": store}, logging_config=None)
-    async with app.lifespan():
-        yield app
-
 
 LIBRARIES: dict[str, tuple[str, Callable[[Gate], AbstractAsyncContextManager[Any]]]] = {
     "sqlsessions": ("sqlsessions", sqlsessions),
     "Starlette's cookie": ("itsdangerous", cookies),
     "starsessions, Redis": ("starsessions", starsessions),
     "Litestar, Redis": ("litestar", litestar),
+    "Flask-Session, Redis": ("flask_session", flask_session),
+    "Django's `db`, SQLite": ("django", django),
+    "sqlsessions, Litestar": ("sqlsessions", sqlsessions_litestar),
+    "sqlsessions, Flask": ("sqlsessions", sqlsessions_flask),
 }
 
 
+async def answered(response: HttpxResponse) -> None:
+    """Take no error of a service for what it does with sessions."""
+    if response.status_code >= 500:
+        response.raise_for_status()
+
+
 class Browsers:
-    """Browsers of one service."""
+    """Browsers of one service.
+
+    Args:
+        app: The service, an ASGI application, or what sends requests to it.
+        stack: Closes the browsers.
+    """
 
     def __init__(self, app: Any, stack: AsyncExitStack) -> None:
-        self._app, self._stack = app, stack
+        self._transport = app if isinstance(app, AsyncBaseTransport) else ASGITransport(app)
+        self._stack = stack
 
     async def open(self, cookies: dict[str, str] | None = None) -> AsyncClient:
         """A new browser."""
-        client = AsyncClient(transport=ASGITransport(self._app), base_url="https://a.test", cookies=cookies)
+        client = AsyncClient(
+            transport=self._transport,
+            base_url="https://a.test",
+            cookies=cookies,
+            event_hooks={"response": [answered]},
+        )
         return await self._stack.enter_async_context(client)
 
 

@@ -8,14 +8,16 @@ import io
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.util import CommandError
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import metadata
+from sqlsessions.sql.models import REVISIONS
 
 from .support import (
     NOTICES,
@@ -50,6 +52,34 @@ def test_tables_are_those_of_the_models_and_others_are_nobodys_drift(database_ur
     asyncio.run(execute(database_url, "ALTER TABLE sessions ADD COLUMN extra INTEGER"))
     with pytest.raises(CommandError, match="extra"):
         command.check(checkout(database_url))
+
+
+def described(connection: Connection) -> dict[str, Any]:
+    """Of each of our tables what the code of the version before counts on: columns, and what must be unique."""
+    found = inspect(connection)
+    return {
+        name: (
+            {each["name"]: (str(each["type"]), each["nullable"]) for each in found.get_columns(name)},
+            found.get_pk_constraint(name)["constrained_columns"],
+            [each["column_names"] for each in found.get_unique_constraints(name)]
+            + [each["column_names"] for each in found.get_indexes(name) if each["unique"]],
+        )
+        for name in found.get_table_names()
+        if name in OURS | NOTICES
+    }
+
+
+def test_the_code_of_the_version_before_runs_on_the_tables_of_each(database_url: str) -> None:
+    before: dict[str, Any] = {}
+    for revision in REVISIONS:
+        command.upgrade(checkout(database_url), revision)
+        after = asyncio.run(on(database_url, described))
+        for table, (columns, *unique) in before.items():
+            now, *unique_now = after[table]
+            assert {name: now.get(name) for name in columns} == columns
+            assert all(nullable for name, (_, nullable) in now.items() if name not in columns)
+            assert unique_now == unique
+        before = after
 
 
 def test_what_alembic_does_not_compare_is_as_in_the_models_too(database_url: str) -> None:
