@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 
 from .. import records
+from ..channels import Bytes
 from ..info import SessionInfo
 from ..records import Clock
 from .bus import Bus, BusStatistics, Notice
@@ -329,7 +330,7 @@ def _no_bus() -> object:
     return True
 
 
-def repeats(cached: Entry | None, data: bytearray, options: dict[str, Any]) -> bool:
+def repeats(cached: Entry | None, data: Bytes, options: dict[str, Any]) -> bool:
     """Whether a write would leave the cached session as it is."""
     if cached is None or cached.info is None or cached.data != data:
         return False

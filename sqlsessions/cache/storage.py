@@ -11,7 +11,6 @@ from typing import Any, TypeVar, Unpack
 from .. import records
 from .._tasks import finish, retrieve_exception
 from ..channels import (
-    ByteReadChannel,
     Bytes,
     ByteWriteChannel,
     Consumer,
@@ -23,9 +22,10 @@ from ..channels import (
 from ..delegating import DelegatingStorage, WriteOptions, layers
 from ..errors import InvalidArgumentType, SessionNotFound
 from ..info import JoinedTransaction, Rebinding, SessionInfo, Snapshot
-from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage, SessionStorage
+from ..storage import DEFAULT, Default, Duration, SessionStorage
 from .bus import Bus, HasBus, subscribed
 from .entries import CacheStatistics, Entries, Entry, Flight, kept, of_subject, repeats, same_version
+from .loads import Loads
 
 __all__ = ["CacheStatistics", "CacheStorage"]
 
@@ -104,8 +104,8 @@ class CacheStorage(DelegatingStorage):
         self._digest = self.digest
         if self._bus is not None:
             self._bus.subscribe(self._entries)
-        self._loads: dict[bytes, tuple[asyncio.Task[Entry | None], Flight]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loads = Loads(self._entries, delegate, self._entry_limit, self._track)
 
     @property
     def statistics(self) -> CacheStatistics:
@@ -176,9 +176,7 @@ class CacheStorage(DelegatingStorage):
                     assert cached is not None
                     info = await self._touch_or_write(id, cached, given)
                 if flight and copy is not None:
-                    # A plain storage may return anything.
-                    known = info if isinstance(info, SessionInfo) else None
-                    self._entries.keep(digest, flight, bytes(copy), known)
+                    self._keep(digest, flight, bytes(copy), info)
                 return info
             finally:
                 if flight:
@@ -187,6 +185,38 @@ class CacheStorage(DelegatingStorage):
 
         # Before the provider has ended, nothing has reached the delegate's session.
         return await finish(self._track(run()), may_abandon=lambda: flight is None)
+
+    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
+        provider = providing(data)
+        if memoryview(data).nbytes > self._entry_limit:
+            return await self.write(id, provider, **options)
+        digest, copy = self._digest(id), bytes(data)
+        given = self._given(options)
+        flight: Flight | None = None
+
+        async def run() -> SessionInfo:
+            nonlocal flight
+            info: SessionInfo | None = None
+            cached = self._entries.peek(digest)
+            flight = self._entries.begin(digest, mutates=True)
+            try:
+                if repeats(cached, copy, given):
+                    assert cached is not None
+                    info = await self._touch_or_write(id, cached, given)
+                else:
+                    async with self._capping(given):
+                        info = await self._delegate.write_bytes(id, copy, **given)
+                self._keep(digest, flight, copy, info)
+                return info
+            finally:
+                self._entries.end(digest, flight)
+                await self._publish([] if kept(cached, info) else [digest])
+
+        return await finish(self._track(run()), may_abandon=lambda: flight is None)
+
+    def _keep(self, digest: bytes, flight: Flight, data: bytes, info: object) -> None:
+        # A plain storage may return anything.
+        self._entries.keep(digest, flight, data, info if isinstance(info, SessionInfo) else None)
 
     def _capping(self, given: dict[str, Any]) -> AbstractAsyncContextManager[None]:
         """For a write that may end the oldest sessions of a subject: keep none of them, and tell of them."""
@@ -203,9 +233,6 @@ class CacheStorage(DelegatingStorage):
                 yield
         finally:
             await self._publish(listed)
-
-    async def write_bytes(self, id: str, data: Bytes, **options: Unpack[WriteOptions]) -> SessionInfo:
-        return await self.write(id, providing(data), **options)
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         digest = self._digest(id)
@@ -272,60 +299,7 @@ class CacheStorage(DelegatingStorage):
         return [bytes.fromhex(info.key) async for info in sessions]
 
     async def _find(self, digest: bytes, id: str) -> Entry | None:
-        return self._entries.hit(digest) or await self._load(digest, id)
-
-    async def _load(self, digest: bytes, id: str) -> Entry | None:
-        """Check or load the session; concurrent readers share that. None if it is too large to keep."""
-        shared = self._loads.get(digest)
-        if (
-            shared is None
-            or not self._entries.may_join(shared[1])
-            or shared[0].get_loop() is not asyncio.get_running_loop()
-        ):
-            flight = self._entries.begin(digest, mutates=False)
-            shared = self._track(self._fetch(digest, id, flight)), flight
-            self._loads[digest] = shared
-        # The load is shared: a cancelled caller leaves it to the others.
-        await asyncio.wait({shared[0]})
-        return shared[0].result()
-
-    async def _fetch(self, digest: bytes, id: str, flight: Flight) -> Entry | None:
-        async def whole(channel: ByteReadChannel) -> Entry | None:
-            if channel.info is not None and channel.info.size > self._entry_limit:
-                return None
-            data = await channel.read(self._entry_limit + 1)
-            return Entry(data, channel.info, flight.began) if len(data) <= self._entry_limit else None
-
-        try:
-            if (held := self._entries.peek(digest)) and (
-                checked := await self._check(digest, id, flight, held)
-            ):
-                return checked
-            entry = await self._delegate.read(id, whole)
-            if entry is not None:
-                self._entries.keep(digest, flight, entry.data, entry.info)
-            return entry
-        finally:
-            self._entries.end(digest, flight)
-            if (shared := self._loads.get(digest)) and shared[1] is flight:
-                del self._loads[digest]
-
-    async def _check(self, digest: bytes, id: str, flight: Flight, held: Entry) -> Entry | None:
-        """An entry as the storage beneath has it now; None if that has another version, or none.
-
-        Raises:
-            SessionNotFound: If the session has ended.
-        """
-        if held.info is None or not isinstance(self._delegate, ManagedSessionStorage):
-            return None
-        info = await self._delegate.info(id)
-        if info is None:
-            self._entries.discard(digest, held)
-            raise SessionNotFound("no live session has this id")
-        if not same_version(info, held.info):
-            return None
-        self._entries.confirm(digest, flight, held, info)
-        return Entry(held.data, info, flight.began)
+        return self._entries.hit(digest) or await self._loads.load(digest, id)
 
     async def _touch_or_write(self, id: str, cached: Entry, options: dict[str, Any]) -> SessionInfo:
         """Touch the session if it still has the cached version; else write the data after all."""

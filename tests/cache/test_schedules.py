@@ -149,7 +149,7 @@ class Play:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
         assert not self.cache._entries._flights
-        assert not self.cache._loads
+        assert not self.cache._loads._loads
         for id in IDS:
             entry = self.cache._entries.peek(bytes.fromhex(key(id)))
             found = self.delegate._live(bytes.fromhex(key(id)))

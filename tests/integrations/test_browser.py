@@ -119,7 +119,9 @@ async def test_a_session_in_a_browser(url: str, port: int) -> None:
             assert sorted(notes) == ["first: text", "second: text"]
             await one.get_by_role("button", name="Log out").click()
             await one.get_by_role("heading", name="Log in").wait_for()
-            await two.get_by_role("heading", name="Log in").wait_for()  # its socket ended, so it reloads itself
+            await two.get_by_role(
+                "heading", name="Log in"
+            ).wait_for()  # its socket ended, so it reloads itself
             assert await context.cookies() == []
 
 
