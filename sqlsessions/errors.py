@@ -190,5 +190,13 @@ class ReauthenticationRequired(SessionError):
         return type(self), (self.max_age,)
 
 
+class InvalidLogoutToken(SessionError, ValueError):
+    """A logout token of an OpenID provider is forged, expired, for another service, or was used before."""
+
+
+class ProviderUnavailable(SessionError):
+    """An OpenID provider did not give its keys, without which its tokens cannot be checked."""
+
+
 class UnsupportedOperation(SessionError, NotImplementedError):
     """A layer was asked for something that the storage beneath it does not offer."""

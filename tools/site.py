@@ -11,8 +11,8 @@ from typing import Any
 
 KEPT = "https://github.com/sqlsessions/sqlsessions/blob/main/"
 FRAMEWORKS = (
-    "admin", "agent_framework", "aiohttp", "cross_origin", "django", "fastapi", "fastapi_users", "flask", "key_value", "litestar", "opentelemetry", "quart",
-    "starlette", "starsessions",
+    "admin", "agent_framework", "aiohttp", "cross_origin", "django", "fastapi", "fastapi_users", "flask", "key_value", "litestar",
+    "oidc", "opentelemetry", "quart", "starlette", "starsessions",
 )  # fmt: skip
 MODULES = (
     *("sqlsessions", "sqlsessions.archive", "sqlsessions.layers", "sqlsessions.moving", "sqlsessions.schema"),

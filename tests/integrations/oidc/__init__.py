@@ -1,0 +1,1 @@
+"""Logout by an OpenID provider."""
