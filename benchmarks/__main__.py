@@ -15,7 +15,7 @@ from .report import markdown, must_show
 from .targets import targets
 from .worker import say
 
-SERVERS = ("postgresql", "mysql", "sqlite", "redis")
+SERVERS = ("postgresql", "mariadb", "mysql", "sqlite", "redis", "redis-always")
 
 
 def main() -> None:

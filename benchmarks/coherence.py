@@ -30,7 +30,7 @@ PROCESSES = 4
 POLL = 0.0005  # seconds between two questions
 CALLERS = 64
 SIZE = 1024
-KINDS = {"PostgreSQL": "postgresql", "SQLite": "sqlite", "MariaDB": "mysql", "Redis": "redis"}
+KINDS = {"PostgreSQL": "postgresql", "SQLite": "sqlite", "MariaDB": "mariadb", "Redis": "redis"}
 """The buses, and the server of each; that of Redis is over PostgreSQL."""
 
 

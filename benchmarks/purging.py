@@ -152,7 +152,7 @@ async def _count(url: str) -> int:
 def main() -> None:
     """Measure on each server."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.purging", description=__doc__)
-    servers = ("postgresql", "sqlite", "mysql")
+    servers = ("postgresql", "sqlite", "mariadb")
     parser.add_argument("--server", action="append", choices=servers, help="may be repeated")
     parser.add_argument("--sessions", type=int, default=1_000_000, help="expired ones (1,000,000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of reads without a purge (10)")

@@ -1,7 +1,8 @@
 """Databases that a benchmark makes for itself and drops when it is done.
 
-Servers are looked for at SQLSESSIONS_TEST_POSTGRESQL, SQLSESSIONS_TEST_MARIADB and SQLSESSIONS_TEST_REDIS,
-else at their usual places on this machine.
+Servers are looked for at SQLSESSIONS_TEST_POSTGRESQL, SQLSESSIONS_TEST_MARIADB, SQLSESSIONS_TEST_MYSQL and
+SQLSESSIONS_TEST_REDIS, else at their usual places on this machine. Where it matters when a server answers, it is one of
+our own: a Redis that keeps nothing on disk and one that keeps everything, and servers on a slower disk.
 """
 
 from __future__ import annotations
@@ -21,67 +22,69 @@ from sqlalchemy.pool import NullPool
 
 from sqlsessions import schema
 
+from .own_servers import Unavailable, postgresql_server, redis_server
+
+__all__ = ["Unavailable", "address", "database"]
+
 SERVERS = {
     "postgresql": ("SQLSESSIONS_TEST_POSTGRESQL", "postgresql://postgres@127.0.0.1:5432/postgres"),
-    "mysql": ("SQLSESSIONS_TEST_MARIADB", "mysql://root@127.0.0.1:3306"),
+    "mariadb": ("SQLSESSIONS_TEST_MARIADB", "mysql://root@127.0.0.1:3306"),
+    "mysql": ("SQLSESSIONS_TEST_MYSQL", "mysql://root@127.0.0.1:3307"),
     "redis": ("SQLSESSIONS_TEST_REDIS", "redis://127.0.0.1:6379"),
 }
-DRIVERS = {"postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy", "sqlite": "sqlite+aiosqlite"}
-DROP = {"postgresql": "DROP DATABASE {} WITH (FORCE)", "mysql": "DROP DATABASE {}"}
-
-
-class Unavailable(Exception):
-    """A server does not answer, or a package is not installed; the message says which."""
+DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "mariadb": "mysql+asyncmy",
+    "mysql": "mysql+asyncmy",
+    "sqlite": "sqlite+aiosqlite",
+}
 
 
 @asynccontextmanager
-async def database(kind: str) -> AsyncIterator[str]:
-    """The URL of a new database with the tables of sqlsessions; of a Redis server as it is.
+async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
+    """The URL of a new database with the tables of sqlsessions, or of a new Redis.
+
+    Args:
+        kind: ``postgresql``, ``mariadb``, ``mysql`` or ``sqlite``; ``redis``, which keeps nothing on disk, or
+            ``redis-always``, which answers once a write is on disk.
+        fsync: Seconds that the server needs besides to reach its disk; not of ``mariadb`` and ``mysql``, and of
+            ``sqlite`` it is this process that would have to be slowed.
 
     Raises:
         Unavailable: If there is no server.
     """
     async with AsyncExitStack() as stack:
-        if kind == "redis":
-            yield await _redis()
+        if kind in ("redis", "redis-always"):
+            durable = kind == "redis-always"
+            yield await stack.enter_async_context(redis_server(durable=durable, fsync=fsync))
             return
         if kind == "sqlite":
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             url = URL.create(DRIVERS[kind], database=str(Path(folder) / "sessions.db"))
         else:
-            url = await stack.enter_async_context(_on_server(kind))
+            server = make_url(address(kind))
+            if fsync:
+                server = make_url(await stack.enter_async_context(postgresql_server(fsync=fsync)))
+            url = await stack.enter_async_context(_on_server(server.set(drivername=DRIVERS[kind])))
         await schema.upgrade(url)
         yield url.render_as_string(hide_password=False)
 
 
 @asynccontextmanager
-async def _on_server(kind: str) -> AsyncIterator[URL]:
-    server = make_url(address(kind)).set(drivername=DRIVERS[kind])
+async def _on_server(server: URL) -> AsyncIterator[URL]:
     name = f"sqlsessions_bench_{secrets.token_hex(6)}"
     try:
         async with asyncio.timeout(10):
             await _execute(server, f"CREATE DATABASE {name}")
     except (SQLAlchemyError, OSError, ImportError) as error:
         place = server.render_as_string(hide_password=True)
+        kind = server.get_backend_name()
         raise Unavailable(f"no {kind} server at {place}: {type(error).__name__}") from error
     try:
         yield server.set(database=name)
     finally:
-        await _execute(server, DROP[kind].format(name))
-
-
-async def _redis() -> str:
-    from redis.asyncio import Redis  # its peers are imported by now, so that it is there
-    from redis.exceptions import RedisError
-
-    client = Redis.from_url(address("redis"))
-    try:
-        await client.ping()
-    except (RedisError, OSError) as error:
-        raise Unavailable(f"no redis server at {address('redis')}: {type(error).__name__}") from error
-    finally:
-        await client.aclose()
-    return address("redis")
+        force = " WITH (FORCE)" if server.get_backend_name() == "postgresql" else ""
+        await _execute(server, f"DROP DATABASE {name}{force}")
 
 
 def address(kind: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from starlette.websockets import WebSocket
 from sqlsessions import SessionInfo, SqlSessionStorage, Successor, new_session_id, schema
 from sqlsessions.delegating import DelegatingStorage
 from sqlsessions.integrations.starlette import SessionMiddleware, alive
+
+from .own_servers import free_port
 
 AT_ONCE = 100  # handshakes, and writes
 PATIENCE = 120.0  # seconds
@@ -205,9 +206,7 @@ def main() -> None:
         serve(options.url, options.serve, watches=not options.unwatched)
         return
     asyncio.run(schema.upgrade(options.url))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     unwatched = ["--unwatched"] if options.unwatched else []
     command = [
         sys.executable,

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from .own_servers import answers, free_port
 from .scratch import Unavailable, database
 from .worker import run, say
 
@@ -78,30 +78,19 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
 @asynccontextmanager
 async def serving(side: str, url: str, *, workers: int = 1) -> AsyncIterator[int]:
     """The port at which the app answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "uvicorn", "--factory", "benchmarks.web_apps:create_app", f"--port={port}",
         f"--workers={workers}", "--no-access-log", "--log-level=error", env=os.environ | {"SIDE": side, "URL": url},
     )  # fmt: skip
     try:
         async with asyncio.timeout(30):
-            while not await _answers(port):
+            while not await answers(port):
                 await asyncio.sleep(0.1)
         yield port
     finally:
         process.terminate()
         await process.wait()
-
-
-async def _answers(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def login(port: int) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import asyncpg
 import pytest
+
+from benchmarks.own_servers import Unavailable, postgresql_server
+from benchmarks.peers import PEERS, load
+from benchmarks.scratch import database
+
+from .databases import REQUIRED
 
 pytest.importorskip("matplotlib", reason="the benchmarks need the extra bench")
 
@@ -44,3 +54,49 @@ def test_a_server_that_is_not_there_is_skipped_by_name(
 
     report = (tmp_path / "results.md").read_text()
     assert "| sqlsessions, PostgreSQL | no postgresql server at " in report
+
+
+@pytest.mark.parametrize("name", PEERS)
+async def test_each_side_gives_back_what_was_written_last(name: str, tmp_path: Path) -> None:
+    try:
+        async with database(load(name).server) as url:
+            peer = load(name)(url)
+            await peer.setup(["one", "two"])
+            for data in (b"a", b"b"):
+                await peer.set("one", data)
+                await asyncio.gather(peer.set("two", data), peer.get("one"))
+            assert [await peer.get("one"), await peer.get("two")] == [b"b", b"b"]
+            await peer.close()
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("kind", "appendfsync"), [("redis", None), ("redis-always", "always")])
+async def test_a_redis_keeps_what_its_name_says(kind: str, appendfsync: str | None) -> None:
+    from redis.asyncio import Redis
+
+    try:
+        async with database(kind) as url, Redis.from_url(url, decode_responses=True) as redis:
+            found = await redis.config_get("append*") | await redis.config_get("save")
+    except Unavailable as error:
+        (pytest.fail if REQUIRED else pytest.skip)(str(error))
+    assert found["save"] == ""
+    assert found["appendonly"] == ("yes" if appendfsync else "no")
+    if appendfsync:
+        assert found["appendfsync"] == appendfsync
+
+
+async def test_a_slower_disk_holds_up_each_commit() -> None:
+    seconds = 0.03
+    try:
+        async with postgresql_server(fsync=seconds) as url:
+            connection = await asyncpg.connect(url)
+            await connection.execute("CREATE TABLE rows (number int)")
+            begun = time.monotonic()
+            for number in range(3):
+                await connection.execute("INSERT INTO rows VALUES ($1)", number)
+            took = time.monotonic() - begun
+            await connection.close()
+    except Unavailable as error:
+        (pytest.fail if REQUIRED and os.geteuid() == 0 else pytest.skip)(str(error))
+    assert took >= 3 * seconds

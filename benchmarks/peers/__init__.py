@@ -11,7 +11,8 @@ __all__ = ["OURS", "PEERS", "Peer", "load"]
 
 OURS = {
     "postgresql": "sqlsessions, PostgreSQL",
-    "mysql": "sqlsessions, MariaDB",
+    "mariadb": "sqlsessions, MariaDB",
+    "mysql": "sqlsessions, MySQL",
     "sqlite": "sqlsessions, SQLite FULL",
 }
 """Our own, by server."""
@@ -19,17 +20,27 @@ OURS = {
 PEERS = {
     "sqlsessions, PostgreSQL": "ours:PostgreSQL",
     "raw asyncpg pool": "raw_asyncpg:RawAsyncpg",
+    "raw psycopg pipeline": "raw_psycopg:PsycopgPipeline",
     "SQLAlchemy Core per call, PostgreSQL": "core:CorePostgreSQL",
     "SQLAlchemy ORM per call, PostgreSQL": "orm:ORMPostgreSQL",
     "advanced-alchemy store, PostgreSQL": "advanced:AdvancedAlchemy",
     "sqlsessions, MariaDB": "ours:MariaDB",
+    "raw asyncmy pool, MariaDB": "raw_asyncmy:AsyncmyMariaDB",
     "SQLAlchemy Core per call, MariaDB": "core:CoreMariaDB",
     "SQLAlchemy ORM per call, MariaDB": "orm:ORMMariaDB",
+    "sqlsessions, MySQL": "ours:MySQL",
+    "raw asyncmy pool, MySQL": "raw_asyncmy:AsyncmyMySQL",
     "sqlsessions, SQLite FULL": "ours:SQLite",
     "raw aiosqlite FULL": "raw_aiosqlite:Full",
     "sqlsessions, SQLite NORMAL": "ours:SQLiteNormal",
     "raw aiosqlite NORMAL": "raw_aiosqlite:Normal",
     "Django async sessions, SQLite FULL": "django_db:Django",
+    "valkey-glide, Redis": "redis_clients:Glide",
+    "coredis, Redis": "redis_clients:Coredis",
+    "redis-py, Redis": "redis_clients:RedisPy",
+    "valkey-glide, Redis always": "redis_clients:GlideAlways",
+    "coredis, Redis always": "redis_clients:CoredisAlways",
+    "redis-py, Redis always": "redis_clients:RedisPyAlways",
     "starsessions, Redis": "redis_starsessions:Starsessions",
     "Litestar, Redis": "redis_litestar:Litestar",
 }

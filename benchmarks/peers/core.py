@@ -76,5 +76,5 @@ class CorePostgreSQL(Core):
 class CoreMariaDB(Core):
     """Through asyncmy."""
 
-    server = "mysql"
+    server = "mariadb"
     upsert = _upsert_mysql()

@@ -66,4 +66,4 @@ class ORMPostgreSQL(ORM):
 class ORMMariaDB(ORM):
     """Through asyncmy."""
 
-    server = "mysql"
+    server = "mariadb"

@@ -41,6 +41,12 @@ class PostgreSQL(Ours):
 class MariaDB(Ours):
     """Through asyncmy."""
 
+    server = "mariadb"
+
+
+class MySQL(Ours):
+    """Through asyncmy."""
+
     server = "mysql"
 
 
