@@ -23,7 +23,7 @@ WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help run quick test traced faults soak check pythons lowest newest ci docs lint types imports coverage wheel smoke \
-	bench migration release-check clean
+	bench bench-quick migration release-check clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -127,6 +127,10 @@ ci: check pythons lowest ## Everything that CI runs
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.dev ## Measure the ratios that count, in two minutes, beside those of the last time
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
+	$(BIN)/python -m benchmarks.regression
 
 release-check: $(VENV)/.dev ## Check that this commit can be released, and build it
 	$(BIN)/python -m tools.release

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import cache, coherence, growth, memory, postgres, streaming, throughput, web
+from . import cache, coherence, distances, growth, memory, postgres, streaming, throughput, web
 from .environment import environment
 from .report import markdown, must_show
 from .targets import targets
@@ -24,7 +24,20 @@ def main() -> None:
     quick, rounds, servers = options.quick, options.rounds, options.server or SERVERS
     measures: dict[str, Callable[[], dict[str, Any] | None]] = {
         "throughput": lambda: throughput.collect(
-            rounds=rounds, quick=quick, servers=servers, save=lambda part: save("throughput", part)
+            rounds=rounds,
+            quick=quick,
+            servers=servers,
+            save=lambda part: save("throughput", part),
+            settings=[setting for setting in throughput.SETTINGS if setting[0] in (options.callers or ())],
+            kept=kept("throughput") if options.callers else (),
+        ),
+        "distances": lambda: distances.collect(
+            rounds=rounds,
+            quick=quick,
+            servers=servers,
+            save=lambda part: save("distances", part),
+            places=options.place or tuple(distances.PLACES),
+            kept=kept("distances") if options.place else (),
         ),
         "cache": lambda: cache.collect(rounds=rounds, quick=quick),
         "streaming": lambda: streaming.collect(rounds=rounds, quick=quick, servers=servers),
@@ -38,6 +51,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "results.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def kept(name: str) -> list[dict[str, Any]]:
+        cells: list[dict[str, Any]] = results.get(name, {}).get("cells", [])
+        return cells
 
     def save(name: str, found: dict[str, Any]) -> None:
         results[name] = found | {"rounds": rounds, "quick": quick, "measured": _today()}
@@ -61,11 +78,23 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    names = ("throughput", "cache", "streaming", "web", "memory", "postgres", "coherence", "growth")
+    names = (
+        "throughput",
+        "distances",
+        "cache",
+        "streaming",
+        "web",
+        "memory",
+        "postgres",
+        "coherence",
+        "growth",
+    )
     add("--quick", action="store_true", help="small and short: whether it works, not how fast")
     add("--full", action="store_true", help="with ten million sessions (15 GB of free disk)")
     add("--only", action="append", choices=names, help="this benchmark; may be repeated")
     add("--server", action="append", choices=SERVERS, help="only what needs this server; may be repeated")
+    add("--callers", type=int, action="append", help="of throughput, only with so many; may be repeated")
+    add("--place", action="append", choices=distances.PLACES, help="of distances, only this; may be repeated")
     add("--rounds", type=int, default=5, help="rounds of each comparison; medians count (5)")
     add("--output", type=Path, default=Path("benchmarks/results"), help="folder; what is there is kept up")
     return parser.parse_args()

@@ -37,9 +37,14 @@ class Sample:
 
 
 async def drive(
-    operation: Callable[[str], Awaitable[Any]], ids: Sequence[str], *, callers: int, seconds: float
+    operation: Callable[[str], Awaitable[Any]],
+    ids: Sequence[str],
+    *,
+    callers: int,
+    seconds: float,
+    apart: bool = False,
 ) -> Sample:
-    """Call an operation with random ids for some seconds."""
+    """Call an operation with random ids for some seconds; or each caller with some of the ids alone."""
     clock = time.perf_counter
     latencies: list[float] = []
     note = latencies.append
@@ -50,8 +55,9 @@ async def drive(
 
     async def caller(number: int) -> None:
         choose = random.Random(number).choice
+        mine = ids[number::callers] if apart else ids
         while (start := clock()) < end:
-            await operation(choose(ids))
+            await operation(choose(mine))
             note(clock() - start)
 
     await asyncio.gather(*(caller(number) for number in range(callers)))

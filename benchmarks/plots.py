@@ -32,7 +32,7 @@ NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 COMPARED = (
     "sqlsessions, PostgreSQL",
     "raw asyncpg pool",
-    "starsessions, Redis",
+    "valkey-glide, Redis always",
     "sqlsessions, SQLite FULL",
     "raw aiosqlite FULL",
 )
@@ -159,8 +159,9 @@ def _web(results: Results) -> Any:
     if not results["rows"]:
         return None
     figure, axis = plt.subplots(figsize=(7.5, 2.6))
-    names = [row["name"] for row in results["rows"]][::-1]
-    values = [median(row["rates"]) for row in results["rows"]][::-1]
+    rows = [row for row in results["rows"] if row["op"] == "read"][::-1]
+    names = [row["name"] for row in rows]
+    values = [median(row["rates"]) for row in rows]
     axis.barh(names, values, color=[OURS if name.startswith("sqlsessions") else THEIRS for name in names])
     axis.margins(x=0.12)
     for place, value in enumerate(values):

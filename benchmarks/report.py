@@ -14,7 +14,8 @@ ABOUT = """\
 Everything ran on one machine, servers and clients together, on loopback; figures from other machines
 do not compare with these. Sides of a comparison take turns, round after round; figures are medians over
 the rounds, and a ratio is the median of each round's ratio. CPU seconds are those of the client's
-process: the server's are not in them."""
+process: the server's are not in them. "Redis" keeps nothing on disk, as a cache; "Redis always" answers once a
+write is on disk (`appendfsync always`), as PostgreSQL, MariaDB, MySQL and SQLite at FULL do here."""
 
 
 def markdown(results: Results) -> str:
@@ -22,8 +23,11 @@ def markdown(results: Results) -> str:
     parts = ["# Benchmarks", ABOUT, "## What was to be shown", must_show(targets(results))]
     for name, section in SECTIONS.items():
         if name in results:
-            about = f"{results[name]['rounds']} rounds, {results[name]['measured']}"
-            parts += [*section(results[name]), f"({about}{', quick' if results[name]['quick'] else ''})"]
+            part = results[name]
+            parts += section(part)
+            if "cells" not in part:  # whose tables have each their own
+                about = f"{part['rounds']} rounds, {part['measured']}"
+                parts.append(f"({about}{', quick' if part['quick'] else ''})")
     skipped = {k: v for part in results.values() for k, v in part.get("skipped", {}).items()}
     if skipped:
         parts += ["## Skipped", table(["What", "Why"], skipped.items())]
@@ -58,6 +62,8 @@ def _throughput(results: Results) -> Iterator[str]:
             for peer, ops in peers.items()
         ]
         yield table(head, rows)
+        same = {"loop": loop, "callers": callers, "size": size}
+        yield _taken([cell for cell in results["cells"] if same.items() <= cell.items()])
 
 
 FIGURES = {"op/s": "rate", "p50 ms": "p50", "p99 ms": "p99", "CPU s / 10,000": "cpu"}
@@ -66,6 +72,40 @@ FIGURES = {"op/s": "rate", "p50 ms": "p50", "p99 ms": "p99", "CPU s / 10,000": "
 def _figure(rounds: list[dict[str, float]], key: str) -> str:
     value = median(sample[key] for sample in rounds)
     return f"{value:,.0f}" if key == "rate" else f"{value:.2f}"
+
+
+def _distances(results: Results) -> Iterator[str]:
+    yield "## Not next door"
+    yield (
+        "1 KiB, asyncio. A proxy puts the server 1 ms of round trip away; or each fsync takes longer, by strace, as on "
+        "a disk that is slower or elsewhere. On SQLite it is the client's process whose fsync does. Each caller has "
+        "sessions of its own. As a commit may have to wait for the one before, it takes up to twice as long."
+    )
+    groups: dict[str, dict[tuple[str, int], dict[str, Any]]] = {}
+    for cell in results["cells"]:
+        key = (cell["peer"], cell["callers"])
+        groups.setdefault(cell["place"], {}).setdefault(key, {})[cell["op"]] = cell["rounds"]
+    for place, peers in groups.items():
+        yield f"### {place[0].upper()}{place[1:]}"
+        ops = [op for op in ("read", "write") if any(op in found for found in peers.values())]
+        head = ["", "callers", *(f"{op} {what}" for op in ops for what in FIGURES)]
+        order = {peer: number for number, (peer, _) in enumerate(peers)}
+        rows = [
+            [peer, f"{callers:,}", *(_figure(found[op], key) for op in ops for key in FIGURES.values())]
+            for (peer, callers), found in sorted(
+                peers.items(), key=lambda item: (order[item[0][0]], item[0][1])
+            )
+        ]
+        yield table(head, rows)
+        yield _taken([cell for cell in results["cells"] if cell["place"] == place])
+
+
+def _taken(cells: list[dict[str, Any]]) -> str:
+    """How some cells were taken, and how busy the machine was before each."""
+    days = ", ".join(sorted({cell["measured"] for cell in cells}))
+    loads = [cell["load"] for cell in cells if "load" in cell]
+    busy = f", load average {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+    return f"({len(cells[0]['rounds'])} rounds, {days}{busy})"
 
 
 def _cache(results: Results) -> Iterator[str]:
@@ -95,9 +135,14 @@ def _streaming(results: Results) -> Iterator[str]:
 
 def _web(results: Results) -> Iterator[str]:
     yield "## A Starlette app"
-    yield "Under uvicorn, one process, 32 connections by wrk, 200 sessions in turn; each request reads its own."
-    rows = [[row["name"], f"{median(row['rates']):,.0f}"] for row in results["rows"]]
-    yield table(["", "requests per second"], rows)
+    yield (
+        "Under uvicorn, one process, 32 connections by wrk, 200 sessions in turn; each request reads its own, or "
+        "changes it."
+    )
+    sides: dict[str, list[str]] = {}
+    for row in results["rows"]:
+        sides.setdefault(row["name"], []).append(f"{median(row['rates']):,.0f}")
+    yield table(["requests per second", "read", "write"], [[name, *rates] for name, rates in sides.items()])
 
 
 def _memory(results: Results) -> Iterator[str]:
@@ -182,6 +227,7 @@ def _growth(results: Results) -> Iterator[str]:
 
 SECTIONS = {
     "throughput": _throughput,
+    "distances": _distances,
     "cache": _cache,
     "streaming": _streaming,
     "web": _web,

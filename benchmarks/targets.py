@@ -13,20 +13,48 @@ Results = dict[str, Any]
 RATIOS = [  # ours, against, callers, operation, at least
     ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "read", 4.0),
     ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "write", 4.0),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "read", 4.0),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "write", 2.5),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "read", 4.0),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "write", 1.5),
+    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "read", 1.0),
+    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "write", 1.0),
     ("sqlsessions, PostgreSQL", "starsessions, Redis", 64, "read", 2.0),
     ("sqlsessions, PostgreSQL", "starsessions, Redis", 64, "write", 1.5),
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "read", 1.0),
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "write", 0.9),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "read", 1.5),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "write", 1.0),
     ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "read", 1.5),
     ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "write", 1.5),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "read", 0.6),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "write", 0.6),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "read", 0.8),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "write", 0.8),
     ("sqlsessions, PostgreSQL", "advanced-alchemy store, PostgreSQL", 64, "read", 20.0),
     ("sqlsessions, PostgreSQL", "advanced-alchemy store, PostgreSQL", 64, "write", 20.0),
     ("sqlsessions, SQLite FULL", "Django async sessions, SQLite FULL", 64, "read", 20.0),
     ("sqlsessions, SQLite FULL", "Django async sessions, SQLite FULL", 64, "write", 20.0),
     ("sqlsessions, MariaDB", "SQLAlchemy Core per call, MariaDB", 64, "read", 3.0),
     ("sqlsessions, MariaDB", "SQLAlchemy Core per call, MariaDB", 64, "write", 3.0),
+    ("sqlsessions, MariaDB", "raw asyncmy pool, MariaDB", 64, "read", 4.0),
+    ("sqlsessions, MariaDB", "raw asyncmy pool, MariaDB", 64, "write", 2.5),
+    ("sqlsessions, MySQL", "raw asyncmy pool, MySQL", 64, "read", 4.0),
+    ("sqlsessions, MySQL", "raw asyncmy pool, MySQL", 64, "write", 2.5),
+]
+CPU = [  # as above, at most
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "read", 0.25),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "write", 0.4),
+]
+DISTANCES = [  # place, and as above
+    ("1 ms of round trip", "sqlsessions, PostgreSQL", "valkey-glide, Redis", 256, "read", 1.5),
+    ("1 ms of round trip", "sqlsessions, PostgreSQL", "valkey-glide, Redis", 256, "write", 1.0),
+    ("1 ms of round trip", "sqlsessions, PostgreSQL", "valkey-glide, Redis always", 256, "read", 1.5),
+    ("1 ms of round trip", "sqlsessions, PostgreSQL", "valkey-glide, Redis always", 256, "write", 1.0),
+    ("commits of 20 ms", "sqlsessions, PostgreSQL", "raw asyncpg pool", 1024, "write", 8.0),
+    ("SQLite, fsync of 2 ms", "sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "write", 8.0),
+]
+WEB = [  # against, operation, at least
+    ("Starlette's cookie", "read", 0.75),
+    ("Starlette's cookie", "write", 0.5),
+    ("starsessions, Redis", "read", 2.5),
+    ("starsessions, Redis", "write", 2.5),
 ]
 SIZE = 1024
 
@@ -70,21 +98,32 @@ class Target:
         )
 
 
-def ratios(results: Results, ours: str, theirs: str, **cell: Any) -> list[float]:
-    """Our rate by theirs in each round; none where one of them was not measured."""
-    mine, other = (_rates(results, peer=peer, **cell) for peer in (ours, theirs))
+def ratios(results: Results, ours: str, theirs: str, key: str = "rate", **cell: Any) -> list[float]:
+    """Our rate by theirs in each round, or another figure; none where one of them was not measured."""
+    mine, other = (_figures(results, key, peer=peer, **cell) for peer in (ours, theirs))
     return [one / two for one, two in zip(mine, other, strict=True)] if mine and other else []
 
 
-def _rounds(name: str, values: list[float], bound: float, unit: str = "×") -> Target:  # noqa: RUF001
-    return Target(name, median(values), bound, unit, spread=(min(values), max(values)))
+def _rounds(
+    name: str,
+    values: list[float],
+    bound: float,
+    unit: str = "×",  # noqa: RUF001
+    *,
+    least: bool = True,
+) -> Target:
+    return Target(name, median(values), bound, unit, least, (min(values), max(values)))
 
 
-def _rates(results: Results, **wanted: Any) -> list[float]:
+def _figures(results: Results, key: str, **wanted: Any) -> list[float]:
     for cell in results["cells"]:
         if wanted.items() <= cell.items():
-            return [sample["rate"] for sample in cell["rounds"]]
+            return [sample[key] for sample in cell["rounds"]]
     return []
+
+
+def _callers(number: int) -> str:
+    return "1 caller" if number == 1 else f"{number:,} callers"
 
 
 def throughput(results: Results) -> Iterator[Target]:
@@ -93,8 +132,19 @@ def throughput(results: Results) -> Iterator[Target]:
         for ours, theirs, callers, op, bound in RATIOS:
             found = ratios(results, ours, theirs, loop=loop, callers=callers, op=op, size=SIZE)
             if found:
-                who = "1 caller" if callers == 1 else f"{callers} callers"
-                yield _rounds(f"{ours}, {who}, {op}, against {theirs} ({loop})", found, bound)
+                yield _rounds(f"{ours}, {_callers(callers)}, {op}, against {theirs} ({loop})", found, bound)
+        for ours, theirs, callers, op, bound in CPU:
+            found = ratios(results, ours, theirs, "cpu", loop=loop, callers=callers, op=op, size=SIZE)
+            if found:
+                name = f"CPU of the client, {ours}, {_callers(callers)}, {op}, against {theirs} ({loop})"
+                yield _rounds(name, found, bound, least=False)
+
+
+def distances(results: Results) -> Iterator[Target]:
+    """Ratios of rates where servers are not next door."""
+    for place, ours, theirs, callers, op, bound in DISTANCES:
+        if found := ratios(results, ours, theirs, place=place, callers=callers, op=op):
+            yield _rounds(f"{place}: {ours}, {_callers(callers)}, {op}, against {theirs}", found, bound)
 
 
 def cache(results: Results) -> Iterator[Target]:
@@ -113,12 +163,13 @@ def streaming(results: Results) -> Iterator[Target]:
 
 def web(results: Results) -> Iterator[Target]:
     """Requests against those of the same app with other sessions."""
-    rates = {row["name"]: row["rates"] for row in results["rows"]}
+    rates = {(row["name"], row["op"]): row["rates"] for row in results["rows"]}
     for ours in ("sqlsessions, SQLite", "sqlsessions, PostgreSQL"):
-        for theirs, bound in (("Starlette's cookie", 0.6), ("starsessions, Redis", 1.3)):
-            if ours in rates and theirs in rates:
-                found = [mine / other for mine, other in zip(rates[ours], rates[theirs], strict=True)]
-                yield _rounds(f"Starlette app, {ours}, against {theirs}", found, bound)
+        for theirs, op, bound in WEB:
+            mine, other = rates.get((ours, op)), rates.get((theirs, op))
+            if mine and other:
+                found = [one / two for one, two in zip(mine, other, strict=True)]
+                yield _rounds(f"Starlette app, {ours}, {op}, against {theirs}", found, bound)
 
 
 def memory(results: Results) -> Iterator[Target]:
@@ -153,6 +204,7 @@ def growth(results: Results) -> Iterator[Target]:
 
 EXTRACT: dict[str, Callable[[Results], Iterator[Target]]] = {
     "throughput": throughput,
+    "distances": distances,
     "cache": cache,
     "streaming": streaming,
     "web": web,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -33,16 +35,22 @@ def collect(
     settings: Sequence[tuple[int, int]] = (),
     loops: Sequence[str] = ("asyncio", "uvloop"),
     peers: Sequence[str] = tuple(PEERS),
+    kept: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Measure each setting under each event loop, in a process of its own, and save after each."""
-    merged: dict[str, Any] = {"cells": [], "skipped": {}}
+    """Measure each setting under each event loop, in a process of its own, and save after each.
+
+    What was `kept` of other settings and loops stays.
+    """
+    merged: dict[str, Any] = {"cells": list(kept), "skipped": {}}
     seconds = 0.05 if quick else SECONDS
     for setting in settings or (SETTINGS[:2] if quick else SETTINGS):
         for loop in loops[:1] if quick else loops:
             if loop != "asyncio" and setting[1] != 1024:
                 continue
-            arguments = {"setting": setting, "servers": servers, "peers": peers}
+            arguments: dict[str, Any] = {"setting": setting, "servers": servers, "peers": peers}
             part = run("throughput", loop, rounds=rounds, seconds=seconds, **arguments)
+            new = {"loop": loop, "callers": setting[0], "size": setting[1]}
+            merged["cells"] = [cell for cell in merged["cells"] if not new.items() <= cell.items()]
             merged["cells"] += [{"loop": loop} | cell for cell in part["cells"]]
             merged["skipped"] |= part["skipped"]
             save(merged)
@@ -61,15 +69,27 @@ async def measure(
         for name, peer in sides.items():
             await fill(name, peer, ids, data)
         for operation in ("read", "write") if sides else ():
-            cells += await _cell(sides, ids, data, operation, callers, rounds, seconds, skipped)
+            cells += await compare(
+                sides, ids, data, operation, callers, rounds=rounds, seconds=seconds, failed=skipped
+            )
     return {"cells": cells, "skipped": skipped}
 
 
 @asynccontextmanager
 async def opened(
-    names: Sequence[str], servers: Sequence[str], ids: Sequence[str]
+    names: Sequence[str],
+    servers: Sequence[str],
+    ids: Sequence[str],
+    make: Callable[[str], AbstractAsyncContextManager[str]] = database,
 ) -> AsyncIterator[tuple[dict[str, Peer], dict[str, str]]]:
-    """The peers that can run here, set up; and the others, each with why it cannot."""
+    """The peers that can run here, set up; and the others, each with why it cannot.
+
+    Args:
+        names: Of the peers.
+        servers: Which may be used.
+        ids: Of the sessions.
+        make: Gives the URL of a database on a server.
+    """
     sides: dict[str, Peer] = {}
     skipped: dict[str, str] = {}
     urls: dict[str, str] = {}
@@ -80,7 +100,7 @@ async def opened(
                 if made.server not in servers:
                     continue
                 if made.server == "sqlite" or made.server not in urls:
-                    urls[made.server] = await stack.enter_async_context(database(made.server))
+                    urls[made.server] = await stack.enter_async_context(make(made.server))
             except Unavailable as error:
                 skipped[name] = str(error)
                 say(f"{name}: skipped, {error}")
@@ -92,7 +112,7 @@ async def opened(
         yield sides, skipped
 
 
-async def fill(name: str, peer: Peer, ids: Sequence[str], data: bytes) -> None:
+async def fill(name: str, peer: Peer, ids: Sequence[str], data: bytes, *, callers: int = 16) -> None:
     """Write every session, and look that one comes back."""
     todo = iter(ids)
 
@@ -100,21 +120,37 @@ async def fill(name: str, peer: Peer, ids: Sequence[str], data: bytes) -> None:
         for id in todo:
             await peer.set(id, data)
 
-    await asyncio.gather(*(writer() for _ in range(16)))
+    await asyncio.gather(*(writer() for _ in range(callers)))
     if await peer.get(ids[0]) != data:
         raise RuntimeError(f"{name} gives back other data than it was given")
 
 
-async def _cell(
+async def compare(
     sides: dict[str, Peer],
     ids: Sequence[str],
     data: bytes,
     operation: str,
     callers: int,
+    *,
     rounds: int,
     seconds: float,
     failed: dict[str, str],
+    apart: bool = False,
 ) -> list[dict[str, Any]]:
+    """Let every side do the same work in turn, round after round.
+
+    Args:
+        sides: The peers, by name; set up, with a session for each id.
+        ids: Of the sessions.
+        data: What is written, with a change.
+        operation: ``read`` or ``write``.
+        callers: How many at once.
+        rounds: How often; and once more before, briefly.
+        seconds: Length of a turn.
+        failed: Gets what cannot do it, each with why.
+        apart: Whether each caller has sessions of its own.
+    """
+    when = {"measured": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1)}
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     order = list(sides.items())
     # SQLite does not write a page that stays the same.
@@ -125,7 +161,7 @@ async def _cell(
             call = peer.get if operation == "read" else partial(_set, peer, variants)
             try:
                 length = seconds if number else seconds / 6
-                sample = await drive(call, ids, callers=callers, seconds=length)
+                sample = await drive(call, ids, callers=callers, seconds=length, apart=apart)
             except Exception as error:
                 if name in OURS.values():
                     raise
@@ -135,7 +171,7 @@ async def _cell(
                 samples[name].append(sample.json())
     say(f"{operation}, {callers} callers, {len(data)} bytes")
     return [
-        {"peer": name, "op": operation, "callers": callers, "size": len(data), "rounds": taken}
+        {"peer": name, "op": operation, "callers": callers, "size": len(data)} | when | {"rounds": taken}
         for name, taken in samples.items()
         if len(taken) == rounds
     ]

@@ -24,13 +24,14 @@ SIDES = {  # name: side, the server that it needs
     "sqlsessions, PostgreSQL": ("ours", "postgresql"),
     "starsessions, Redis": ("starsessions", "redis"),
 }
+PATHS = {"read": "/", "write": "/write"}
 SESSIONS = 200
 CONNECTIONS = 32
 SCRIPT = """cookies = {{ {} }}
 number = 0
 request = function()
   number = number % #cookies + 1
-  return wrk.format("GET", "/", {{ Cookie = cookies[number] }})
+  return wrk.format("GET", "{}", {{ Cookie = cookies[number] }})
 end
 """
 
@@ -47,10 +48,10 @@ def collect(*, rounds: int, quick: bool, servers: Sequence[str]) -> dict[str, An
 
 async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -> dict[str, Any]:
     """Ask every side in turn, round after round, with the cookies of many sessions."""
-    rates: dict[str, list[float]] = {}
+    rates: dict[tuple[str, str], list[float]] = {}
     skipped: dict[str, str] = {}
     async with AsyncExitStack() as stack:
-        commands: dict[str, list[str]] = {}
+        commands: dict[tuple[str, str], list[str]] = {}
         for name, (side, server) in SIDES.items():
             if server is not None and server not in servers:
                 continue
@@ -60,19 +61,22 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
             except (Unavailable, ImportError) as error:
                 skipped[f"Starlette app, {name}"] = str(error)
                 continue
-            script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "cookies.lua"
-            cookies = [await login(port) for _ in range(SESSIONS)]
-            script.write_text(SCRIPT.format(", ".join(f'"{cookie}"' for cookie in cookies)))
-            commands[name] = [
-                wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/",
-            ]  # fmt: skip
+            cookies = ", ".join([f'"{await login(port)}"' for _ in range(SESSIONS)])
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for op, path in PATHS.items():
+                script = folder / f"{op}.lua"
+                script.write_text(SCRIPT.format(cookies, path))
+                commands[name, op] = [
+                    wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/",
+                ]  # fmt: skip
         for number in range(rounds + 1):  # the first warms up
-            for name, command in commands.items():
-                rate = await _asked(command)
+            for side_and_op in sorted(commands, key=lambda key: list(PATHS).index(key[1])):
+                rate = await _asked(commands[side_and_op])
                 if number:
-                    rates.setdefault(name, []).append(rate)
-            say("web: " + ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items()))
-    return {"rows": [{"name": name, "rates": found} for name, found in rates.items()], "skipped": skipped}
+                    rates.setdefault(side_and_op, []).append(rate)
+            say("web: " + ", ".join(f"{name}, {op} {found[-1]:,.0f}" for (name, op), found in rates.items()))
+    rows = [{"name": name, "op": op, "rates": found} for (name, op), found in rates.items()]
+    return {"rows": rows, "skipped": skipped}
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """The same Starlette app with one kind of session or another, for uvicorn: SIDE and URL say which.
 
-``/login`` begins a session, and ``/`` reads it.
+``/login`` begins a session, ``/`` reads it, and ``/write`` changes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ def create_app() -> Starlette:
     """The app that the environment asks for."""
     side, url = os.environ["SIDE"], os.environ["URL"]
     return Starlette(
-        routes=[Route("/", _nothing if side == "none" else _read), Route("/login", _login)],
+        routes=[
+            Route("/", _nothing if side == "none" else _read),
+            Route("/write", _nothing if side == "none" else _write),
+            Route("/login", _login),
+        ],
         middleware=[] if side == "none" else SIDES[side](url),
     )
 
@@ -31,6 +35,11 @@ async def _nothing(_request: Request) -> Response:
 
 
 async def _read(request: Request) -> Response:
+    return PlainTextResponse(request.session["user"])
+
+
+async def _write(request: Request) -> Response:
+    request.session["visits"] = request.session.get("visits", 0) + 1
     return PlainTextResponse(request.session["user"])
 
 

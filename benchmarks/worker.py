@@ -9,16 +9,22 @@ import subprocess
 import sys
 from typing import Any
 
+from .own_servers import slowed
 
-def run(module: str, loop: str = "asyncio", **arguments: Any) -> Any:
+
+def run(module: str, loop: str = "asyncio", *, fsync: float = 0.0, **arguments: Any) -> Any:
     """What `measure` of a module of this package gives for some arguments, in a new process.
 
     Args:
         module: For instance ``throughput``.
         loop: ``asyncio`` or ``uvloop``.
+        fsync: Seconds that each fsync of the process takes besides.
         arguments: Anything that JSON can say.
+
+    Raises:
+        Unavailable: If no process can be slowed here.
     """
-    command = [sys.executable, "-m", __name__, module, loop, json.dumps(arguments)]
+    command = slowed([sys.executable, "-m", __name__, module, loop, json.dumps(arguments)], fsync)
     # Not subprocess.run, which on an interrupt kills the process before it has dropped its databases.
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         output, _ = process.communicate()
