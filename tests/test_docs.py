@@ -6,12 +6,14 @@ file of that name, and of a ``console`` block the commands run that need neither
 
 import ast
 import asyncio
+import contextlib
 import inspect
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Cookies
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sqlsessions.testing import IntegrationContract
 
@@ -60,7 +64,9 @@ async def test_blocks_run(page: Path, directory: Path) -> None:
             continue
         language, _, title = block.info.partition(" ")
         if title:
-            file = directory / title.removeprefix("title=").strip('"')
+            named = re.fullmatch(r'title="([^"]+)"', title)
+            assert named, f"{page.name}: the site shows a block with {title} as text, and not as code"
+            file = directory / named[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.content)
         elif language == "python":
@@ -146,6 +152,64 @@ def test_what_a_page_installs_is_what_it_uses(page: Path) -> None:
             assert named or "--url" in words or words[1] not in ("upgrade", "check"), (
                 f"{words} needs a database"
             )
+
+
+@by_page
+def test_a_page_installs_what_it_imports(page: Path) -> None:
+    """Whoever follows a page in a new environment has all of its packages, those of other pages aside."""
+    fences = [block for block in parsed(page) if block.type == "fence"]
+    lines = [
+        shlex.split(line.removeprefix("$ "), comments=True)
+        for block in fences
+        if block.info == "console"
+        for line in block.content.splitlines()
+    ]
+    named = [word for words in lines if words[:2] == ["pip", "install"] for word in words[2:]]
+    if not any(word.startswith("sqlsessions") for word in named):
+        return
+    installed = closure(Requirement(word) for word in named if not word.startswith("-"))
+    own = {re.sub(r"\W.*", "", block.info.partition('"')[2]) for block in fences}
+    used = {words[0] for words in lines if words and words[0] in ("uvicorn", "gunicorn")}
+    for block in fences:
+        if block.info.startswith("python"):
+            used |= imports(block.content) - own - sys.stdlib_module_names
+    owners = packages_distributions()
+    for module in sorted(used):
+        found = ["httpx2"] if module.endswith(".testclient") else owners.get(module, [module])
+        assert installed & set(map(canonicalize_name, found)), (
+            f"{module} is not installed: name one of {found}"
+        )
+
+
+def imports(source: str) -> set[str]:
+    """The modules that a block imports, by their first names; test clients by all of it."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {
+        name if name.endswith(".testclient") and "litestar" not in name else name.partition(".")[0]
+        for name in found
+    }
+
+
+def closure(requirements: Iterable[Requirement]) -> set[str]:
+    """What comes with requirements, by the metadata of what is installed here."""
+    seen: set[tuple[str, str]] = set()
+    waiting = list(requirements)
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            with contextlib.suppress(PackageNotFoundError):  # a package that no test needs
+                needed = map(Requirement, requires(name) or [])
+                waiting += [one for one in needed if not one.marker or one.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
 
 
 @pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
