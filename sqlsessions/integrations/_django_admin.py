@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,14 +32,15 @@ _TEMPLATE = """{% extends "admin/base_site.html" %}
 <input type="search" name="q" value="{{ query }}" autocomplete="off"></label> <input type="submit" value="Search"></form>
 {% for heading, rows in tables %}
 <div class="module"><table><caption>{{ heading }}</caption><thead><tr><th scope="col">Key</th><th scope="col">Subject</th>
-<th scope="col">Began</th><th scope="col">Written</th><th scope="col">Expires</th><th scope="col">Size</th>
+<th scope="col">Began</th><th scope="col">Written</th><th scope="col">Used</th><th scope="col">Expires</th>
+<th scope="col">Size</th>
 {% if may_end %}<th scope="col">End it</th>{% endif %}</tr></thead><tbody>
 {% for row in rows %}<tr><th scope="row"><code title="{{ row.info.key }}">{{ row.name }}</code></th>
-<td>{{ row.info.subject|default_if_none:"none" }}</td>
+<td>{{ row.info.subject|default_if_none:"none" }}{% for line in row.named %}<br>{{ line }}{% endfor %}</td>
 {% for time in row.times %}<td><time title="{{ time.0 }}">{{ time.1 }}</time></td>{% endfor %}<td>{{ row.size }}</td>
 {% if may_end %}<td><form method="post">{% csrf_token %}<input type="hidden" name="key" value="{{ row.info.key }}">
 <button aria-label="End session {{ row.name }}">End</button></form></td>{% endif %}</tr>
-{% empty %}<tr><td colspan="7">There are none.</td></tr>{% endfor %}</tbody></table></div>
+{% empty %}<tr><td colspan="8">There are none.</td></tr>{% endfor %}</tbody></table></div>
 {% endfor %}
 {% if more %}<p>These are the newest {{ most }}.</p>{% endif %}
 {% if may_end and has_subject %}<details><summary>End all of them …</summary><form method="post">{% csrf_token %}
@@ -135,10 +137,18 @@ def _tables(query: str, found: Found) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _row(info: SessionInfo) -> dict[str, Any]:
-    times = (info.created_at, info.updated_at, info.expires_at)
+    began, written, expires = map(_shown, (info.created_at, info.updated_at, info.expires_at))
+    used = ("", "unknown") if info.used_at is None else _shown(info.used_at)
+    named = (info.labels, (info.client or {}).values())
     return {
         "info": info,
         "name": info.key[:SHOWN_DIGITS],
-        "times": [(moment(time), away(time)) for time in times],
+        "times": [began, written, used, expires],
+        "named": [", ".join(texts) for texts in named if texts],
         "size": size(info.size),
     }
+
+
+def _shown(time: datetime | None) -> tuple[str, str]:
+    """A time, exactly and roughly."""
+    return moment(time), away(time)

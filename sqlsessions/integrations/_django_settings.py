@@ -18,6 +18,7 @@ from ..errors import InvalidArgument, InvalidArgumentType
 from ..records import required_duration
 from ..sql import SqlSessionStorage
 from ..storage import ManagedSessionStorage
+from ._web.clients import ClientInfo
 from ._web.cookies import Cookie
 from ._web.manager import SessionManager
 from ._web.payloads import Payloads
@@ -28,6 +29,7 @@ SECRETS = ("SECRET_KEY", "SECRET_KEY_FALLBACKS")
 KEYED_IDS = (False, "accept", "move", True)
 """What the setting's key ``keyed_ids`` may be."""
 ANONYMOUS = "anonymous_ttl"
+CLIENT = "client_info"
 JSON = "django.contrib.sessions.serializers.JSONSerializer"
 
 
@@ -79,15 +81,20 @@ class Configured:
         chosen = settings.SESSION_SERIALIZER
         serializer = None if chosen == JSON else import_string(chosen)()
         try:
+            setting: Any = getattr(settings, "SQLSESSIONS", None)
             if self._storage is None:
-                setting: Any = getattr(settings, "SQLSESSIONS", None)
                 self._storage, self._owned = made_storage(setting), "url" in setting
                 self._keyed = "keyed_ids" in setting
             # Django's middleware writes the cookie, and its settings determine the expiry.
             manager = SessionManager(
-                self._storage, Cookie(), timeouts=Timeouts(), serializer=serializer, rotate_on_login=False
+                self._storage,
+                Cookie(),
+                timeouts=Timeouts(),
+                serializer=serializer,
+                rotate_on_login=False,
+                client_info=_client_info(setting),
             )
-            return Engine(manager, manager.payloads, _anonymous(getattr(settings, "SQLSESSIONS", {})))
+            return Engine(manager, manager.payloads, _anonymous(setting))
         except (InvalidArgument, InvalidArgumentType) as error:
             raise ImproperlyConfigured(f"the setting SQLSESSIONS: {error}") from error
 
@@ -101,12 +108,13 @@ def made_storage(setting: Any) -> ManagedSessionStorage:
     if not isinstance(setting, Mapping) or ("url" in setting) == ("storage" in setting):
         raise InvalidArgument("it must be a dict that has either 'url' or 'storage'")
     options = dict(setting)
-    options.pop(ANONYMOUS, None)
+    for name in (ANONYMOUS, CLIENT):
+        options.pop(name, None)
     if "storage" in options:
         made = options.pop("storage")
         if options:
             raise InvalidArgument(
-                f"beside 'storage' there is no other key but {ANONYMOUS!r}: give the storage its arguments"
+                f"beside 'storage' there are only {ANONYMOUS!r} and {CLIENT!r}: give the storage its arguments"
             )
         made = import_string(made) if isinstance(made, str) else made
         return made() if callable(made) else made  # type: ignore[no-any-return]
@@ -117,7 +125,8 @@ def made_storage(setting: Any) -> ManagedSessionStorage:
     known.remove("ttl")
     if unknown := sorted(str(name) for name in options.keys() - {"url", *known}):
         raise InvalidArgument(
-            f"there is no key {unknown[0]!r}; beside 'url' there are {ANONYMOUS}, keyed_ids, {', '.join(known)}"
+            f"there is no key {unknown[0]!r}; beside 'url' there are {ANONYMOUS}, {CLIENT}, keyed_ids, "
+            f"{', '.join(known)}"
         )
     return SqlSessionStorage(options.pop("url"), **options)
 
@@ -126,6 +135,11 @@ def _anonymous(setting: Mapping[str, Any]) -> int | None:
     if ANONYMOUS not in setting:
         return None
     return math.ceil(required_duration(ANONYMOUS, setting[ANONYMOUS]) / SECOND)
+
+
+def _client_info(setting: Mapping[str, Any]) -> ClientInfo | None:
+    chosen = setting.get(CLIENT)
+    return import_string(chosen) if isinstance(chosen, str) else chosen
 
 
 def _keyed(wanted: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import wraps
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -11,28 +11,31 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.asyncio import async_unsafe
 
 from .._validation import MAX_DURATION
 from ..errors import InvalidArgument
 from ..info import SessionInfo
 from ..storage import ManagedSessionStorage, new_session_id
-from ._django_changing import attempts
+from ._django_blocking import blocking, unsafe
+from ._django_changing import USER, attempts, take_over, user_in
 from ._django_checks import Admin, Checks
+from ._django_clients import client_of
+from ._django_labels import RequestedLabels
 from ._django_middleware import SessionMiddleware
 from ._django_settings import Configured
 from ._web.changing import Data, apply, apply_blocking
+from ._web.clients import ClientRequest, address_and_user_agent
 from ._web.cookies import parse_id
-from ._web.portal import run
 from ._web.session import Session
 from ._web.state import UNSET
-from ._web.subjects import checked_subject
 
-__all__ = ["Admin", "Checks", "SessionMiddleware", "SessionStore", "current_session", "storage"]
+__all__ = [
+    "Admin", "Checks", "ClientRequest", "SessionMiddleware", "SessionStore", "address_and_user_agent",
+    "current_session", "storage",
+]  # fmt: skip
 
 R = TypeVar("R")
 
-USER = "_auth_user_id"  # django.contrib.auth.SESSION_KEY, which cannot be imported before the apps are loaded
 SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
 
 
@@ -61,25 +64,6 @@ def current_session(request: HttpRequest) -> SessionStore:
     return session
 
 
-def _blocking(method: Callable[..., Coroutine[Any, Any, Any]]) -> Any:
-    """The blocking twin of an async method, for code that cannot await."""
-
-    @wraps(method)
-    def waiting(self: Any, *arguments: Any, **options: Any) -> Any:
-        return run(getattr(self, method.__name__)(*arguments, **options))
-
-    waiting.__name__ = method.__name__.removeprefix("a")
-    return _unsafe(waiting)
-
-
-def _unsafe(method: Callable[..., Any]) -> Any:
-    """A blocking method that refuses to run in a thread that has an event loop."""
-    return async_unsafe(
-        f"session.{method.__name__} would block the event loop: await session.a{method.__name__}, and to "
-        "access the session await session.aget and its like - or use a thread or sync_to_async."
-    )(method)
-
-
 class SessionStore(SessionBase):  # type: ignore[misc]
     """A request's session, with the methods of Django's own backends.
 
@@ -95,6 +79,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     Attributes:
         candidates: The ids in the cookies of the request, if it has several.
+        meta: The ``META`` of the request, for a ``client_info``; None keeps nothing.
         ended_late: Whether it was deleted after another request had ended it, which cleared the cookie.
 
     Raises:
@@ -103,6 +88,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     _session_key: str | None
     candidates: Sequence[str] = ()
+    meta: Mapping[str, Any] | None = None
     ended_late = False
 
     def __init__(self, session_key: str | None = None) -> None:
@@ -110,6 +96,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._stored: Session | None = None
         self._modified = self._watched = False
         self._logged_in = self._has_new_key = False
+        self._labels = RequestedLabels()
         super().__init__(session_key)
 
     @property
@@ -169,10 +156,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             StorageUnavailable: If it could not be stored.
         """
         data = await self._aget_session(no_load=True)
-        stored = self._manager.open()
+        stored = self._open()
         self._give(stored, data)
         await self._manager.writer.create(stored)
         self._stored = stored
+        self._labels.settle()
         self._take_key(stored)
 
     async def asave(self, must_create: bool = False) -> None:
@@ -218,7 +206,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         ):
             raise UpdateError
         self._logged_in = False
-        _take(stored.plain(), given, data)
+        self._labels.settle()
+        take_over(stored.plain(), given, data)
 
     async def achange(self, function: Callable[[Data], Any]) -> Any:
         """Change the session as it is stored now, such as a counter that parallel requests increase.
@@ -232,12 +221,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             StorageUnavailable: If it could not be stored, or others use it for more than ten seconds.
             InvalidArgument: If the function logs in or out, or changes the session in another way.
         """
-        return await apply(attempts(self, self._manager.changing, self._current, USER), function)
+        return await apply(attempts(self, self._manager.changing, self._current), function)
 
-    @_unsafe
+    @unsafe
     def change(self, function: Callable[[Data], R]) -> R:
         """The blocking twin of `achange`; the function is called in this thread, and must not be async."""
-        return apply_blocking(attempts(self, self._manager.changing, self._current, USER), function)
+        return apply_blocking(attempts(self, self._manager.changing, self._current), function)
 
     async def acycle_key(self) -> None:
         """Give the session a new key; the old one is refused from then on.
@@ -288,6 +277,30 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         await self._aget_session()
         return None if self._stored is None else self._stored.info
 
+    async def alabels(self) -> tuple[str, ...]:
+        """Further names of the session, for the storage's `sessions` and ``revoke_label``, as of a tenant: at most 16.
+
+        Set all of them, by `aset_labels`, after the login: they go with the user. They move with a new key.
+        """
+        await self._aget_session()
+        return self._labels.of(self._stored)
+
+    async def aset_labels(self, labels: Collection[str]) -> None:
+        """Set the labels.
+
+        Raises:
+            InvalidArgument: If one holds not 1 to 255 characters, or there are more than 16.
+            InvalidArgumentType: If it is no collection of strings.
+        """
+        await self._aget_session()
+        if self._labels.set(self._stored, labels):
+            self.modified = True
+
+    def clear(self) -> None:
+        """Drop all data, and the labels."""
+        super().clear()
+        self._labels.drop()
+
     async def alist_sessions(self) -> list[SessionInfo]:
         """The live sessions of the user who is logged in, the newest first; none if nobody is."""
         return [info async for info in self._manager.listing.of(await self._owned())]
@@ -300,17 +313,19 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """End all sessions of the same user but this one; the number of them."""
         return await self._manager.listing.end_others(await self._owned())
 
-    load = _blocking(aload)
-    create = _blocking(acreate)
-    save = _blocking(asave)
-    cycle_key = _blocking(acycle_key)
-    delete = _blocking(adelete)
-    exists = _blocking(aexists)
-    clear_expired: Any = classmethod(_blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
-    list_sessions = _blocking(alist_sessions)
-    info = property(_blocking(ainfo), doc=ainfo.__doc__)
-    end_session = _blocking(aend_session)
-    end_other_sessions = _blocking(aend_other_sessions)
+    load = blocking(aload)
+    create = blocking(acreate)
+    save = blocking(asave)
+    cycle_key = blocking(acycle_key)
+    delete = blocking(adelete)
+    exists = blocking(aexists)
+    clear_expired: Any = classmethod(blocking(aclear_expired.__func__))  # type: ignore[attr-defined]
+    list_sessions = blocking(alist_sessions)
+    info = property(blocking(ainfo), doc=ainfo.__doc__)
+    set_labels = blocking(aset_labels)
+    labels = property(blocking(alabels), set_labels, doc=alabels.__doc__)
+    end_session = blocking(aend_session)
+    end_other_sessions = blocking(aend_other_sessions)
     listed, alisted = list_sessions, alist_sessions  # their names in earlier versions
     end_listed, aend_listed = end_session, aend_session
     end_others, aend_others = end_other_sessions, aend_other_sessions
@@ -327,8 +342,11 @@ class SessionStore(SessionBase):  # type: ignore[misc]
     async def _aget_new_session_key(self) -> str:
         return new_session_id()
 
-    def _open(self, key: str | None) -> Session:
-        return self._manager.open(*(self.candidates if key in self.candidates else (key,)))
+    def _open(self, *keys: str | None) -> Session:
+        stored = self._manager.open(*(self.candidates if {*keys} & {*self.candidates} else keys))
+        if self.meta is not None and self._manager.client_info is not None:
+            stored.state.client = partial(self._manager.client_info, client_of(self.meta))
+        return stored
 
     async def _read(self) -> Session:
         stored = self._open(self.session_key)
@@ -348,13 +366,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """The same, with the user who is now logged in, if any, as its subject."""
         data = await self._aget_session()
         stored = await self._current()
-        self._set_subject(stored, _subject(data))
+        self._set_subject(stored, user_in(data))
         return stored
 
     def _give(self, stored: Session, data: dict[str, Any]) -> None:
         """Set the data to be stored, with the subject and expiry that follow from it."""
         stored.fill(data)
-        self._set_subject(stored, _subject(data))
+        self._set_subject(stored, user_in(data))
+        self._labels.give(stored)
         now = timezone.now()
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
@@ -370,18 +389,6 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._session_key = stored.state.id
         self._has_new_key = self.modified = True
         self._logged_in = False
-
-
-def _subject(data: Mapping[str, Any]) -> str | None:
-    user = data.get(USER)
-    return None if user is None else checked_subject(str(user))
-
-
-def _take(merged: Mapping[str, Any], given: Mapping[str, Any], data: dict[str, Any]) -> None:
-    """Take over the changes of other requests that the data given was merged with."""
-    for key in given.keys() - merged.keys():
-        data.pop(key, None)
-    data.update({key: value for key, value in merged.items() if key not in given or given[key] != value})
 
 
 if settings.configured and __name__ == settings.SESSION_ENGINE:

@@ -12,7 +12,8 @@ from django.test import AsyncClient, override_settings
 from django.urls import path
 
 from sqlsessions import InvalidArgument, InvalidArgumentType
-from sqlsessions.integrations.django import USER, SessionStore
+from sqlsessions.integrations._django_changing import USER
+from sqlsessions.integrations.django import SessionStore
 from sqlsessions.testing import SpyStorage
 
 from ..django_project.browsers import begun, browser, in_use, key_of  # noqa: F401 (a fixture)

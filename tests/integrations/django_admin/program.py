@@ -70,6 +70,11 @@ def main() -> None:
     for name in ("one", "two", "<b>"):
         run(storage().write_bytes(f"id of {name}", b"secret", subject="ada" if name != "<b>" else name))
 
+    known = {"address": "192.0.2.7", "user_agent": "<Browser>"}
+    run(
+        storage().write_bytes("id of grace", b"", subject="grace", labels=["tenant:7", "sid:1"], client=known)
+    )
+
     def client_of(name: str, *permissions: str) -> Any:
         user = User.objects.create_user(name, password="hush", is_staff=True)
         for permission in permissions:
@@ -100,6 +105,9 @@ def main() -> None:
     assert "id of" not in page
     assert "There are none." in text_of(viewer.get(PAGE, {"q": "nobody"}))
     assert "<td>&lt;b&gt;</td>" in text_of(viewer.get(PAGE, {"q": "<b>"}))
+    page = text_of(viewer.get(PAGE, {"q": "grace"}))
+    assert "<td>grace<br>sid:1, tenant:7<br>192.0.2.7, &lt;Browser&gt;</td>" in page
+    assert '<th scope="col">Used</th>' in page
     assert "By key" in text_of(viewer.get(PAGE, {"q": keys[0][:8]}))
     viewer.handler.enforce_csrf_checks = False
     assert viewer.post(PAGE, {"key": keys[0]}).status_code == 403

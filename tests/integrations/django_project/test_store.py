@@ -199,7 +199,7 @@ class TestSettings:
             ({"url": "oracle://"}, "oracle"),
             ({"url": "sqlite://", "keyed_ids": "yes"}, "'keyed_ids' must be True, 'move', 'accept' or False"),
             ({"url": "sqlite://", "keyed_ids": True, "keys": []}, "'keyed_ids' sets 'keys' itself"),
-            ({"storage": "sqlsessions.SessionStorageMemory", "ttl": 5}, "no other key but 'anonymous_ttl'"),
+            ({"storage": "sqlsessions.SessionStorageMemory", "ttl": 5}, "there are only 'anonymous_ttl'"),
             ({"url": "sqlite://", "anonymous_ttl": 0}, "anonymous_ttl must be above 0"),
             ({"url": "sqlite://", "anonymous_ttl": None}, "anonymous_ttl must be a number of seconds"),
             ({"url": "sqlite://", "anonymous_ttl": "short"}, "anonymous_ttl must be seconds"),
