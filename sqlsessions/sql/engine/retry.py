@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
@@ -148,4 +149,18 @@ def translated(dialect: Dialect, error: Exception, *, in_doubt: bool = False) ->
             f"the database cannot be reached or refused the operation ({type(cause).__name__})"
         )
     meaning.__cause__ = cause
+    _forget_locals(error)
     return meaning
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Clear the locals of the frames that a database error came through, which SQLAlchemy and drivers fill with data."""
+    seen = set[BaseException]()
+    errors = [error]
+    while errors:
+        each = errors.pop()
+        if each is None or each in seen:
+            continue
+        seen.add(each)
+        errors += [each.__cause__, each.__context__]
+        traceback.clear_frames(each.__traceback__)
