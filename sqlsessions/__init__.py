@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .cache.storage import CacheStatistics, CacheStorage
 from .channels import ByteReadChannel, ByteWriteChannel, Consumer, Provider
 from .delegating import DelegatingStorage
+from .ended import KeepsEnded
 from .errors import (
     ArchiveDamaged,
     ChannelClosed,
@@ -30,7 +31,7 @@ from .errors import (
     UnsupportedOperation,
     WrongEventLoop,
 )
-from .info import SessionInfo, Snapshot, Successor
+from .info import EndedSession, SessionInfo, Snapshot, Successor
 from .memory import SessionStorageMemory
 from .purging import Purged, PurgeStatistics, Purging
 from .storage import DEFAULT, KEEP, ManagedSessionStorage, SessionStorage, new_session_id
@@ -54,11 +55,13 @@ __all__ = [
     "Consumer",
     "DelegatingStorage",
     "EncryptedStorage",
+    "EndedSession",
     "InvalidArgument",
     "InvalidArgumentType",
     "InvalidLogoutToken",
     "InvalidSessionData",
     "InvalidSessionId",
+    "KeepsEnded",
     "ManagedSessionStorage",
     "MigratingStorage",
     "Provider",

@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar, Unpack, runtime_checkable
 
 from ._validation import digest
 from .channels import Bytes, Consumer, Provider
+from .ended import KeepsEnded
 from .errors import InvalidArgumentType, UnsupportedOperation
-from .info import Rebinding, SessionInfo, Snapshot, Successor
+from .info import EndedSession, Rebinding, SessionInfo, Snapshot, Successor
 from .purging import Purged, Purging
 from .storage import (
     DEFAULT,
@@ -32,7 +33,7 @@ _WRITE_DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class DelegatingStorage(ManagedSessionStorage):
+class DelegatingStorage(ManagedSessionStorage, KeepsEnded):
     """Forwards every operation to another storage: the base of a layer, which overrides what it changes.
 
     Each method is forwarded to the same method of the delegate, so that a layer that changes writes
@@ -145,6 +146,17 @@ class DelegatingStorage(ManagedSessionStorage):
     def sessions(self, subject: str | None = None, *, label: str | None = None) -> AsyncIterator[SessionInfo]:
         return self._managed("sessions").sessions(subject, **_given(label=label))
 
+    def ended(
+        self, subject: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[EndedSession]:
+        return self._keeping("ended").ended(subject, since=since)
+
+    async def forget_ended(self, subject: str) -> int:
+        return await self._keeping("forget_ended").forget_ended(subject)
+
+    async def rename_ended(self, name: Callable[[str], str]) -> int:
+        return await self._keeping("rename_ended").rename_ended(name)
+
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         return await self._managed("purge").purge(batch_size=batch_size, max_batches=max_batches)
 
@@ -170,6 +182,12 @@ class DelegatingStorage(ManagedSessionStorage):
             f"{operation} needs a ManagedSessionStorage beneath {type(self).__name__}, "
             f"and {type(self._delegate).__name__} is a plain SessionStorage"
         )
+
+    def _keeping(self, operation: str) -> KeepsEnded:
+        """The delegate, for an operation on sessions that have ended."""
+        if isinstance(self._delegate, KeepsEnded):
+            return self._delegate
+        raise UnsupportedOperation(f"{type(self._delegate).__name__} does not offer {operation}")
 
     def _given(self, options: WriteOptions) -> dict[str, Any]:
         """The options that differ from the defaults: a plain storage takes none."""

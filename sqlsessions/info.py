@@ -1,11 +1,14 @@
-"""`SessionInfo` and `Snapshot`: what a storage tells about a session. `Rebinding`: what layers change besides writes."""
+"""`SessionInfo`, `Snapshot` and `EndedSession`: what a storage tells about a session. `Rebinding`: what layers change."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+
+EndReason = Literal["ended", "revoked", "expired", "too_many", "replaced"]
+"""Why a session ended; see `EndedSession`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,31 @@ class Successor:
     key: str
     info: SessionInfo | None
     since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """What is kept of a session that has ended: no data, and no session id.
+
+    Attributes:
+        key: The `SessionInfo.key` that it had last.
+        reason: ``ended`` by its id, as a logout does; ``revoked`` by its key, its subject or a label, or with all others;
+            ``expired``; ``too_many``, for a new one of a subject whose sessions are bounded; or ``replaced``, if it was
+            kept under an earlier namespace or key, and its id has another session by now.
+        ended_at: When it ended, UTC; of an expired one, when it expired.
+        created_at: When it began, UTC.
+        used_at: When it was last written or touched, UTC.
+        subject: Whose it was; None is nobody's.
+        client: What was known of the client that used it, such as its address; None is nothing.
+    """
+
+    key: str
+    reason: EndReason
+    ended_at: datetime
+    created_at: datetime
+    used_at: datetime
+    subject: str | None = field(repr=False)
+    client: Mapping[str, str] | None = field(default=None, repr=False, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

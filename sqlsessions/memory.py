@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
+from operator import ne
 from threading import RLock
 from typing import Any, Literal, TypeVar, Unpack
 
 from . import records
 from ._versions import new_version, next_version
 from .channels import Bytes, Consumer, Provider, collect, consume, providing
+from .ended import KeepsEnded
 from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
-from .info import Rebinding, SessionInfo, Snapshot, Successor
+from .info import EndedSession, EndReason, Rebinding, SessionInfo, Snapshot, Successor
 from .records import Cap, Clock, Lifetime, Options, Record
 from .storage import DEFAULT, Default, Duration, ManagedSessionStorage
 from .values import WriteOptions
@@ -21,7 +23,7 @@ from .values import WriteOptions
 R = TypeVar("R")
 
 
-class SessionStorageMemory(ManagedSessionStorage):
+class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
     """Keeps sessions in this process's memory, for tests and for services of one process.
 
     Nothing outlives the process. Any number of event loops of one thread may use it.
@@ -44,6 +46,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         max_sessions_per_subject: The most live sessions of a subject, counted whenever a write names the subject.
             None, the default, is any number.
         when_too_many: "end_oldest", the default, or "refuse", by `TooManySessions`.
+        keep_ended: How long records of sessions that have ended are kept, until a purge; None, the default, keeps none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         log_salt: bytes | None = None,
         max_sessions_per_subject: int | None = None,
         when_too_many: Literal["end_oldest", "refuse"] = "end_oldest",
+        keep_ended: Duration | None = None,
     ) -> None:
         self.clock = clock
         self._defaults = Lifetime.checked(ttl, max_age)
@@ -74,6 +78,8 @@ class SessionStorageMemory(ManagedSessionStorage):
         self._cap = Cap.checked(max_sessions_per_subject, when_too_many)
         self.max_sessions_per_subject = self._cap and self._cap.most
         self._max_bytes = None if max_bytes is None else records.positive("max_bytes", max_bytes)
+        self._keep_ended = records.duration("keep_ended", keep_ended)
+        self._records: list[EndedSession] = []
         self._sessions: dict[bytes, tuple[Record, bytes]] = {}
         self._moved: dict[bytes, tuple[int, bytes | None]] = {}
         self._bytes = 0
@@ -106,7 +112,7 @@ class SessionStorageMemory(ManagedSessionStorage):
                 self._bytes = self._bytes_with(digest, data)
                 self._sessions[digest] = (record, data)
                 for ending in evicted:
-                    self._delete(ending)
+                    self._delete(ending, "too_many")
         await self._events.expired(expired)
         if not fits:
             raise StorageUnavailable("the memory storage is full: raise max_bytes, or end sessions")
@@ -157,7 +163,7 @@ class SessionStorageMemory(ManagedSessionStorage):
 
     async def invalidate(self, id: str) -> None:
         digest = records.digest(id)
-        if self._end(digest):
+        if self._end(digest, "ended"):
             await self._events.invalidated([digest])
 
     async def info(self, id: str) -> SessionInfo | None:
@@ -231,7 +237,7 @@ class SessionStorageMemory(ManagedSessionStorage):
             kept = (own, None if own is None else self._newest(own)[1])
             ended = [digest for digest in self._of(records.checked_subject(subject)) if digest not in kept]
             for digest in ended:
-                self._delete(digest)
+                self._delete(digest, "revoked")
         await self._events.revoked(subject, ended)
         return len(ended)
 
@@ -239,7 +245,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         with self._guard:
             ended = self._labelled(label)
             for digest in ended:
-                self._delete(digest)
+                self._delete(digest, "revoked")
         await self._events.invalidated(ended)
         return len(ended)
 
@@ -248,7 +254,7 @@ class SessionStorageMemory(ManagedSessionStorage):
         with self._guard:
             ended = self._all(lambda record: time is None or record.created_at < time)
             for digest in ended:
-                self._delete(digest)
+                self._delete(digest, "revoked")
         await self._events.invalidated(ended)
         self._events.revoked_all(len(ended))
         return len(ended)
@@ -256,7 +262,7 @@ class SessionStorageMemory(ManagedSessionStorage):
     async def invalidate_key(self, key: str, *, connection: Any = None) -> bool:
         self._refuse(connection)
         digest = records.key_digest(key)
-        if digest is None or not self._end(digest):
+        if digest is None or not self._end(digest, "revoked"):
             return False
         await self._events.invalidated([digest])
         return True
@@ -269,6 +275,34 @@ class SessionStorageMemory(ManagedSessionStorage):
             expired = self._purge(self._now(), most * records.positive("max_batches", max_batches))
         await self._events.expired(expired)
         return len(expired)
+
+    async def ended(
+        self, subject: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[EndedSession]:
+        own = None if subject is None else records.checked_subject(subject)
+        first = None if since is None else records.moment("since", since)
+        with self._guard:
+            found = [
+                each
+                for each in self._records
+                if own in (None, each.subject) and (first is None or each.ended_at >= first)
+            ]
+        for each in sorted(found, key=lambda each: (each.ended_at, each.key), reverse=True):
+            yield each
+
+    async def forget_ended(self, subject: str) -> int:
+        records.checked_subject(subject)
+        with self._guard:
+            before = len(self._records)
+            self._records = [each for each in self._records if each.subject != subject]
+            return before - len(self._records)
+
+    async def rename_ended(self, name: Callable[[str], str]) -> int:
+        with self._guard:
+            renamed = [records.renamed(each, name) for each in self._records]
+            changed = [*map(ne, renamed, self._records)].count(True)
+            self._records = renamed
+        return changed
 
     def _refuse(self, connection: Any) -> None:
         if connection is not None:
@@ -313,17 +347,19 @@ class SessionStorageMemory(ManagedSessionStorage):
     def _fits(self, digest: bytes, data: bytes) -> bool:
         return self._max_bytes is None or self._bytes_with(digest, data) <= self._max_bytes
 
-    def _end(self, digest: bytes) -> bool:
+    def _end(self, digest: bytes, reason: EndReason) -> bool:
         """Delete a session if it lives: an expired one is left to the purge, which reports it."""
         with self._guard:
             if live := self._live(digest) is not None:
-                self._delete(digest)
+                self._delete(digest, reason)
                 self._forward(digest, None)
         return live
 
-    def _delete(self, digest: bytes) -> None:
+    def _delete(self, digest: bytes, reason: EndReason | None = None) -> None:
         if old := self._sessions.pop(digest, None):
             self._bytes -= len(old[1])
+            if reason and self._keep_ended is not None:
+                self._records.append(old[0].end(digest, reason, self._now()))
 
     def _newest(self, digest: bytes) -> tuple[int | None, bytes]:
         """When an id was given up within the last minute, and the newest one that the session had."""
@@ -349,5 +385,8 @@ class SessionStorageMemory(ManagedSessionStorage):
         with self._guard:
             expired = [digest for digest, (record, _) in self._sessions.items() if not record.live(now)]
             for digest in expired[:most]:
-                self._delete(digest)
+                self._delete(digest, "expired")
+            if self._keep_ended is not None:
+                first = records.as_datetime(now - self._keep_ended)
+                self._records = [each for each in self._records if each.ended_at > first]
         return expired[:most]

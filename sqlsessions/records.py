@@ -28,7 +28,7 @@ from ._validation import (
     seconds,
 )
 from .errors import InvalidArgument, InvalidArgumentType, TooManySessions
-from .info import Rebinding, SessionInfo
+from .info import EndedSession, EndReason, Rebinding, SessionInfo
 from .storage import DEFAULT, KEEP, Default, Duration, Keep
 from .touching import is_worth_writing
 
@@ -51,7 +51,9 @@ __all__ = [
     "digest",
     "duration",
     "earliest",
+    "encoded_client",
     "encoded_labels",
+    "ended_session",
     "from_datetime",
     "key_digest",
     "key_digests",
@@ -61,6 +63,7 @@ __all__ = [
     "moment",
     "positive",
     "refuse_both",
+    "renamed",
     "required_duration",
     "seconds",
     "written",
@@ -259,6 +262,15 @@ class Record:
             client=None if self.client is None else json.loads(self.client),
         )
 
+    def ended_at(self, reason: EndReason, now: int) -> int:
+        """When it ended that ends now: of an expired one, when it expired."""
+        return now if reason != "expired" or self.expires_at is None else self.expires_at
+
+    def end(self, digest: bytes, reason: EndReason, now: int) -> EndedSession:
+        """The record of its end."""
+        times = (self.ended_at(reason, now), self.created_at, self.used_at)
+        return ended_session(digest, reason, *times, self.subject, self.client)
+
     def renamed(self, rebinding: Rebinding) -> Record:
         """The record with the names that a rebinding gives; itself if they are the same."""
         name = rebinding.name
@@ -317,9 +329,37 @@ def written(
     )
 
 
+def ended_session(
+    digest: bytes,
+    reason: EndReason,
+    ended_at: int,
+    created_at: int,
+    used_at: int,
+    subject: str | None,
+    client: str | None,
+) -> EndedSession:
+    """A record of a session's end as callers get it."""
+    times = (as_datetime(ended_at), as_datetime(created_at), as_datetime(used_at))
+    return EndedSession(digest.hex(), reason, *times, subject, None if client is None else json.loads(client))
+
+
+def renamed(ended: EndedSession, name: Callable[[str], str]) -> EndedSession:
+    """A record of a session's end with other names; itself if they are the same."""
+    subject = None if ended.subject is None else name(ended.subject)
+    client = ended.client and {key: name(value) for key, value in ended.client.items()}
+    if (subject, client) == (ended.subject, ended.client):
+        return ended
+    return replace(ended, subject=subject, client=client)
+
+
 def encoded_labels(labels: Sequence[str]) -> str | None:
     """Labels as JSON; None if there are none."""
     return _json(labels) if labels else None
+
+
+def encoded_client(client: Mapping[str, str] | None) -> str | None:
+    """What is known of a client as JSON; None if nothing is."""
+    return None if client is None else _json(dict(client))
 
 
 def decoded_labels(labels: str | None) -> tuple[str, ...]:

@@ -287,6 +287,16 @@ class Hasty(SessionStorageMemory):
         return deleted
 
 
+class Discreet(SessionStorageMemory):
+    """Keeps no records of sessions that it ends by their subject."""
+
+    async def revoke(self, subject: str, *, keep: str | None = None, connection: Any = None) -> int:
+        before = self._records.copy()
+        count = await super().revoke(subject, keep=keep, connection=connection)
+        self._records = before
+        return count
+
+
 class Exclusive(SessionStorageMemory):
     """Lets one write or read in at a time, while user code runs too."""
 
@@ -307,17 +317,20 @@ BROKEN: list[type[SessionStorage]] = [
     Appending, CaseInsensitive, Truncating, Rereading, TooHelpful, Stale, Unconditional, CheckingEarly,
     Resurrecting, TouchingBack, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Indiscriminate, Unlabelled, Rooted,
     Hasty,
+    Discreet,
     Exclusive,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 class TestBroken(StorageContract):
+    keep_ended = 1000.0
+
     @pytest.fixture(autouse=True)
     def _choose(self, broken: type[SessionStorage]) -> None:
         self.broken = broken
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         managed = issubclass(self.broken, ManagedSessionStorage)
-        options: dict[str, Any] = {"clock": clock} if managed else {}
+        options: dict[str, Any] = {"clock": clock, "keep_ended": self.keep_ended} if managed else {}
         return self.broken(**options)

@@ -34,6 +34,7 @@ STORAGES = {
     "Unlabelled": "labels_go_with_their_session",
     "Rooted": "labels_move_with_a_rotation",
     "Hasty": "purge_leaves_what_was_extended",
+    "Discreet": "each_end_leaves_a_record",
     "Exclusive": "slow_streams_hold_nothing_that_others_need",
 }
 INTEGRATIONS = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
@@ -24,13 +26,15 @@ from ..channels import (
     require_callable,
 )
 from ..delegating import DelegatingStorage, MovesSessions, WriteOptions, layers
-from ..errors import InvalidArgument, SessionConflict, SessionCorrupt
-from ..info import Rebinding, SessionInfo, Snapshot, Successor
+from ..ended import KeepsEnded
+from ..errors import InvalidArgument, SessionConflict, SessionCorrupt, UnsupportedOperation
+from ..info import EndedSession, Rebinding, SessionInfo, Snapshot, Successor
 from ..storage import DEFAULT, KEEP, Default, Duration, SessionStorage
 from .ciphertext import HEADER, REBOUND, SEGMENT, KeyRing, opening, size_of
 from .compression import CompressedStorage
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 AT_ONCE = 1024 * 1024
 """The most bytes of data that are encrypted in one piece."""
@@ -193,24 +197,33 @@ class EncryptedStorage(DelegatingStorage):
             async for info in super().sessions(subject, label=label):
                 yield self._shown(info)
             return
-        # Under each key: a subject's the newest first, those with a label by key.
         sessions = super().sessions
         if subject is not None:
-            lists, first = [sessions(each) for each in self._hidden(subject)], max
+            lists = [sessions(each) for each in self._hidden(subject)]
+            merged = _merged(lists, lambda info: (info.created_at, info.key), max)
         else:
             assert label is not None
-            hidden = self._hidden(label, records.checked_label)
-            lists, first = [sessions(label=each) for each in hidden], min
-        heads = [await anext(each, None) for each in lists]
-        while found := [
-            (info.created_at if label is None else info.key, info.key, number)
-            for number, info in enumerate(heads)
-            if info
-        ]:
-            number = first(found)[-1]
-            head, heads[number] = heads[number], await anext(lists[number], None)
-            assert head is not None
-            yield self._shown(head)
+            lists = [sessions(label=each) for each in self._hidden(label, records.checked_label)]
+            merged = _merged(lists, lambda info: info.key, min)
+        async for info in merged:
+            yield self._shown(info)
+
+    async def ended(
+        self, subject: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[EndedSession]:
+        ended = super().ended
+        lists = [ended(each, since=since) for each in ([None] if subject is None else self._hidden(subject))]
+        async for each in _merged(lists, lambda each: (each.ended_at, each.key), max):
+            yield records.renamed(each, self._name) if self._hides else each
+
+    async def forget_ended(self, subject: str) -> int:
+        forget = super().forget_ended
+        return sum([await forget(each) for each in self._hidden(subject)])
+
+    async def rename_ended(self, name: Callable[[str], str]) -> int:
+        if not self._hides:
+            return await super().rename_ended(name)
+        return await super().rename_ended(lambda kept: self._hide(name(self._name(kept))))
 
     async def rekey(self, *, progress: Callable[[Rekeyed], None] | None = None) -> Rekeyed:
         """Put every session under the first key; then, the others may be removed.
@@ -242,6 +255,9 @@ class EncryptedStorage(DelegatingStorage):
                 done = Rekeyed(done.sessions + 1, done.changed + changed, done.unreadable + unreadable)
             if progress is not None:
                 progress(done)
+        if self._hides and isinstance(self._delegate, KeepsEnded):
+            with suppress(UnsupportedOperation):  # of what is beneath layers
+                await super().rename_ended(self._renewed)
         return done
 
     def _rebinding(self, digest: bytes, new_digest: bytes) -> Rebinding:
@@ -320,6 +336,18 @@ class EncryptedStorage(DelegatingStorage):
             labels,
             client,
         )
+
+
+async def _merged(
+    lists: Sequence[AsyncIterator[T]], order: Callable[[T], Any], first: Callable[..., Any]
+) -> AsyncIterator[T]:
+    """What is listed under each key, in the order that each list has."""
+    heads = [await anext(each, None) for each in lists]
+    while found := [(order(head), number) for number, head in enumerate(heads) if head is not None]:
+        number = first(found)[-1]
+        head, heads[number] = heads[number], await anext(lists[number], None)
+        assert head is not None
+        yield head
 
 
 def _refuse_senseless(storage: SessionStorage) -> None:

@@ -91,5 +91,5 @@ class Accepted:
             except SessionNotFound:
                 continue  # another call moved or ended it
             except SessionConflict:  # it lives under both: the storage's own is the one that is used
-                await self._repository.end_one(other)
+                await self._repository.end_one(other, "replaced")
         return bool(kept)

@@ -11,8 +11,10 @@ from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .. import records
+from ..info import EndReason
 from ..records import Record
 from .engine.database import Database
+from .keeping import Keeping
 from .models import MOVED, sessions
 from .models import chunks as chunks_table
 from .statements import chunks, in_doubt, transactions
@@ -35,6 +37,7 @@ class Chosen:
         revoked: Whether they leave no time of their end, since no response tells their browsers.
         keep: The digest of an id whose session to leave alone, though its id was changed.
         label: The label that they must have yet.
+        reason: Why they end.
     """
 
     conditions: tuple[ColumnElement[bool], ...]
@@ -42,6 +45,7 @@ class Chosen:
     revoked: bool = False
     keep: bytes | None = None
     label: str | None = None
+    reason: EndReason = "revoked"
 
 
 class Ending:
@@ -52,6 +56,10 @@ class Ending:
         now: Gives the time.
         pin: Called with what may have been ended, for a replica.
         prefixes: What the digests of the namespaces begin with.
+        keeping: Keeps records of what ended.
+
+    Attributes:
+        keeping: Keeps records of what ended.
     """
 
     def __init__(
@@ -60,15 +68,17 @@ class Ending:
         now: Callable[[], int],
         pin: Callable[[Iterable[bytes]], None],
         prefixes: Collection[bytes | None],
+        keeping: Keeping,
     ) -> None:
         self._database = database
         self._now = now
         self._pin = pin
         self._within = within(*prefixes)
+        self.keeping = keeping
 
-    def one(self, digest: bytes) -> Chosen:
+    def one(self, digest: bytes, reason: EndReason = "revoked") -> Chosen:
         """The session with a digest."""
-        return Chosen((c.id == digest,))
+        return Chosen((c.id == digest,), reason=reason)
 
     def of_subject(self, subject: str, keep: bytes | None) -> Chosen:
         """The sessions of a subject, but for the one of an id."""
@@ -77,6 +87,7 @@ class Ending:
 
     async def end(self, ended: list[bytes], chosen: Chosen) -> None:
         """End sessions, page by page, and add them to a list."""
+        await self.keeping.announce()
         while await self._end_page(ended, chosen):
             pass
 
@@ -93,6 +104,7 @@ class Ending:
         Returns:
             How many ended.
         """
+        await self.keeping.announce()
         started = self._now()
         count, newest = await self._end_in_order(before, report)
         if before is None:  # what begins from now on may stay, or this would have no end
@@ -111,6 +123,8 @@ class Ending:
         The index has the old id of a session whose id is just being changed, which then cannot be locked. So it is
         looked at again until it has none.
         """
+        records.checked_label(label)
+        await self.keeping.announce()
         started, last, newest, count = self._now(), None, 0, 0
         while True:
             found = False
@@ -169,7 +183,7 @@ class Ending:
                 if not (left := bool(found)):
                     break
                 rows = await transactions.locked(connection, c.id.in_([digest for digest, _ in found]))
-                await transactions.end(connection, self._database.dialect, rows, tombstone, None)
+                await self.end_locked(connection, rows, tombstone, "revoked")
                 ending.extend(stored.id for stored in rows)
             if earlier and await in_doubt.ended(connection, earlier[0], tombstone):
                 ending.extend(earlier)  # which came to its end while it was looked for
@@ -275,6 +289,17 @@ class Ending:
             rows = [stored for stored in rows if stored.id != kept]
         if chosen.label is not None:
             rows = [stored for stored in rows if has_label(stored.record, chosen.label)]
-        ended_at = None if chosen.revoked else now
-        await transactions.end(connection, self._database.dialect, rows, tombstone, ended_at)
+        await self.end_locked(connection, rows, tombstone, chosen.reason, None if chosen.revoked else now)
         return [stored.id for stored in rows]
+
+    async def end_locked(
+        self,
+        connection: AsyncConnection,
+        rows: list[Stored],
+        tombstone: int,
+        reason: EndReason,
+        ended_at: int | None = None,
+    ) -> None:
+        """End locked sessions; see `transactions.end`."""
+        await transactions.end(connection, self._database.dialect, rows, tombstone, ended_at)
+        await self.keeping.keep(connection, rows, reason, self._now() if ended_at is None else ended_at)

@@ -51,3 +51,8 @@ async def keys_from(storage: SqlSessionStorage, prefix: str) -> list[str]:
     before = max(int(least, 16) - 1, 0).to_bytes(DIGITS // 2, "big")
     found = await storage._repository.page(None, (before, NO_RECORD))  # noqa: SLF001
     return [key for digest, _ in found if (key := digest.hex())[:length] == prefix]
+
+
+async def keep_ended_as_services(storage: SqlSessionStorage) -> None:
+    """Keep records of the sessions that a storage of a command ends, if the services of its namespace do."""
+    await storage._repository.keeping.adopt()  # noqa: SLF001

@@ -78,6 +78,12 @@ SUBJECT = -8
 bounded inserts it and deletes it, so that another one waits until the first has ended. Its ``version`` is 0, its
 ``id`` a hash of the subject."""
 
+KEEPING = -9
+"""The ``seq`` of the row that says that a namespace keeps sessions that have ended, so that whoever ends or purges
+some does too. Its ``version`` is -1, so that all such rows are found at once; its ``id`` begins with what the digests of
+the namespace begin with, and its data is for how long it keeps them, in microseconds, and in eight bytes more when a
+service of it said so last."""
+
 # MySQL's BLOB ends at 64 KiB and its BINARY compares by bytes; its default collations would take
 # "Alice" for "alice". PostgreSQL's "C" compares by bytes too.
 _Digest = LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
@@ -163,7 +169,7 @@ class LabelRow(Base):
 class EndRow(Base):
     """A session that has ended, without its data, for storages with ``keep_ended``.
 
-    ``reason`` is one of `records.Reason`; ``used_at`` is when the session was last written or touched.
+    ``reason`` is one of `EndReason`; ``used_at`` is when the session was last written or touched.
     """
 
     __tablename__ = "session_ends"
@@ -186,7 +192,7 @@ class ChunkRow(Base):
     """A piece of a large blob, under the version and the id that it was staged for.
 
     A ``seq`` below 0 makes a special row: `SUPERSEDED`, `TOMBSTONE`, `PURGE_LEASE`, `MOVED`, `LISTENING`, `NOTICED`,
-    `POLLED` or `SUBJECT`.
+    `POLLED`, `SUBJECT` or `KEEPING`.
     """
 
     __tablename__ = "session_chunks"

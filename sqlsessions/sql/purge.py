@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from ..purging import Purged
 from ..records import FORWARDING
 from .dialects import HOUR, Dialect
 from .engine.database import IDEMPOTENT, Database
+from .keeping import Keeping
 from .models import (
     LISTENING,
     MOVED,
@@ -38,7 +39,7 @@ from .models import (
     notices,
     sessions,
 )
-from .statements import labels, transactions
+from .statements import ends, labels, transactions
 from .statements.chunks import RESERVED, mark, row_of
 
 SUPERSEDED_GRACE = 60 * 1_000_000
@@ -57,6 +58,8 @@ CHUNKS_PER_DELETE = 100
 
 NOTICES_PER_DELETE = 1000
 
+RECORDS_PER_DELETE = 1000
+
 s, k = sessions.c, chunks.c
 
 
@@ -66,30 +69,35 @@ class Purge:
 
     Args:
         database: The database.
-        clock: Gives the time in microseconds.
+        keeping: What the storage keeps of sessions that have ended; it gives the time.
         batch_size: Sessions looked at in one batch.
         max_batches: Stop after this many batches; None goes on until done.
         on_expired: Awaited with the digests of the sessions that were deleted. None spares fetching them.
     """
 
     database: Database
-    clock: Callable[[], int]
+    keeping: Keeping
     batch_size: int
     max_batches: int | None = None
     on_expired: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
 
     async def steps(self) -> AsyncGenerator[Purged]:
         """Delete in short statements, in the order of the index; yields after each what it deleted."""
+        await self.keeping.announce()
+        kept = await self._run(ends.find_kept)
+        keeping = {prefix for prefix, each in kept.items() if each.holds(self.keeping.now())}
         looked_at = 0
         most = None if self.max_batches is None else self.max_batches * self.batch_size
         bucket: int | None = None
-        while (bucket := await self._run(_next_bucket, after=bucket, last=self.clock() // HOUR)) is not None:
+        while (
+            bucket := await self._run(_next_bucket, after=bucket, last=self.keeping.now() // HOUR)
+        ) is not None:
             after: bytes | None = b""
             while after is not None:
                 left = self.batch_size if most is None else most - looked_at
                 if (size := min(self.batch_size, ROWS_PER_STATEMENT, left)) == 0:
                     return
-                after, deleted = await self._range(bucket, after, size)
+                after, deleted = await self._range(bucket, after, size, keeping)
                 looked_at += size
                 yield Purged(sessions=deleted)
         batches = None if self.max_batches is None else self.max_batches - looked_at // self.batch_size
@@ -98,6 +106,18 @@ class Purge:
             yield step
         async for step in self._left(now):
             yield step
+        for prefix, each in kept.items():
+            async for step in self._records(prefix, each):
+                yield step
+
+    async def _records(self, prefix: bytes, kept: ends.Kept) -> AsyncIterator[Purged]:
+        """Delete the records of sessions that ended so long ago that a namespace does not keep them any more."""
+        last = self.keeping.now() - kept.span
+        forget = partial(ends.forget_before, prefix=prefix, time=last, limit=RECORDS_PER_DELETE)
+        while await self.database.run(forget, resolve=IDEMPOTENT):
+            yield Purged()
+        if not kept.holds(self.keeping.now()):
+            await self.database.transaction(partial(ends.unsay, prefix=prefix), resolve=IDEMPOTENT)
 
     async def _left(self, now: int) -> AsyncIterator[Purged]:
         """Delete what sessions and listeners have left besides chunks."""
@@ -107,7 +127,7 @@ class Purge:
         # Tombstones, once no operation can be in doubt about their sessions any more.
         async for step in self._notes(k.seq <= TOMBSTONE, now - SUPERSEDED_GRACE):
             yield step
-        async for step in self._notes(k.seq == MOVED, self.clock() - FORWARDING):
+        async for step in self._notes(k.seq == MOVED, self.keeping.now() - FORWARDING):
             yield step
         # Without these, triggers send no notices: nobody has listened for long.
         async for step in self._notes(k.seq == LISTENING, now - LISTENING_GRACE):
@@ -119,8 +139,16 @@ class Purge:
     async def _run(self, work: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         return await self.database.run(partial(work, **arguments))
 
-    async def _range(self, bucket: int, after: bytes, size: int) -> tuple[bytes | None, int]:
+    async def _range(
+        self, bucket: int, after: bytes, size: int, keeping: Collection[bytes]
+    ) -> tuple[bytes | None, int]:
         """Delete the expired ones among some sessions of a bucket, without fetching them if possible.
+
+        Args:
+            bucket: The bucket.
+            after: The id of the last session before these.
+            size: How many.
+            keeping: The namespaces that keep records of sessions that have ended.
 
         Returns:
             The id of the last of these sessions, None at the end of the bucket; and how many were deleted.
@@ -130,23 +158,25 @@ class Purge:
         if end is not None:
             here = and_(here, s.id <= end)
         deleted = 0
-        if self.on_expired is None:
+        if self.on_expired is None and not keeping:
             # In the order of the index, and so of ids, as batches of writes lock them.
-            plain = delete(sessions).where(here, s.expires_at <= self.clock(), s.data.is_not(None))
+            plain = delete(sessions).where(here, s.expires_at <= self.keeping.now(), s.data.is_not(None))
             deleted = await self.database.run(partial(_count, statement=plain), resolve=IDEMPOTENT)
         if deleted < size:
-            deleted += await self._others(here)
+            deleted += await self._others(here, keeping)
         return end, deleted
 
-    async def _others(self, here: ColumnElement[bool]) -> int:
-        """Delete the expired ones that have chunks or a hook; correct the bucket of those that live longer."""
+    async def _others(self, here: ColumnElement[bool], keeping: Collection[bytes]) -> int:
+        """Delete the expired ones that have chunks, a hook or a record; correct the bucket of those that live longer."""
         dialect = self.database.dialect
         hour = dialect.hour(s.expires_at)
-        due = or_(s.expires_at.is_(None), s.expires_at <= self.clock(), hour > s.expires_bucket)
+        due = or_(s.expires_at.is_(None), s.expires_at <= self.keeping.now(), hour > s.expires_bucket)
         others = await self._run(_ids, where=and_(here, due))
         if not others:
             return 0
-        work = partial(_purge_rows, dialect=dialect, hour=hour, ids=others, clock=self.clock)
+        work = partial(
+            _purge_rows, dialect=dialect, hour=hour, ids=others, clock=self.keeping.now, keeping=keeping
+        )
         expired = await self.database.transaction(work, resolve=IDEMPOTENT)
         if expired and self.on_expired:
             await self.on_expired(expired)
@@ -289,12 +319,15 @@ async def _purge_rows(
     hour: ColumnElement[int | None],
     ids: list[bytes],
     clock: Callable[[], int],
+    keeping: Collection[bytes],
 ) -> list[bytes]:
     """Delete the expired ones of some sessions and return them; correct the buckets of the others."""
     now = clock()
     rows = await transactions.locked(connection, s.id.in_(ids), skip=True)
     expired = [row for row in rows if not row.record.live(now)]
     await transactions.remove(connection, dialect, expired, s.expires_at <= now)
+    kept = [row for row in expired if ends.namespace_of(row.id) in keeping]
+    await ends.keep(connection, kept, "expired", now)
     if alive := [row.id for row in rows if row.record.live(now)]:
         await connection.execute(update(sessions).where(s.id.in_(alive)).values(expires_bucket=hour))
     return [row.id for row in expired]

@@ -13,14 +13,15 @@ from .. import records
 from .._versions import GAP, fence, fits, new_version, next_version
 from ..errors import SessionConflict, SessionCorrupt, SessionNotFound
 from ..events import Events
-from ..info import Rebinding, SessionInfo, Successor
+from ..info import EndReason, Rebinding, SessionInfo, Successor
 from ..records import Cap, Clock, Lifetime, Options, Record, written
-from ..storage import KEEP, Default
+from ..storage import KEEP, Default, Duration
 from .batching.driver import Driver
 from .batching.executor import BatchExecutor
 from .batching.operations import Delete, Operation, Row, Touch, Write
 from .ending import Ending
 from .engine.database import IDEMPOTENT, Database, Work
+from .keeping import Keeping
 from .models import sessions
 from .replica import Replica
 from .staging import copy
@@ -31,7 +32,6 @@ from .statements.single import DATA, EXPIRES_AT, RECORD, SIZE, ExplicitOptions, 
 from .statements.transactions import Stored
 
 T = TypeVar("T")
-
 
 c = sessions.c
 
@@ -48,9 +48,10 @@ class SessionRepository:
         replica: Where sessions are read, if there is one.
         prefixes: What the digests of the namespaces begin with.
         cap: How many live sessions a subject may have; None is any number.
+        keep_ended: For how long records of sessions that have ended are kept; None keeps none.
 
     Attributes:
-        ending: Ends sessions.
+        ending: Ends sessions; ``keeping`` keeps records of them.
         now: Gives the time.
     """
 
@@ -64,6 +65,7 @@ class SessionRepository:
         replica: Replica | None = None,
         prefixes: Collection[bytes | None] = (None,),
         cap: Cap | None = None,
+        keep_ended: Duration | None = None,
     ) -> None:
         self._within = within(*prefixes)
         self._namespace = min(prefix or b"" for prefix in prefixes)  # the same whichever of them is first
@@ -71,7 +73,8 @@ class SessionRepository:
         self._replica = replica
         self._database = database
         self.now = partial(records.microseconds, clock)
-        self.ending = Ending(database, self.now, self.pin, prefixes)
+        self.keeping = Keeping(database, keep_ended, prefixes, self.now)
+        self.ending = Ending(database, self.now, self.pin, prefixes, self.keeping)
         self._defaults = defaults
         self._events = events
         self._conditional = driver.conditional
@@ -201,7 +204,6 @@ class SessionRepository:
             staged=staged,
             before=before,
         )
-
         ending: list[Stored] = []
 
         async def work(connection: AsyncConnection) -> Record:
@@ -212,7 +214,7 @@ class SessionRepository:
                 if record := await in_doubt.written(connection, digest, version, before):
                     return record
             record = await replace(connection, now=self.now())
-            await transactions.end(connection, self._database.dialect, ending, chunks.new_tombstone(), None)
+            await self.ending.end_locked(connection, ending, chunks.new_tombstone(), "too_many")
             may_be_done = True  # from here on, when the COMMIT is sent
             return record
 
@@ -254,18 +256,22 @@ class SessionRepository:
         record = await self._transaction(touch, IDEMPOTENT, [digest])
         return None if record is None else record.info(digest)
 
-    async def delete(self, digest: bytes) -> bool:
+    async def delete(self, digest: bytes, reason: EndReason = "ended") -> bool:
         """End a session; whether it lived."""
+        if self.keeping.on:
+            async with self._executor.turn(digest):
+                return await self.end_one(digest, reason)
         delete = Delete(digest, chunks.new_tombstone())
         if await self._change(delete):
             return True
         with self._executor.finishing(delete):
-            return (delete.in_doubt or await self._live(digest) is not None) and await self.end_one(digest)
+            lives = delete.in_doubt or await self._live(digest) is not None
+            return lives and await self.end_one(digest, reason)
 
-    async def end_one(self, digest: bytes) -> bool:
+    async def end_one(self, digest: bytes, reason: EndReason) -> bool:
         """End a session; whether it lived."""
         ended: list[bytes] = []
-        await self.ending.end(ended, self.ending.one(digest))
+        await self.ending.end(ended, self.ending.one(digest, reason))
         return bool(ended)
 
     async def rotate(self, digest: bytes, new_digest: bytes, rebinding: Rebinding | None) -> Record:
@@ -325,7 +331,7 @@ class SessionRepository:
             The digest of the newest id, the session if it lives, and when the old id was given up; None if
             it was not.
         """
-        find = partial(chunks.moves, digest=digest, since=self._forwarded_since())
+        find = partial(chunks.moves, digest=digest, since=self.now() - records.FORWARDING)
         if not (moves := await self._database.run(find)):
             return None
         first, given_up = digest, moves[0][0]
@@ -334,12 +340,9 @@ class SessionRepository:
             return digest, None, given_up
         return None if digest == first else (digest, record, given_up)  # else the id is in use again
 
-    def _forwarded_since(self) -> int:
-        return self.now() - records.FORWARDING
-
     async def successors(self, digests: Sequence[bytes]) -> dict[str, Successor]:
         """Where those sessions among some went whose ids were changed, by their old keys."""
-        since, last, asked = self._forwarded_since(), {each: each for each in digests}, digests
+        since, last, asked = self.now() - records.FORWARDING, {each: each for each in digests}, digests
         for _ in range(chunks.MAX_MOVES):
             moved = dict[bytes, bytes]()
             for some in batches(asked):

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import and_, delete, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
+from .. import records
+from ..errors import InvalidArgument, SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
 from ..records import Record
 from .batching.driver import Chunk, Chunks, Driver
 from .engine.database import Database
@@ -38,6 +39,18 @@ class Limits:
     inline: int
     chunk: int
     size: int | None
+
+    @classmethod
+    def checked(cls, inline_limit: int, chunk_size: int, max_size: int | None) -> Limits:
+        """Check the arguments of a storage."""
+        limits = cls(
+            inline=records.positive("inline_limit", inline_limit),
+            chunk=records.positive("chunk_size", chunk_size),
+            size=None if max_size is None else records.positive("max_size", max_size),
+        )
+        if chunk_size < inline_limit:
+            raise InvalidArgument("chunk_size must be at least inline_limit")
+        return limits
 
     @property
     def at_once(self) -> int:

@@ -16,9 +16,10 @@ from .._digests import Digests
 from .._keys import Keys
 from ..cache.bus import Bus, subscribed
 from ..channels import Bytes, Consumer, Provider, consume
-from ..errors import InvalidArgument, SessionConflict, SessionNotFound
+from ..ended import KeepsEnded
+from ..errors import SessionConflict, SessionNotFound
 from ..events import Events, Hook
-from ..info import Rebinding, SessionInfo, Snapshot, Successor
+from ..info import EndedSession, Rebinding, SessionInfo, Snapshot, Successor
 from ..purging import Purged, Purging
 from ..records import Clock, Lifetime, Options
 from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage
@@ -44,7 +45,7 @@ R = TypeVar("R")
 TOUCH_ATTEMPTS = 5
 
 
-class SqlSessionStorage(ManagedSessionStorage):
+class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
     """Keeps sessions in the tables that ``sqlsessions upgrade`` makes.
 
     A session of up to ``inline_limit`` bytes is one SELECT to read and one upsert to write (on MySQL, which has no
@@ -93,13 +94,13 @@ class SqlSessionStorage(ManagedSessionStorage):
         max_sessions_per_subject: The most live sessions of a subject, counted whenever a write names the subject: exactly,
             if each process has the same. None, the default, is any number.
         when_too_many: "end_oldest", the default, or "refuse", by `TooManySessions`.
+        keep_ended: How long records of sessions that have ended are kept, the same in all processes. None keeps none.
         namespace: Keeps services on one database apart: their ids, subjects and lists. None is a service by itself.
         keys: One secret key of 32 bytes, in a list: ids are kept as HMAC under it, to be neither tested nor planted.
         accept: Pairs of an earlier namespace and keys, each may be None, under which sessions are found, and moved, too.
 
     Raises:
-        InvalidArgument: If an argument is out of its range, the URL is of no supported database, or
-            its driver is not installed.
+        InvalidArgument: If an argument is out of its range, the URL is of no supported database, or its driver is missing.
         InvalidArgumentType: If an argument is of the wrong type.
     """
 
@@ -131,20 +132,15 @@ class SqlSessionStorage(ManagedSessionStorage):
         log_salt: bytes | None = None,
         max_sessions_per_subject: int | None = None,
         when_too_many: Literal["end_oldest", "refuse"] = "end_oldest",
+        keep_ended: Duration | None = None,
         namespace: str | None = None,
         keys: Keys | None = None,
         accept: Sequence[tuple[str | None, Keys | None]] = (),
     ) -> None:
         self.clock = clock
         self._digests = Digests(namespace, keys, accept)
-        self._limits = Limits(
-            inline=records.positive("inline_limit", inline_limit),
-            chunk=records.positive("chunk_size", chunk_size),
-            size=None if max_size is None else records.positive("max_size", max_size),
-        )
+        self._limits = Limits.checked(inline_limit, chunk_size, max_size)
         self.max_size = self._limits.size
-        if chunk_size < inline_limit:
-            raise InvalidArgument("chunk_size must be at least inline_limit")
         settings = Settings.checked(
             pool_size=pool_size,
             pool_timeout=pool_timeout,
@@ -173,8 +169,9 @@ class SqlSessionStorage(ManagedSessionStorage):
         driver = driver_for(self._database)
         self._staging = Staging(self._database, driver)
         self._replica = replica_of(self._database, read_url, settings, engine_options)
+        prefixes = self._digests.prefixes
         self._repository = SessionRepository(
-            self._database, driver, clock, lifetime, self._events, self._replica, self._digests.prefixes, cap
+            self._database, driver, clock, lifetime, self._events, self._replica, prefixes, cap, keep_ended
         )
         self._joined = CallersTransactions(self._database, self._repository.ending, self._repository.pin)
         self._writer = Writer(self._repository, self._staging, self._limits, self._events)
@@ -291,7 +288,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         if connection is not None:
             one = self._repository.ending.one(digest)
             return bool(await self._joined.end(connection, one, self._events.invalidated))
-        if ended := await self._repository.delete(digest):
+        if ended := await self._repository.delete(digest, "revoked"):
             await self._events.invalidated([digest])
         return ended
 
@@ -310,8 +307,7 @@ class SqlSessionStorage(ManagedSessionStorage):
         return len(ended)
 
     async def revoke_label(self, label: str) -> int:
-        ending, report = self._repository.ending, self._events.invalidated
-        return await ending.end_labelled(records.checked_label(label), report)
+        return await self._repository.ending.end_labelled(label, self._events.invalidated)
 
     async def revoke_all(self, before: datetime | None = None) -> int:
         time = None if before is None else records.from_datetime(records.moment("before", before))
@@ -352,11 +348,21 @@ class SqlSessionStorage(ManagedSessionStorage):
                 yield record.info(digest)
             page = await self._repository.page(subject, page[-1]) if len(page) == PAGE else []
 
+    def ended(
+        self, subject: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[EndedSession]:
+        return self._repository.keeping.ended(subject, since)
+
+    async def forget_ended(self, subject: str) -> int:
+        return await self._repository.keeping.forget(subject)
+
+    async def rename_ended(self, name: Callable[[str], str]) -> int:
+        return await self._repository.keeping.rename(name)
+
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
-        records.positive("batch_size", batch_size, records.MAX_BATCH)
-        if max_batches is not None:
-            records.positive("max_batches", max_batches)
-        return sum([step.sessions async for step in self._purge(batch_size, max_batches).steps()])
+        most = None if max_batches is None else records.positive("max_batches", max_batches)
+        size = records.positive("batch_size", batch_size, records.MAX_BATCH)
+        return sum([step.sessions async for step in self._purge(size, most).steps()])
 
     def purging(
         self,
@@ -375,7 +381,7 @@ class SqlSessionStorage(ManagedSessionStorage):
 
     def _purge(self, batch_size: int, max_batches: int | None = None) -> Purge:
         on_expired = self._events.expired if self._events.wants_expired else None
-        return Purge(self._database, self._repository.now, batch_size, max_batches, on_expired)
+        return Purge(self._database, self._repository.keeping, batch_size, max_batches, on_expired)
 
     async def count_expired(self) -> int:
         """Count the expired sessions that are not purged yet."""

@@ -11,6 +11,7 @@ from ._by_key import ByKey
 from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._consumers import Consumers
+from ._ended import Ended
 from ._ids import Ids
 from ._integration import IntegrationContract
 from ._integration.browser import Browser
@@ -58,6 +59,7 @@ class StorageContract(
     Subjects,
     Labels,
     Purging,
+    Ended,
     ByKey,
     Loops,
 ):
@@ -90,6 +92,8 @@ class StorageContract(
             above it are tried. 64 KiB unless set.
         chunk_size: The size of the pieces of larger blobs; blobs around it, and of three and a half
             pieces, are tried. 256 KiB unless set.
+        keep_ended: For how many seconds the storage keeps records of sessions that have ended, if it is a `KeepsEnded`
+            that was asked to; None, the default, is not at all.
         refuses_when_closed: Whether a closed storage must raise `StorageUnavailable`. False unless
             set: a storage that holds nothing open may go on to work.
     """

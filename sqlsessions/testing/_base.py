@@ -37,6 +37,7 @@ class Contract:
     inline_limit = 64 * 1024
     chunk_size = 256 * 1024
     refuses_when_closed = False
+    keep_ended: float | None = None
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         """Make an empty storage that takes its time from the clock. To be overridden."""

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, TracerProvider, get_tracer_provider
 from ...channels import Bytes, Consumer, Provider, awaitable, require_callable
 from ...delegating import DelegatingStorage, WriteOptions, layers
 from ...errors import InvalidArgument, InvalidArgumentType, SessionNotFound
-from ...info import Rebinding, SessionInfo, Snapshot
+from ...info import EndedSession, Rebinding, SessionInfo, Snapshot
 from ...purging import Purged, Purging
 from ...storage import DEFAULT, Default, Duration, ManagedSessionStorage
 from .instruments import SCOPE, instruments_of
@@ -189,6 +189,13 @@ class InstrumentedStorage(DelegatingStorage):
         with self._operation("list", current=False):
             async for info in super().sessions(subject, label=label):
                 yield info
+
+    async def ended(
+        self, subject: str | None = None, *, since: datetime | None = None
+    ) -> AsyncIterator[EndedSession]:
+        with self._operation("list", current=False):
+            async for each in super().ended(subject, since=since):
+                yield each
 
     async def purge(self, *, batch_size: int = 1000, max_batches: int | None = None) -> int:
         with self._operation("purge"):

@@ -20,15 +20,17 @@ PAGE = 500
 c = sessions.c
 
 
-def within(*prefixes: bytes | None) -> ColumnElement[bool]:
+def within(*prefixes: bytes | None, id: ColumnElement[bytes] = c.id) -> ColumnElement[bool]:
     """The rows of namespaces, each of which is a range of the primary key; None are those of no namespace."""
-    return or_(*map(_of_one, prefixes)) if len(prefixes) > 1 else _of_one(prefixes[0])
+    return (
+        or_(*(_of_one(prefix, id) for prefix in prefixes)) if len(prefixes) > 1 else _of_one(prefixes[0], id)
+    )
 
 
-def _of_one(prefix: bytes | None) -> ColumnElement[bool]:
+def _of_one(prefix: bytes | None, id: ColumnElement[bytes]) -> ColumnElement[bool]:
     first = prefix or NAMESPACED
     after = (int.from_bytes(first, "big") + 1).to_bytes(len(first), "big")
-    return and_(c.id >= first, c.id < after) if prefix else or_(c.id < first, c.id >= after)
+    return and_(id >= first, id < after) if prefix else or_(id < first, id >= after)
 
 
 def page_of(
