@@ -14,24 +14,18 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import (
-    EncryptedStorage,
     EndedSession,
     InvalidArgument,
     InvalidArgumentType,
-    MigratingStorage,
     SessionStorageMemory,
     SqlSessionStorage,
-    UnsupportedOperation,
 )
-from sqlsessions.delegating import DelegatingStorage
-from sqlsessions.integrations.opentelemetry import instrument
 from sqlsessions.sql.internals import keep_ended_as_services
 from sqlsessions.sql.statements.ends import WEEK
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE
 from sqlsessions.testing._ended import CLIENT, ended
 
-from ..cache.support import Plain
 from ..faults.proxy import Proxy
 from .support import (
     INLINE,
@@ -42,7 +36,6 @@ from .support import (
     keep_rotating,
     query,
     reconnect,
-    sqlite,
     statements,
 )
 
@@ -318,70 +311,6 @@ async def test_a_session_under_two_names_is_replaced(sql_url: str) -> None:
         assert await after.read_bytes("id") == INLINE
         assert old.key == info.key
         assert [(each.key, each.reason) for each in await ended(after)] == [(old.key, "replaced")]
-
-
-@each_database
-async def test_subjects_and_clients_of_records_are_encrypted(sql_url: str, clock: ManualClock) -> None:
-    async with SqlSessionStorage(sql_url, clock=clock, keep_ended=KEPT) as sql:
-        plain = EncryptedStorage(sql, [OLD])
-        old = EncryptedStorage(sql, [OLD], encrypt_subjects=True)
-        new = EncryptedStorage(sql, [NEW, OLD], encrypt_subjects=True)
-        for number, storage in enumerate((plain, old, new)):
-            clock.advance(1)
-            await storage.write_bytes(f"{number}", INLINE, subject="ann", client=CLIENT)
-            await storage.invalidate(f"{number}")
-        await old.write_bytes("bob's", INLINE, subject="bob")
-        await old.invalidate("bob's")
-        assert str(await query(sql_url, "SELECT subject, client FROM session_ends")).count("e1.") == 2 * 3 + 1
-        for subject in ("ann", None):
-            found = [each for each in await ended(new, subject) if each.subject == "ann"]
-            assert [each.client for each in found] == [CLIENT] * 3
-            assert found == sorted(found, key=lambda each: each.ended_at, reverse=True)
-        await new.rekey()
-        only = EncryptedStorage(sql, [NEW], encrypt_subjects=True)
-        assert await ended(only, "ann") == found
-        assert await rows(sql_url) == 4
-        assert await new.rename_ended(str.title) == 4
-        assert await only.forget_ended("Ann") == 3
-        assert [each.subject for each in await ended(only)] == ["Bob"]
-
-
-async def test_in_memory_names_change_too() -> None:
-    async with SessionStorageMemory(keep_ended=KEPT) as storage:
-        for id, subject in (("id", "ann"), ("other", "Bob"), ("nobody's", None)):
-            await storage.write_bytes(id, INLINE, subject=subject)
-            await storage.invalidate(id)
-        assert await storage.rename_ended(str.title) == 1
-        assert {each.subject for each in await ended(storage)} == {"Ann", "Bob", None}
-
-
-@sqlite
-async def test_layers_pass_records_on(sql_url: str) -> None:
-    async with (
-        SqlSessionStorage(sql_url, keep_ended=KEPT) as sql,
-        MigratingStorage(sql, SessionStorageMemory()) as migrating,
-    ):
-        storage = instrument(migrating)
-        await storage.write_bytes("id", INLINE, subject="ann")
-        await storage.invalidate("id")
-        found = await ended(sql)
-        assert await ended(storage) == await ended(migrating, "ann") == found
-        assert await migrating.rename_ended(str) == 0
-        assert await migrating.forget_ended("ann") == 1
-
-
-async def test_a_plain_storage_keeps_none() -> None:
-    storage = DelegatingStorage(Plain())
-    calls: list[Callable[[], Any]] = [
-        lambda: ended(storage),
-        lambda: storage.forget_ended("ann"),
-        lambda: storage.rename_ended(str),
-    ]
-    for call in calls:
-        with pytest.raises(
-            UnsupportedOperation, match=r"^Plain does not offer (ended|forget_ended|rename_ended)$"
-        ):
-            await call()
 
 
 @pytest.mark.parametrize(
