@@ -5,28 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import AsyncIterator, Collection
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import starsessions
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import InvalidSessionId, SessionConflict, SessionTooLarge, StorageUnavailable
+from ..errors import InvalidArgument, InvalidSessionId, SessionConflict, SessionTooLarge, StorageUnavailable
 from ..info import SessionInfo
-from ..records import digest
+from ..records import checked_labels, digest
 from ..storage import DEFAULT, Default, ManagedSessionStorage, new_session_id
+from ._starsessions_requests import SCOPE_KEY, Found, RequestState, current_request
 from ._web.arguments import checked_storage
-from ._web.asgi import cookies_of
+from ._web.asgi import cookies_of, header_values
 from ._web.candidates import candidate_ids, load_live
+from ._web.clients import ClientInfo, ClientRequest, address_and_user_agent, address_of, checked_client_info
+from ._web.connections import HasScope
 from ._web.cookies import parse_custom_id
+from ._web.listing import Listing
 from ._web.payloads import max_size
 from ._web.renewal import gains
 from ._web.serializers import Verified
+from ._web.subjects import checked_subject
 from ._web.unreadable import log_unreadable
 
-__all__ = ["SessionMiddleware", "StarsessionsStore"]
+__all__ = [
+    "ClientRequest", "SessionMiddleware", "StarsessionsStore", "address_and_user_agent", "end_other_sessions",
+    "end_session", "get_session_info", "list_sessions", "set_labels", "set_subject",
+]  # fmt: skip
 
 ATTEMPTS = 30
 LONGEST_PAUSE = 0.1  # seconds
@@ -36,40 +46,7 @@ _METADATA = "__metadata__"  # the key of starsessions' own
 logger = logging.getLogger("sqlsessions")
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a request read under the id of its cookie.
-
-    Attributes:
-        store: The store.
-        presented: The id that was asked for.
-        id: The id of the live session, which may be that of another cookie of the same name.
-        info: The session; None if there is none.
-    """
-
-    store: StarsessionsStore
-    presented: str = field(repr=False)
-    id: str = field(repr=False)
-    info: SessionInfo | None
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request that passes through `SessionMiddleware`, in all of its tasks.
-
-    Attributes:
-        candidates: The ids in its cookies.
-        found: What it read; None until then.
-        kept: The id whose cookie the browser keeps as it is; None if there is none.
-    """
-
-    candidates: tuple[str, ...] = field(repr=False)
-    found: _Found | None = None
-    kept: str | None = field(default=None, repr=False)
-
-
-_request: ContextVar[_Request | None] = ContextVar("sqlsessions_starsessions_request", default=None)
-_found: ContextVar[_Found | None] = ContextVar("sqlsessions_starsessions_found", default=None)
+_found: ContextVar[Found | None] = ContextVar("sqlsessions_starsessions_found", default=None)
 
 
 class SessionMiddleware(starsessions.SessionMiddleware):
@@ -79,18 +56,31 @@ class SessionMiddleware(starsessions.SessionMiddleware):
     cookies of the same name the one whose session lives is used. A session whose data cannot be read is none. The
     cookie is not sent with each response, but once that gains 5 % of its time: a slow response does not take a new
     cookie away from the browser.
+
+    Args:
+        arguments: Those of starsessions' own.
+        client_info: Gives what each write keeps of the client: such as ``address_and_user_agent``, or a function of a
+            `ClientRequest`. None keeps nothing.
+        options: As the arguments.
+
+    Raises:
+        InvalidArgumentType: If ``client_info`` is neither a function nor None.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, client_info: ClientInfo | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.serializer = _Reader(self.serializer)
+        self._client_info = checked_client_info(client_info)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        candidates: tuple[str, ...] = ()
+        request = RequestState()
         if scope["type"] in ("http", "websocket"):
-            candidates = candidate_ids(cookies_of(scope, self.cookie_name), parse_custom_id)
-        request = _Request(candidates)
+            request.candidates = candidate_ids(cookies_of(scope, self.cookie_name), parse_custom_id)
+            scope[SCOPE_KEY] = request
+            if self._client_info is not None:
+                client = ClientRequest(partial(header_values, scope), partial(address_of, scope))
+                request.client = partial(self._client_info, client)
 
         async def send_kept(message: Message) -> None:
             if message["type"] == "http.response.start" and request.kept is not None:
@@ -103,11 +93,12 @@ class SessionMiddleware(starsessions.SessionMiddleware):
                 message = {**message, "headers": headers}
             await send(message)
 
-        token = _request.set(request)
+        token = current_request.set(request)
         try:
             await super().__call__(scope, receive, send_kept)
         finally:
-            _request.reset(token)
+            request.client = None  # which refers to the scope, and that to the request
+            current_request.reset(token)
 
 
 class _Reader(starsessions.Serializer):
@@ -121,7 +112,7 @@ class _Reader(starsessions.Serializer):
         return self._verified.dumps(data)
 
     def deserialize(self, data: bytes) -> dict[str, Any]:
-        request = _request.get()
+        request = current_request.get()
         found = None if request is None else request.found
         if request is None or found is None or found.info is None:
             return self._serializer.deserialize(data)
@@ -131,7 +122,7 @@ class _Reader(starsessions.Serializer):
             read = None
         if isinstance(read, dict) and isinstance(read.get(_METADATA, {}), dict):
             return read
-        log_unreadable(found.store.storage, found.store.storage.digest(found.id))
+        log_unreadable(found.storage, found.storage.digest(found.id))
         request.found = replace(found, info=None)
         return {}
 
@@ -167,7 +158,7 @@ class StarsessionsStore(starsessions.SessionStore):
         Raises:
             StorageUnavailable: If it cannot be read.
         """
-        request = _request.get()
+        request = current_request.get()
         ids = request.candidates if request is not None and request.candidates else (session_id,)
         if not _is_id(ids[0]):
             return b""
@@ -205,7 +196,7 @@ class StarsessionsStore(starsessions.SessionStore):
             self._keep_cookie(id, info is None or lifetime == 0 or not gains(over, info))
         else:
             id = new_session_id()
-            info = await self.storage.write_bytes(id, data, ttl=expiry, if_match=0)
+            info = await self.storage.write_bytes(id, data, ttl=expiry, if_match=0, **_names(None))
         if info is None:
             logger.warning("a session ended while a request was under way: its changes are dropped")
         else:
@@ -223,28 +214,30 @@ class StarsessionsStore(starsessions.SessionStore):
         """
         if session_id is None:
             return
+        if (request := current_request.get()) is not None and session_id in request.candidates:
+            request.removed = True
         for id in _candidates(session_id):
             if _is_id(id):
                 await self.storage.invalidate(id)
 
     def _note(self, presented: str, id: str, info: SessionInfo | None) -> None:
-        found = _Found(self, presented, id, info)
-        if (request := _request.get()) is not None:
+        found = Found(self.storage, presented, id, info)
+        if (request := current_request.get()) is not None:
             request.found = found
         else:
             _found.set(found)
 
     def _keep_cookie(self, id: str, keep: bool) -> None:
         """Have the middleware of this module send the cookie of an id, or not; another one always does."""
-        request = _request.get()
+        request = current_request.get()
         if request is not None and id in request.candidates:
             request.kept = id if keep else None
 
     async def _found(self, session_id: str) -> tuple[str, SessionInfo | None]:
         """The id of a live session, with what the request read of it, or else what there is now."""
-        request = _request.get()
+        request = current_request.get()
         found = _found.get() if request is None else request.found
-        if found is not None and found.store is self and found.presented == session_id:
+        if found is not None and found.storage is self.storage and found.presented == session_id:
             return found.id, found.info
         if not _is_id(session_id) or (request is not None and session_id not in request.candidates):
             return session_id, None  # starsessions has just made it
@@ -255,7 +248,7 @@ class StarsessionsStore(starsessions.SessionStore):
     ) -> SessionInfo | None:
         """Write a session over later writes of other requests; the session, or None if it ended."""
         try:
-            return await self.storage.write_bytes(id, data, ttl=ttl, if_match=over.version)
+            return await self.storage.write_bytes(id, data, ttl=ttl, if_match=over.version, **_names(over))
         except SessionConflict:
             loop = asyncio.get_running_loop()
             async with self._locks.setdefault((loop, id), asyncio.Lock()):
@@ -267,18 +260,99 @@ class StarsessionsStore(starsessions.SessionStore):
             if (info := await self.storage.info(id)) is None:
                 return None
             try:
-                return await self.storage.write_bytes(id, data, ttl=ttl, if_match=info.version)
+                return await self.storage.write_bytes(
+                    id, data, ttl=ttl, if_match=info.version, **_names(info)
+                )
             except SessionConflict:
                 await asyncio.sleep(random.random() * min(LONGEST_PAUSE, 0.001 * 2**attempt))  # noqa: S311
         raise StorageUnavailable(f"the session was changed during each of {ATTEMPTS} writes: try again later")
 
 
+def _names(over: SessionInfo | None) -> dict[str, Any]:
+    """The subject, labels and client to write with a session, as the request that is served has them."""
+    request = current_request.get()
+    return {} if request is None else request.names(over)
+
+
 def _candidates(session_id: str) -> tuple[str, ...]:
     """The ids in the cookies of the request, if this is one of them; else just the id."""
-    request = _request.get()
+    request = current_request.get()
     if request is not None and session_id in request.candidates:
         return request.candidates
     return (session_id,)
+
+
+def get_session_info(connection: HasScope) -> SessionInfo | None:
+    """The `SessionInfo` of the session as it was read, or written: its key, subject, labels, client and times; None if there is none.
+
+    Raises:
+        SessionNotLoaded: If the session is not loaded.
+        InvalidArgument: If the request did not pass through the `SessionMiddleware` of this module.
+    """
+    return _loaded(connection).info
+
+
+def set_subject(connection: HasScope, subject: str | None) -> None:
+    """Set whose session it is, for lists, ``end_session`` and the storage's ``revoke``; None is nobody.
+
+    The session needs data to be stored. Give it a new id at a login, and drop the data of another user; its labels go
+    unless `set_labels` sets others.
+
+    Raises:
+        InvalidArgument: If it is empty, longer than 255 characters, or begins with U+001F; otherwise as `get_session_info`.
+        InvalidArgumentType: If it is not a string.
+        SessionNotLoaded: As `get_session_info`.
+    """
+    _loaded(connection).subject = None if subject is None else checked_subject(subject)
+
+
+def set_labels(connection: HasScope, labels: Collection[str]) -> None:
+    """Set all further names of the session, such as a tenant's, for the storage's `sessions` and ``revoke_label``.
+
+    Raises:
+        InvalidArgument: If one is no label, or there are more than 16; otherwise as `get_session_info`.
+        InvalidArgumentType: If it is no collection of strings.
+        SessionNotLoaded: As `get_session_info`.
+    """
+    _loaded(connection).labels = checked_labels(labels)
+
+
+async def list_sessions(connection: HasScope) -> AsyncIterator[SessionInfo]:
+    """The live sessions of this session's subject, the newest first; none if it has no subject."""
+    request = _loaded(connection)
+    async for info in _listing(connection).of_subject(request.owner):
+        yield info
+
+
+async def end_session(connection: HasScope, key: str) -> bool:
+    """End a session of the same subject by its `SessionInfo.key`; whether there was one."""
+    request = _loaded(connection)
+    return await _listing(connection).end_of(request.owner, key)
+
+
+async def end_other_sessions(connection: HasScope) -> int:
+    """End all sessions of the same subject but this one; the number of them."""
+    request = _loaded(connection)
+    keep = None if request.found is None else request.found.id
+    return await _listing(connection).end_others_of(request.owner, keep)
+
+
+def _loaded(connection: HasScope) -> RequestState:
+    request = connection.scope.get(SCOPE_KEY)
+    if not isinstance(request, RequestState):
+        raise InvalidArgument(
+            "this request did not pass through sqlsessions' SessionMiddleware for starsessions"
+        )
+    if not connection.scope["session_handler"].is_loaded:
+        raise starsessions.SessionNotLoaded("the session is not loaded")
+    return request
+
+
+def _listing(connection: HasScope) -> Listing:
+    store = connection.scope["session_handler"].store
+    if not isinstance(store, StarsessionsStore):
+        raise InvalidArgument("the store of the SessionMiddleware is no StarsessionsStore")
+    return Listing(store.storage)
 
 
 def _is_id(id: str) -> bool:
