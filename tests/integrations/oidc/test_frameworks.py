@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sqlsessions import InvalidArgument, SessionStorageMemory
+from sqlsessions import InvalidArgument, SessionStorageMemory, new_session_id
 from sqlsessions.integrations.oidc import BackChannelLogout, labels_of
 from sqlsessions.testing import ManualClock
 
@@ -221,3 +221,42 @@ async def test_a_body_in_parts(clock: ManualClock) -> None:
 async def test_a_websocket_is_no_logout(logout: BackChannelLogout) -> None:
     with pytest.raises(InvalidArgument, match="websocket"):
         await logout({"type": "websocket"}, None, None)
+
+
+@pytest.mark.timeout(25)  # before the connection would be looked after anyway
+async def test_open_connections_end_with_their_session(clock: ManualClock) -> None:
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.routing import Route, WebSocketRoute
+    from starlette.testclient import TestClient
+    from starlette.websockets import WebSocket
+
+    from sqlsessions.integrations.starlette import SessionMiddleware, alive
+
+    provider, memory = OpenIDProvider(clock=clock), SessionStorageMemory(clock=clock)
+    logout = BackChannelLogout(memory, issuer=provider.url, client_id=CLIENT, jwks=provider.jwks)
+    claims = provider.claims()
+    id = new_session_id()
+    await memory.write_bytes(id, b'{"a":1}', subject="ann", labels=labels_of(claims))
+
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with alive(websocket, every=30):
+            await websocket.send_text("open")
+            await asyncio.Event().wait()
+
+    app = Starlette(
+        routes=[WebSocketRoute("/socket", socket), Route(PATH, logout, methods=["POST"])],
+        middleware=[Middleware(SessionMiddleware, storage=memory)],
+    )
+
+    def use() -> Any:
+        with (
+            TestClient(app, cookies={"session": id}) as client,
+            client.websocket_connect("/socket") as opened,
+        ):
+            assert opened.receive_text() == "open"
+            client.post(PATH, data={"logout_token": provider.signed(claims)})
+            return opened.receive()
+
+    assert (await asyncio.to_thread(use))["type"] == "websocket.close"
