@@ -137,7 +137,7 @@ async def _spool(internals: Internals, digest: bytes, file: BinaryIO) -> Record 
             if data is not None:  # it was replaced by a small version
                 file.write(data)
             else:
-                async for piece in internals.staging.stream(digest, record):
+                async for piece in internals.staging.stream(digest, record.version, record.size):
                     await asyncio.to_thread(file.write, piece)
         except SessionNotFound:
             return None

@@ -11,7 +11,7 @@ from .staging import Limits, Staging
 from .storage import SqlSessionStorage
 
 DIGITS = 64  # of a key
-NO_RECORD = Record(1, 0, None, 0, 0, None, None, None)
+NO_RECORD = Record(1, 0, None, None, 0, 0, None, None)
 
 
 @dataclass(frozen=True, slots=True)

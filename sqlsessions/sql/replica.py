@@ -18,6 +18,7 @@ from .batching.operations import Row
 from .dialects import Settings
 from .drivers import driver_for
 from .engine.database import Database
+from .statements.single import Part
 
 POLL = 0.05  # seconds between two looks at how far the replica is
 RETRY = 1.0  # seconds until the next look at one that cannot be reached
@@ -61,12 +62,12 @@ class Replica:
             self._overflown = self._changes
         self._start_watching()
 
-    async def read(self, digest: bytes) -> Row | None:
+    async def read(self, digest: bytes, part: Part) -> Row | None:
         """The row of a session; None where the primary is to be asked."""
         if self._away or self._overflown or digest in self._pins:
             return None
         try:
-            return await self._executor.read(digest, data=True)
+            return await self._executor.read(digest, part)
         except (SessionError, OSError):
             self._away = True
             self._start_watching()

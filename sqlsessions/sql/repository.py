@@ -28,7 +28,7 @@ from .staging import copy
 from .statements import capping, chunks, in_doubt, transactions
 from .statements.labels import pages_of
 from .statements.listing import PAGE, batches, fetch, page_of, within
-from .statements.single import DATA, EXPIRES_AT, RECORD, SIZE, ExplicitOptions, live_at, record_of, row
+from .statements.single import DATA, EXPIRES_AT, RECORD, SIZE, ExplicitOptions, Part, live_at, record_of, row
 from .statements.transactions import Stored
 
 T = TypeVar("T")
@@ -89,12 +89,12 @@ class SessionRepository:
         """A version for data that is staged: above what the session's will likely be at the end."""
         before = options.if_match
         if not before:
-            row = await self._executor.read(digest, data=False)
+            row = await self._executor.read(digest, "record")
             before = None if row is None else record_of(row).version
         return new_version() if before is None else next_version(before, new_version(), steps=GAP)
 
-    async def select(self, digest: bytes) -> Row:
-        """The row of a live session: its id, the columns of a `Record`, its data or None if chunked.
+    async def select(self, digest: bytes, part: Part = "all") -> Row:
+        """The row of a live session, with the columns of a part, or of all; its data is None if it is chunked.
 
         Raises:
             SessionNotFound: If there is none.
@@ -102,11 +102,11 @@ class SessionRepository:
         """
         row = None
         if self._replica is not None:
-            row = await self._replica.read(digest)
+            row = await self._replica.read(digest, part)
             if row is not None and row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now():
                 row = None  # it may have been extended since
         if row is None:
-            row = await self._executor.read(digest, data=True)
+            row = await self._executor.read(digest, part)
         if row is None or (row[EXPIRES_AT] is not None and row[EXPIRES_AT] <= self.now()):
             self._events.unknown(digest)
             raise SessionNotFound("no live session has this id")
@@ -123,7 +123,7 @@ class SessionRepository:
         return record
 
     async def _live(self, digest: bytes) -> Record | None:
-        row = await self._executor.read(digest, data=False)
+        row = await self._executor.read(digest, "record")
         return None if row is None or not (record := record_of(row)).live(self.now()) else record
 
     async def write_inline(

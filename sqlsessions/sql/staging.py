@@ -159,30 +159,35 @@ class Staging:
         with suppress(StorageUnavailable):
             self._database.engines.spawn(partial(self._database.transaction, delete_set))
 
-    async def stream(self, digest: bytes, record: Record) -> AsyncIterator[bytes]:
+    async def stream(self, digest: bytes, version: int, total: int) -> AsyncIterator[bytes]:
         """The data of a chunked session, holding no connection between pieces.
+
+        Args:
+            digest: The session.
+            version: Its version.
+            total: Bytes of its data.
 
         Raises:
             SessionChanged: If this version was superseded and purged meanwhile.
             SessionCorrupt: If chunks of the session as it is are missing.
         """
         seq = size = 0
-        while size < record.size:
-            wanted = Chunks(record.version, digest, seq, seq + CHUNKS_PER_READ)
+        while size < total:
+            wanted = Chunks(version, digest, seq, seq + CHUNKS_PER_READ)
             fetch = partial(self._driver.read_chunks, wanted=wanted)
             found = await self._database.run(fetch, checkout=self._driver.checkout)
             if not found or [number for number, _ in found] != list(range(seq, seq + len(found))):
-                raise await _missing(self._database, digest, record)
+                raise await _missing(self._database, digest, version)
             seq += len(found)
             size += sum(len(data) for _, data in found)
-            if size > record.size:
+            if size > total:
                 raise SessionCorrupt("a session has more data than it should; it cannot be read")
             for _, data in found:
                 yield data
 
 
-async def _missing(database: Database, digest: bytes, record: Record) -> SessionChanged | SessionCorrupt:
-    current = select(sessions.c.id).where(sessions.c.id == digest, sessions.c.version == record.version)
+async def _missing(database: Database, digest: bytes, version: int) -> SessionChanged | SessionCorrupt:
+    current = select(sessions.c.id).where(sessions.c.id == digest, sessions.c.version == version)
 
     async def is_current(connection: AsyncConnection) -> bool:
         return (await connection.execute(current)).first() is not None

@@ -37,7 +37,7 @@ from .replica import replica_of
 from .repository import SessionRepository
 from .staging import Limits, Staging
 from .statements.listing import PAGE
-from .statements.single import DATA, record_of
+from .statements.single import DATA, SIZE, VERSION, record_of
 from .writing import Writer
 
 R = TypeVar("R")
@@ -173,6 +173,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         self._repository = SessionRepository(
             self._database, driver, clock, lifetime, self._events, self._replica, prefixes, cap, keep_ended
         )
+        self._select_data = partial(self._repository.select, part="data")
         self._joined = CallersTransactions(self._database, self._repository.ending, self._repository.pin)
         self._writer = Writer(self._repository, self._staging, self._limits, self._events)
         self._accepted = Accepted(self._digests, self._repository)
@@ -223,11 +224,11 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
 
     async def _consumed(self, row: Row, consumer: Consumer[R]) -> R:
         digest, record, data = bytes(row[0]), record_of(row), row[DATA]
-        source = self._staging.stream(digest, record) if data is None else data
+        source = self._staging.stream(digest, record.version, record.size) if data is None else data
         return await consume(consumer, source, record.info(digest))
 
     async def read_bytes(self, id: str) -> bytes:
-        row = await self._accepted.at(id, self._repository.select)
+        row = await self._accepted.at(id, self._select_data)
         data: bytes | None = row[DATA]
         return await self._streamed(row) if data is None else data
 
@@ -396,4 +397,6 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         await self._database.engines.aclose()
 
     async def _streamed(self, row: Row) -> bytes:
-        return b"".join([piece async for piece in self._staging.stream(bytes(row[0]), record_of(row))])
+        return b"".join(
+            [piece async for piece in self._staging.stream(bytes(row[0]), row[VERSION], row[SIZE])]
+        )

@@ -187,7 +187,7 @@ async def test_a_session_that_changes_while_it_is_exported(clock: ManualClock, t
     await storage.write("ends", provider_of(LARGE))
     stream, changed = storage._staging.stream, False
 
-    async def change(digest: bytes, record: Any) -> AsyncIterator[bytes]:
+    async def change(digest: bytes, version: int, total: int) -> AsyncIterator[bytes]:
         nonlocal changed
         if not changed:
             changed = True
@@ -195,7 +195,7 @@ async def test_a_session_that_changes_while_it_is_exported(clock: ManualClock, t
             await storage.invalidate("ends")
             await age(f"sqlite+aiosqlite:///{tmp_path}/1.db", 62)
             await storage.purge()
-        async for piece in stream(digest, record):
+        async for piece in stream(digest, version, total):
             yield piece
 
     storage._staging.stream = change  # type: ignore[method-assign]

@@ -180,7 +180,7 @@ async def test_the_log_of_aiosqlite_holds_no_subject_and_no_data(
 
 
 def test_no_repr_shows_a_subject() -> None:
-    record = Record(1, 2, "ann@example.com", 3, 4, None, None, None)
+    record = Record(1, 2, None, "ann@example.com", 3, 4, None, None)
     options = Options.checked(5, 6, "ann@example.com", 7)
     for each in (record, options, record.info(b"x"), Snapshot(b"", record.info(b"x"))):
         assert "ann@" not in repr(each)

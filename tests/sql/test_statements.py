@@ -58,6 +58,33 @@ async def test_a_small_read_is_one_select(storage: SqlSessionStorage, size: int)
 
 
 @each_database
+async def test_reading_data_fetches_nothing_that_it_has_no_use_for(storage: SqlSessionStorage) -> None:
+    await storage.write_bytes("id", b"x")
+    async with statements(storage) as seen:
+        await storage.read_bytes("id")
+        await asyncio.gather(
+            *(storage.read_bytes(id) for id in ("id", "nobody's", "id", "id")), return_exceptions=True
+        )
+    selects = [statement for statement in seen if "FROM sessions" in statement]
+    assert selects
+    for statement in selects:
+        assert not any(
+            each in statement for each in ("labels", "client", "subject", "created_at", "touched_at")
+        )
+
+
+@each_database
+async def test_reads_of_different_parts_in_one_batch_get_what_each_wants(storage: SqlSessionStorage) -> None:
+    await storage.write_bytes("small", b"x" * 50, subject="ann", labels=["a"], client={"ip": "::1"})
+    await storage.write_bytes("large", LARGE)
+    reads = [
+        (read, id) for id in ("small", "large") for read in (storage.read_bytes, storage.load, storage.info)
+    ]
+    alone = [await read(id) for read, id in reads]
+    assert await asyncio.gather(*(read(id) for read, id in reads)) == alone
+
+
+@each_database
 @pytest.mark.parametrize("size", NEAR_LIMIT)
 @pytest.mark.parametrize(
     "options",

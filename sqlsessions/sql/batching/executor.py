@@ -15,6 +15,7 @@ from ..engine.database import Database
 from ..engine.engines import LoopState
 from ..engine.retry import FIRST_PAUSE, LONGEST_PAUSE, raise_translated, translated
 from ..statements import transactions
+from ..statements.single import Part
 from .batch import Batch, fail
 from .driver import Driver
 from .operations import Operation, Read, Row, Turn, parted
@@ -60,12 +61,12 @@ class BatchExecutor:
         ]
         return sum(each.reads.waiting for each in found), sum(each.changes.waiting for each in found)
 
-    def read(self, digest: bytes, *, data: bool) -> Awaitable[Row | None]:
+    def read(self, digest: bytes, part: Part) -> Awaitable[Row | None]:
         """See `Read`."""
         state = self._database.engines.known_state()
         if state is None or (queues := state.queues.get(self)) is None:
-            return self._enter(lambda queues: queues.reads.submit(Read(digest, data=data)))
-        return queues.reads.submit(Read(digest, data=data))  # type: ignore[no-any-return]
+            return self._enter(lambda queues: queues.reads.submit(Read(digest, part)))
+        return queues.reads.submit(Read(digest, part))  # type: ignore[no-any-return]
 
     def change(self, change: Operation) -> Awaitable[Any]:
         """See the classes of changes."""
@@ -156,6 +157,7 @@ class BatchExecutor:
         except Exception as error:  # noqa: BLE001 (an error that stays is met again)
             if not connected:
                 raise_translated(self._database.dialect, error)
+            read.future = asyncio.get_running_loop().create_future()
             await self._run((read,), writes=False)
             row = await read.future
         if row is not None:

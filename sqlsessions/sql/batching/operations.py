@@ -8,7 +8,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import Any
 
-from ..statements.single import ExplicitOptions
+from ..statements.single import ExplicitOptions, Part
 
 Row = Sequence[Any]
 
@@ -19,7 +19,7 @@ class Operation:
     Attributes:
         aside: Whether it waits beside the queue for a row that another transaction has locked.
         digest: The session.
-        future: Gets the result.
+        future: Gets the result; the queue makes it.
         batch_done: Done when the batch that carries it is; None while it waits.
         size: Bytes of its data.
         in_doubt: Whether the reply to a batch with it was lost: it may have taken effect, or yet will.
@@ -42,10 +42,10 @@ class Operation:
     )
 
     size = 0
+    future: asyncio.Future[Any]
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.batch_done: asyncio.Future[None] | None = None
         self.in_doubt = False
         self.aside = self.carried = self.kept = self.sent = False
@@ -67,13 +67,13 @@ class Turn(Operation):
 
 
 class Read(Operation):
-    """Gives the row of a session, live or not, as ``id, *RECORD`` and perhaps the data; or None."""
+    """Gives the row of a session, live or not, with the columns of a part, or of all; or None."""
 
-    __slots__ = ("data",)
+    __slots__ = ("part",)
 
-    def __init__(self, digest: bytes, *, data: bool) -> None:
-        super().__init__(digest)
-        self.data = data
+    def __init__(self, digest: bytes, part: Part) -> None:
+        Operation.__init__(self, digest)  # which super() would make slower
+        self.part: Part = part
 
 
 class Write(Operation):

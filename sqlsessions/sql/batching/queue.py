@@ -22,7 +22,7 @@ Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]]
 
 
 class BatchQueue(Generic[O]):
-    """A queue of operations and the few batches that carry them.
+    """A queue of operations and the few batches that carry them, of the running event loop.
 
     A lone operation is sent at once. In an ordered queue, operations on one session have turns, in the order in which
     they were submitted: one whose turn it is goes into the next batch, and the others wait in a line of the session's
@@ -56,6 +56,7 @@ class BatchQueue(Generic[O]):
         alone: Callable[[O], Awaitable[Any]] | None = None,
     ) -> None:
         self.waiting = 0
+        self._new_future = asyncio.get_running_loop().create_future
         self._run = run
         self._max_concurrent_batches = max_concurrent_batches
         self._ordered = ordered
@@ -89,6 +90,7 @@ class BatchQueue(Generic[O]):
 
     def enter(self, operation: O) -> None:
         """Let an operation wait for its turn and its batch."""
+        operation.future = self._new_future()
         self.waiting += 1
         if self._timer is None:
             self._look_later()

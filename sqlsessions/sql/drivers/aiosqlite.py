@@ -20,8 +20,8 @@ from ..engine.database import Database
 from ..models import sessions
 from ..statements.single import (
     INLINE,
+    PARTS,
     READ_CHUNKS,
-    RECORD,
     TOUCH,
     WRITE_CHUNK,
     ExplicitOptions,
@@ -57,7 +57,7 @@ class AiosqliteDriver(Driver[Any]):
     def read(self, connection: Any, reads: Sequence[Read]) -> InThread[list[Row | None]]:
         def select(raw: sqlite3.Connection) -> list[Row | None]:
             execute = raw.execute
-            return [execute(_SELECT[read.data], (read.digest,)).fetchone() for read in reads]
+            return [execute(_SELECT[read.part], (read.digest,)).fetchone() for read in reads]
 
         # In a transaction, the lock that a reader takes on the file is taken once for all.
         return _in_thread(connection, select, begin="BEGIN" if len(reads) > 1 else None)
@@ -166,8 +166,7 @@ def _sql(statement: Any, names: Sequence[str]) -> Ordered:
 
 
 _SELECT = {
-    data: _sql(select(c.id, *RECORD, *([c.data] if data else [])).where(c.id == parameter("id")), ["id"])[0]
-    for data in (False, True)
+    part: _sql(select(*columns).where(c.id == parameter("id")), ["id"])[0] for part, columns in PARTS.items()
 }
 _TOUCH = _sql(TOUCH, Touch.names)
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -45,13 +45,16 @@ from ..engine.database import Database
 from ..models import chunks, sessions
 from ..statements.single import (
     INLINE,
+    PARTS,
     READ_CHUNKS,
     RECORD,
     WRITE_CHUNK,
     ExplicitOptions,
+    Part,
     conditional,
     live_at,
     over,
+    part_of,
     renewed,
     upsert,
     written_columns,
@@ -91,9 +94,9 @@ class AsyncpgDriver(Driver[Any]):
 
     async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
         if len(reads) == 1:
-            return [await connection.fetchrow(_SELECT_ONE[reads[0].data], reads[0].digest)]
-        with_data = any(read.data for read in reads)
-        rows = await connection.fetch(_SELECT[with_data], list({read.digest for read in reads}))
+            return [await connection.fetchrow(_SELECT_ONE[reads[0].part], reads[0].digest)]
+        part = part_of(map(_PART, reads))
+        rows = await connection.fetch(_SELECT[part], list({read.digest for read in reads}))
         return matched(reads, rows)
 
     async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
@@ -292,10 +295,9 @@ def _sql(statement: Any, names: Iterable[str] = ("id",)) -> str:
     return str(compiled)
 
 
-def _select(*, data: bool, many: bool) -> str:
+def _select(part: Part, *, many: bool) -> str:
     ids = bindparam("p_id", type_=ARRAY(c.id.type) if many else c.id.type)
-    columns = (c.id, *RECORD, c.data) if data else (c.id, *RECORD)
-    return _sql(select(*columns).where(c.id == (any_(ids) if many else ids)))
+    return _sql(select(*PARTS[part]).where(c.id == (any_(ids) if many else ids)))
 
 
 def _touched(new: Any, same: Any) -> Any:
@@ -329,8 +331,9 @@ def _delete(*, many: bool) -> str:
     return _sql(_ended(ending, _same(ending.c.id, lock=many), "gone"), ENDED)
 
 
-_SELECT_ONE = {data: _select(data=data, many=False) for data in (False, True)}
-_SELECT = {data: _select(data=data, many=True) for data in (False, True)}
+_PART = attrgetter("part")
+_SELECT_ONE = {part: _select(part, many=False) for part in PARTS}
+_SELECT = {part: _select(part, many=True) for part in PARTS}
 _TOUCH = {
     (many, durable): _touch(many=many, durable=durable) for many in (False, True) for durable in (False, True)
 }

@@ -15,13 +15,14 @@ from ..batching.operations import Delete, Operation, Read, Row, Touch, grouped, 
 from ..models import sessions
 from ..statements.single import (
     INLINE,
+    PARTS,
     READ_CHUNKS,
-    RECORD,
     TOUCH,
     WRITE_CHUNK,
     conditional,
     live_at,
     parameters,
+    part_of,
     upsert,
 )
 from ..statements.transactions import end, locked
@@ -38,7 +39,7 @@ class CoreDriver(Driver[AsyncConnection]):
         return self._database.connection(writes=writes)
 
     async def read(self, connection: AsyncConnection, reads: Sequence[Read]) -> list[Row | None]:
-        columns = (c.id, *RECORD, c.data) if any(read.data for read in reads) else (c.id, *RECORD)
+        columns = PARTS[part_of(read.part for read in reads)]
         wanted = select(*columns).where(c.id.in_({read.digest for read in reads}))
         return matched(reads, (await connection.execute(wanted)).all())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
+    Column,
     ColumnElement,
     Executable,
     and_,
@@ -35,21 +36,36 @@ _NO_BUCKET = (1 << 31) - 1
 
 c, k = sessions.c, chunks.c
 RECORD = (
-    c.version, c.size, c.subject, c.created_at, c.updated_at, c.expires_at, c.ttl, c.ends_at, c.touched_at, c.client,
+    c.version, c.size, c.expires_at, c.subject, c.created_at, c.updated_at, c.ttl, c.ends_at, c.touched_at, c.client,
     c.labels,
 )  # fmt: skip
 """The columns of a `Record`, in its order."""
 
-# Places in a row of the id, these columns and the data.
-_NAMES = [column.name for column in RECORD]
-SIZE = 1 + _NAMES.index("size")
-EXPIRES_AT = 1 + _NAMES.index("expires_at")
-DATA = 1 + len(RECORD)
+Part = Literal["record", "data", "all"]
+"""What of a session is read: its record, its data, or both."""
+
+PARTS: dict[Part, tuple[Column[Any], ...]] = {
+    "record": (c.id, *RECORD),
+    "data": (c.id, c.version, c.size, c.expires_at, c.data),
+    "all": (c.id, *RECORD, c.data),
+}
+"""The columns of each, in whose rows some have the same places: the id comes first, and the data last."""
+
+VERSION, SIZE, EXPIRES_AT, DATA = 1, 2, 3, -1
+"""Places in these rows."""
+
+_RECORD_END = 1 + len(RECORD)
+
+
+def part_of(parts: Iterable[Part]) -> Part:
+    """What to read of sessions at once, of which some parts are wanted."""
+    different = set(parts)
+    return different.pop() if len(different) == 1 else "all"
 
 
 def record_of(row: Sequence[Any]) -> Record:
-    """The record in such a row."""
-    return Record(*row[1:DATA])
+    """The record in a row of a record, or of all."""
+    return Record(*row[1:_RECORD_END])
 
 
 def parameter(name: str) -> BindParameter[Any]:
