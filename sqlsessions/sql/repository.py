@@ -142,15 +142,15 @@ class SessionRepository:
         else:
             version = fits(version, self._executor.known.get(digest))
 
-        def row_at(now: int) -> tuple[Any, ...]:
-            return row(digest, written(None, options, now, version, len(data), self._defaults), data)
+        def row_at(now: int, old: Record | None = None) -> tuple[Any, ...]:
+            return row(digest, written(old, options, now, version, len(data), self._defaults), data)
 
         write = Write(digest, version, row_at, ExplicitOptions.of(options), options.if_match, len(data))
         if (found := await self._change(write)) is not None:
             return Record(*found[1:])
         # Not written: it is chunked, it conflicts, or the database cannot do it in one statement.
         with self._executor.finishing(write):
-            if options.if_match is not None and self._conditional and not write.in_doubt:
+            if not write.in_doubt and (options.if_match or (self._conditional and options.if_match == 0)):
                 held = await self._live(digest)
                 if options.if_match != (0 if held is None else held.version):
                     raise SessionConflict(transactions.CONFLICT)

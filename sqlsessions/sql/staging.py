@@ -15,9 +15,11 @@ from .. import records
 from ..errors import InvalidArgument, SessionChanged, SessionCorrupt, SessionTooLarge, StorageUnavailable
 from ..records import Record
 from .batching.driver import Chunk, Chunks, Driver
+from .batching.operations import Row
 from .engine.database import Database
 from .models import chunks, sessions
 from .statements.chunks import count, reserve
+from .statements.single import SIZE, VERSION
 from .statements.transactions import locked
 
 CHUNKS_PER_READ = 4
@@ -158,6 +160,10 @@ class Staging:
 
         with suppress(StorageUnavailable):
             self._database.engines.spawn(partial(self._database.transaction, delete_set))
+
+    async def joined(self, row: Row) -> bytes:
+        """All of what `stream` gives, of a session with this row."""
+        return b"".join([piece async for piece in self.stream(bytes(row[0]), row[VERSION], row[SIZE])])
 
     async def stream(self, digest: bytes, version: int, total: int) -> AsyncIterator[bytes]:
         """The data of a chunked session, holding no connection between pieces.

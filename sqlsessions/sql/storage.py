@@ -37,7 +37,7 @@ from .replica import replica_of
 from .repository import SessionRepository
 from .staging import Limits, Staging
 from .statements.listing import PAGE
-from .statements.single import DATA, SIZE, VERSION, record_of
+from .statements.single import DATA, record_of
 from .writing import Writer
 
 R = TypeVar("R")
@@ -230,7 +230,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
     async def read_bytes(self, id: str) -> bytes:
         row = await self._accepted.at(id, self._select_data)
         data: bytes | None = row[DATA]
-        return await self._streamed(row) if data is None else data
+        return await self._staging.joined(row) if data is None else data
 
     async def load(self, id: str) -> Snapshot | None:
         return await self._accepted.at(id, self._load)
@@ -256,7 +256,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
             row = await self._repository.select(digest)
         except SessionNotFound:
             return None
-        data = await self._streamed(row) if row[DATA] is None else row[DATA]
+        data = await self._staging.joined(row) if row[DATA] is None else row[DATA]
         return Snapshot(data, record_of(row).info(digest))
 
     async def info(self, id: str) -> SessionInfo | None:
@@ -395,8 +395,3 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         if self._replica is not None:
             await self._replica.aclose()
         await self._database.engines.aclose()
-
-    async def _streamed(self, row: Row) -> bytes:
-        return b"".join(
-            [piece async for piece in self._staging.stream(bytes(row[0]), row[VERSION], row[SIZE])]
-        )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
-from sqlsessions import SessionInfo, SessionStorageMemory, SqlSessionStorage
+from sqlsessions import SessionConflict, SessionInfo, SessionStorageMemory, SqlSessionStorage
 from sqlsessions.sql.batching.executor import BatchExecutor
 from sqlsessions.storage import ManagedSessionStorage
 from sqlsessions.testing import ManualClock
 
 from .support import each_database
 
+KINDS = ["touch", "end", "match", "subject", "conflict"]
 IDS = [f"id {number}" for number in range(5)]
 GIVEN = [
     [name for name, given in zip(("ttl", "max_age", "subject", "client"), given, strict=True) if given]
@@ -78,3 +79,58 @@ async def test_each_write_is_as_its_options_say(
         last = found[-len(IDS) :]
         assert [await storage.info(id) for id in IDS] == last
     assert (most > 1) is together
+
+
+async def changes(storage: ManagedSessionStorage, clock: ManualClock, *, together: bool) -> list[object]:
+    """Change sessions in every way that makes none; what each call gave, and what is there after it."""
+    ids = [f"{kind} {number}" for number in range(3) for kind in KINDS]
+    versions = [
+        (await storage.write_bytes(id, b"old", ttl=100, subject=id, labels=[id])).version for id in ids
+    ]
+    clock.advance(50)
+    for id in ids[::7]:
+        await storage.invalidate(id)  # which the changes below do not find
+    clock.advance(10)
+
+    def change(id: str, version: int) -> Coroutine[Any, Any, object]:
+        match id.split(maxsplit=1)[0]:
+            case "touch":
+                return storage.touch(id, ttl=200 + len(id))
+            case "end":
+                return storage.invalidate(id)
+            case "match":
+                return storage.write_bytes(id, b"new " + id.encode(), if_match=version, ttl=70)
+            case "subject":
+                return storage.write_bytes(id, b"newer", if_match=version, subject="another")
+        return storage.write_bytes(id, b"never", if_match=version + 1)
+
+    calls = [change(id, version) for id, version in zip(ids, versions, strict=True)]
+    if together:
+        given: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    else:
+        given = [await outcome(call) for call in calls]
+    there = [await storage.load(id) for id in ids]
+    assert [each for each in given if isinstance(each, SessionInfo)] == [
+        snapshot.info
+        for snapshot, each in zip(there, given, strict=True)
+        if snapshot and isinstance(each, SessionInfo)
+    ]
+    return [
+        (type(each), snapshot and (snapshot.data, replace(snapshot.info, version=1)))
+        for each, snapshot in zip(given, there, strict=True)
+    ]
+
+
+async def outcome(call: Coroutine[Any, Any, object]) -> object:
+    try:
+        return await call
+    except SessionConflict as error:
+        return error
+
+
+@each_database
+async def test_changes_of_different_kinds_do_together_what_each_does_alone(sql_url: str) -> None:
+    clock, same = ManualClock(), ManualClock()
+    expected = await changes(SessionStorageMemory(clock=same), same, together=False)
+    async with SqlSessionStorage(sql_url, clock=clock, pool_size=1) as storage:
+        assert await changes(storage, clock, together=True) == expected

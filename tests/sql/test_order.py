@@ -61,8 +61,8 @@ async def test_a_logout_called_later_is_not_undone(
 async def test_a_plain_write_called_after_a_conditional_one_comes_last(
     sql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with SqlSessionStorage(sql_url) as storage, asyncio.timeout(PATIENCE):
-        info = await storage.write_bytes("id", INLINE)
+    async with SqlSessionStorage(sql_url, **TINY) as storage, asyncio.timeout(PATIENCE):
+        info = await storage.write_bytes("id", LARGE)
         held = Held(monkeypatch, "replace")
         first = asyncio.create_task(storage.write_bytes("id", b"first", if_match=info.version))
         await held.reached.wait()

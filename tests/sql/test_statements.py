@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
@@ -151,6 +151,34 @@ async def test_a_touch_writes_once_it_gains_five_percent(
         await storage.touch("id")
     assert verbs(seen) == ["SELECT", "UPDATE", "SELECT"]
     assert not any("sessions.data" in statement or "SET data" in statement for statement in seen)
+
+
+@mariadb
+async def test_changes_that_wait_together_take_few_statements(
+    storage: SqlSessionStorage, clock: ManualClock
+) -> None:
+    kinds = ("touch", "match", "end")
+    versions = {}
+    for id in (f"{kind} {number}" for number in range(5) for kind in kinds):
+        versions[id] = (await storage.write_bytes(id, INLINE, ttl=1000)).version
+    clock.advance(100)
+    async with statements(storage) as seen:
+        async with holding(storage, 1):
+            calls: list[Coroutine[Any, Any, object]] = []
+            for id, version in versions.items():
+                match id.split()[0]:
+                    case "touch":
+                        calls.append(storage.touch(id))
+                    case "match":
+                        calls.append(storage.write_bytes(id, b"", if_match=version))
+                    case "end":
+                        calls.append(storage.invalidate(id))
+            waiting = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+    assert len(calls) == len(versions)
+    assert verbs(seen).count("COMMIT") == 2  # the touches look first
+    assert len(seen) <= len(calls)
 
 
 @pytest.mark.parametrize("durable", [True, False])

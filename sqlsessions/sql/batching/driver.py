@@ -57,7 +57,8 @@ class Driver(ABC, Generic[C]):
         database: Where the connections come from.
 
     Attributes:
-        conditional: Whether a conditional write of a small session over a small one is done if it can be.
+        conditional: Whether a write on condition that there is no session is done if it can be. One on condition of a
+            version always is, if the old session is small, too.
         inline_reads: Whether a read that is cut off leaves its connection fit for use.
     """
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from time import monotonic
 from typing import Any
 
+from ...records import Record
 from ..statements.single import ExplicitOptions, Part
 
 Row = Sequence[Any]
@@ -85,23 +86,24 @@ class Write(Operation):
     Args:
         digest: The session.
         version: The version that it writes where there is no session or on a condition, else one with its token.
-        row_at: Gives the values of all columns, in their order, of a write at a time.
+        row_at: Gives the values of all columns, in their order, of a write at a time, over a session or None.
         given: The options that are given.
         if_match: The condition.
         size: Bytes of the data.
 
     Attributes:
-        row: The values, once an attempt has begun.
+        row: The values, once an attempt has begun, of a new session unless one is known.
+        now: The time of the attempt.
         before: The version that the session was last seen with, before the write was sent.
     """
 
-    __slots__ = ("before", "given", "if_match", "row", "row_at", "size", "version")
+    __slots__ = ("before", "given", "if_match", "now", "row", "row_at", "size", "version")
 
     def __init__(
         self,
         digest: bytes,
         version: int,
-        row_at: Callable[[int], tuple[Any, ...]],
+        row_at: Callable[..., tuple[Any, ...]],
         given: ExplicitOptions,
         if_match: int | None,
         size: int,
@@ -110,6 +112,7 @@ class Write(Operation):
         self.version = version
         self.row_at = row_at
         self.row: tuple[Any, ...] = ()
+        self.now = 0
         self.given = given
         self.if_match = if_match
         self.size = size
@@ -117,8 +120,16 @@ class Write(Operation):
 
     def begin(self, now: int) -> bool:
         """See `Operation.begin`."""
+        self.now = now
         self.row = self.row_at(now)
         return True
+
+    def begin_over(self, old: Record) -> bool:
+        """Set the values of a write over a session that is known and locked, if it lives; whether it does."""
+        if old.live(self.now):
+            self.row = self.row_at(self.now, old)
+            return True
+        return False
 
     @property
     def known(self) -> list[int]:
@@ -189,16 +200,11 @@ def parted(changes: Sequence[Operation]) -> list[Sequence[Operation]]:
     """Changes that one transaction may make together, so that no two transactions wait for each other."""
     parts: dict[Any, list[Operation]] = {}
     for change in changes:
-        parts.setdefault(_kind(change) if _makes(change) else None, []).append(change)
+        parts.setdefault(_kind(change) if makes_row(change) else None, []).append(change)
     return list(parts.values())
 
 
-def without_missing(changes: Iterable[Operation], there: Collection[bytes]) -> list[Operation]:
-    """Changes without those that could only find a session which is not there."""
-    return [change for change in changes if change.digest in there or _makes(change)]
-
-
-def _makes(change: Operation) -> bool:
+def makes_row(change: Operation) -> bool:
     """Whether a change may make a session."""
     return isinstance(change, Write) and not change.if_match
 

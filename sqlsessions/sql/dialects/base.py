@@ -203,6 +203,13 @@ class Dialect(ABC):
         """Complete an UPDATE so that its commit does not wait for the disk, if the database can do that for one."""
         return update
 
+    def overwriting(self, insert: Any, names: Collection[str]) -> Executable | None:
+        """Complete an INSERT of rows that are there, and locked, so that it changes some columns of theirs.
+
+        So one statement changes many rows; None if UPDATE is as good.
+        """
+        return None
+
     def waiting(self, insert: Any, column: ColumnElement[Any]) -> Executable:
         """Complete an INSERT of a row that others insert too, and delete before they commit: it waits for them."""
         statement: Executable = insert

@@ -183,6 +183,12 @@ class MySQL(Dialect):
     def insert(self, table: Table) -> Any:
         return mysql.insert(table)
 
+    def overwriting(self, insert: Any, names: Collection[str]) -> Executable | None:
+        statement: Executable = insert.on_duplicate_key_update(
+            [(name, insert.inserted[name]) for name in names]
+        )
+        return statement
+
     def waiting(self, insert: Any, column: ColumnElement[Any]) -> Executable:
         # A plain INSERT would wait for a shared lock, with which two that waited would wait for each other.
         statement: Executable = insert.on_duplicate_key_update({column.name: insert.inserted[column.name]})

@@ -11,21 +11,30 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..batching.driver import Chunk, Chunks, Driver
-from ..batching.operations import Delete, Operation, Read, Row, Touch, grouped, matched, without_missing
+from ..batching.operations import (
+    Delete,
+    Operation,
+    Read,
+    Row,
+    Touch,
+    Write,
+    grouped,
+    makes_row,
+    matched,
+)
 from ..models import sessions
 from ..statements.single import (
-    INLINE,
     PARTS,
     READ_CHUNKS,
     TOUCH,
     WRITE_CHUNK,
+    ExplicitOptions,
     conditional,
-    live_at,
     parameters,
     part_of,
     upsert,
 )
-from ..statements.transactions import end, locked
+from .locked import change_locked
 
 c = sessions.c
 
@@ -33,7 +42,7 @@ c = sessions.c
 class CoreDriver(Driver[AsyncConnection]):
     """BatchExecutor over SQLAlchemy's connections."""
 
-    conditional = False  # as UPDATE has no RETURNING on MariaDB and MySQL
+    conditional = False  # since INSERT has no RETURNING on MySQL
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
@@ -44,11 +53,16 @@ class CoreDriver(Driver[AsyncConnection]):
         return matched(reads, (await connection.execute(wanted)).all())
 
     async def write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> list[Any]:
-        if len(changes) == 1 and not isinstance(changes[0], Delete):
+        if len(changes) == 1 and self._is_one_statement(connection, changes[0]):
             written = await self._write(connection, changes=changes)
         else:
             written = await self._database.in_transaction(connection, partial(self._write, changes=changes))
         return [written.get(change.digest) for change in changes]
+
+    def _is_one_statement(self, connection: AsyncConnection, change: Operation) -> bool:
+        if isinstance(change, Write) and change.if_match:
+            return connection.dialect.update_returning
+        return not isinstance(change, Delete)
 
     async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:
         return (await connection.execute(READ_CHUNKS, _named(wanted))).all()
@@ -57,43 +71,44 @@ class CoreDriver(Driver[AsyncConnection]):
         await connection.execute(WRITE_CHUNK, _named(chunk))
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
+        if len(changes) == 1 and self._is_one_statement(connection, changes[0]):
+            return await self._write_one(connection, changes[0])
         written: dict[bytes, Any] = {}
-        groups = grouped(changes)
-        statement: Any = TOUCH
-        if len(groups) == 1 and not self._database.engines.settings.durable_touches:
-            statement = self._dialect.not_durable(TOUCH)
-        if len(groups) > 1:  # all that locks several rows does so in the order of their ids
-            rows = await locked(connection, c.id.in_([change.digest for change in changes]))
-            groups = grouped(without_missing(changes, {row.id for row in rows}))
-        for kind, members in groups:
-            if kind is Touch:
-                for touch in members:
-                    result = await connection.execute(statement, touch.parameters)
-                    written[touch.digest] = result.rowcount > 0
-            elif kind is Delete:
-                for ending in members:
-                    rows = await locked(connection, c.id == ending.digest, INLINE, live_at(ending.now))
-                    await end(connection, self._dialect, rows, ending.tombstone, ending.now)
-                    written[ending.digest] = bool(rows)
-            else:
-                for row in await self._write_kind(connection, members, *kind[1:]):
+        of_rows: list[Operation] = []
+        for kind, members in grouped(changes):
+            if makes_row(members[0]):
+                _, given, if_match = kind
+                for row in await self._upsert(connection, members, given, absent=if_match is False):
                     written[row[0]] = row
+            else:
+                of_rows += members
+        if of_rows:
+            durable = self._database.engines.settings.durable_touches
+            written |= await change_locked(connection, self._dialect, of_rows, durable=durable)
         return written
 
-    async def _write_kind(
-        self, connection: AsyncConnection, members: Sequence[Any], given: Any, if_match: bool | None
+    async def _write_one(self, connection: AsyncConnection, change: Operation) -> dict[bytes, Any]:
+        if isinstance(change, Touch):
+            durable = self._database.engines.settings.durable_touches
+            statement = TOUCH if durable else self._dialect.not_durable(TOUCH)
+            result = await connection.execute(statement, change.parameters)
+            return {change.digest: result.rowcount > 0}
+        assert isinstance(change, Write)
+        if change.if_match:
+            values = parameters(change.row) | {"p_if_match": change.if_match}
+            found = await connection.execute(conditional(self._dialect, change.given), values)
+            rows: Sequence[Any] = found.all()
+        else:
+            rows = await self._upsert(connection, [change], change.given, absent=change.if_match == 0)
+        return {row[0]: row for row in rows}
+
+    async def _upsert(
+        self, connection: AsyncConnection, members: Sequence[Any], given: ExplicitOptions, *, absent: bool
     ) -> list[Any]:
-        if if_match and connection.dialect.update_returning:
-            statement = conditional(self._dialect, given)
-            rows: list[Any] = []
-            for write in members:
-                one = parameters(write.row) | {"p_if_match": write.if_match}
-                rows += (await connection.execute(statement, one)).all()
-            return rows
-        if if_match or not connection.dialect.insert_returning:
+        if not connection.dialect.insert_returning:
             return []
-        statement = upsert(self._dialect, given, absent=if_match is False)
-        rows = []
+        statement = upsert(self._dialect, given, absent=absent)
+        rows: list[Any] = []
         for some in self._statements(members):
             values = [parameters(write.row) for write in some]
             rows += (await connection.execute(statement, values if len(values) > 1 else values[0])).all()

@@ -116,20 +116,30 @@ async def leave_tombstones(
         gone: The sessions.
         ended: When they were ended; None if they were not.
     """
-    key = {"version": 0, "seq": tombstone}
-    time = b"" if ended is None else ended.to_bytes(8, "big")
-    if len(gone) == 1:
-        [(digest, version)] = gone
-        data = dialect.stamp(version.to_bytes(8, "big") + time)
-        await connection.execute(insert(chunks).values(**key, id=digest, data=data))
-    elif gone:
+    rows = [(tombstone, digest, ended_data(version, ended)) for digest, version in gone]
+    await leave_different_tombstones(connection, dialect, rows)
+
+
+def ended_data(version: int, ended: int | None) -> bytes:
+    """What a tombstone's data has after the time of the database: the version that ended, and when it was ended."""
+    return version.to_bytes(8, "big") + (b"" if ended is None else ended.to_bytes(8, "big"))
+
+
+async def leave_different_tombstones(
+    connection: AsyncConnection, dialect: Dialect, rows: Sequence[tuple[int, bytes, bytes]]
+) -> None:
+    """Leave tombstones, each with a ``seq`` of its own: that, the id, and the data after the time."""
+    if len(rows) == 1:
+        [(seq, digest, data)] = rows
+        one = insert(chunks).values(version=0, seq=seq, id=digest, data=dialect.stamp(data))
+        await connection.execute(one)
+    elif rows:
         # The database's time once for all: SQLAlchemy would compile an expression in each row of hundreds anew.
         stamp = bytes((await connection.execute(select(dialect.stamp()))).scalar_one())
-        rows = [
-            key | {"id": digest, "data": stamp + version.to_bytes(8, "big") + time}
-            for digest, version in gone
+        values = [
+            {"version": 0, "seq": seq, "id": digest, "data": stamp + data} for seq, digest, data in rows
         ]
-        await connection.execute(insert(chunks), rows)
+        await connection.execute(insert(chunks), values)
 
 
 async def leave_forwarding(connection: AsyncConnection, digest: bytes, new_digest: bytes, now: int) -> None:
