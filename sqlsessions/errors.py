@@ -200,3 +200,16 @@ class ProviderUnavailable(SessionError):
 
 class UnsupportedOperation(SessionError, NotImplementedError):
     """A layer was asked for something that the storage beneath it does not offer."""
+
+
+def missing(error: ModuleNotFoundError, what: str, extra: str) -> ModuleNotFoundError:
+    """An error that names the extra, to be raised in the place of the import's own.
+
+    Args:
+        error: That of the import.
+        what: What of ours was imported.
+        extra: Its name in ``sqlsessions[...]``.
+    """
+    return ModuleNotFoundError(
+        f"{what} needs what `pip install 'sqlsessions[{extra}]'` installs", name=error.name
+    )

@@ -52,6 +52,54 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = sqlsessions.nothing
 
 
+PACKAGES = {
+    "integrations.agent_framework": ("agent_framework", "agent-framework"),
+    "integrations.aiohttp": ("aiohttp_session", "aiohttp"),
+    "integrations.django": ("django", "django"),
+    "integrations.fastapi": ("fastapi", "fastapi"),
+    "integrations.fastapi_users": ("fastapi_users", "fastapi-users"),
+    "integrations.flask": ("flask", "flask"),
+    "integrations.key_value": ("key_value", "key-value"),
+    "integrations.litestar": ("litestar", "litestar"),
+    "integrations.oidc": ("joserfc", "oidc"),
+    "integrations.opentelemetry": ("opentelemetry", "otel"),
+    "integrations.quart": ("quart", "quart"),
+    "integrations.starlette": ("starlette", "starlette"),
+    "integrations.starsessions": ("starsessions", "starsessions"),
+    "moving.redis": ("redis", "redis"),
+    "testing": ("pytest", "test"),
+}
+"""What modules need, and the extra that installs it."""
+
+# A module in place of which sys.modules has None is one that is not installed.
+WITHOUT = """
+import sys
+from importlib import import_module
+for module, package in zip(sys.argv[1::2], sys.argv[2::2]):
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("sqlsessions", package)]:
+        del sys.modules[name]
+    sys.modules[package] = None
+    try:
+        import_module(f"sqlsessions.{module}")
+    except ModuleNotFoundError as error:
+        print(module, error)
+    del sys.modules[package]
+"""
+
+
+def test_an_import_without_its_package_names_the_extra() -> None:
+    pairs = [word for module, (package, _) in PACKAGES.items() for word in (module, package)]
+    command = [sys.executable, "-W", "error", "-c", WITHOUT, *pairs]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(said) == len(PACKAGES)
+    for line, (module, (_, extra)) in zip(said, PACKAGES.items(), strict=True):
+        assert line.startswith(f"{module} "), line
+        assert line.endswith(f" needs what `pip install 'sqlsessions[{extra}]'` installs"), line
+    public = {name.removeprefix("sqlsessions.") for name in PUBLIC if name.count(".") == 2}
+    others = {name for name in public if name.startswith("integrations.")} - set(PACKAGES)
+    assert others == {"integrations.admin", "integrations.cross_origin"}
+
+
 def test_the_import_is_light() -> None:
     code = "import sys, sqlsessions; print(*{name.partition('.')[0] for name in sys.modules})"
     command = [sys.executable, "-W", "error", "-c", code]

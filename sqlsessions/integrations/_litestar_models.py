@@ -48,3 +48,9 @@ class _Scoped:
     """What has a scope, as a request does."""
 
     scope: Any
+
+
+def resolves_in_tasks(scope: Scope) -> bool:
+    """Whether Litestar resolves dependencies of the handler in tasks of their own."""
+    handler = scope.get("route_handler")
+    return handler is not None and len(handler.resolve_dependencies()) > 1

@@ -12,11 +12,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-import httpx2
-from joserfc.errors import JoseError
+from ..errors import InvalidArgument, InvalidArgumentType, ProviderUnavailable, missing
+
+try:
+    import httpx2
+    from joserfc.errors import JoseError
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.oidc", "oidc") from error
 from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey
 
-from ..errors import InvalidArgument, InvalidArgumentType, ProviderUnavailable
 from ..records import Clock
 
 Fetch = Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]

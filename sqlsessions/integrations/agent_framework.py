@@ -10,7 +10,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, cast
 
-from agent_framework import AgentSession, SessionStore, WorkflowCheckpoint
+from ..errors import missing
+
+try:
+    from agent_framework import AgentSession, SessionStore, WorkflowCheckpoint
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.agent_framework", "agent-framework") from error
 from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
 from agent_framework.exceptions import WorkflowCheckpointException
 

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, cast, overload
 
-import aiohttp_session
+from ..errors import InvalidArgument, ReauthenticationRequired, missing
+
+try:
+    import aiohttp_session
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.aiohttp", "aiohttp") from error
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from .._tasks import finish
-from ..errors import InvalidArgument, ReauthenticationRequired
 from ..info import SessionInfo
 from ..storage import Duration
 from ._aiohttp_session import Session

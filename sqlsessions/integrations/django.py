@@ -6,14 +6,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from django.conf import settings
+from ..errors import InvalidArgument, missing
+
+try:
+    from django.conf import settings
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.django", "django") from error
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.utils import timezone
 
 from .._validation import MAX_DURATION
-from ..errors import InvalidArgument
 from ..info import SessionInfo
 from ..storage import ManagedSessionStorage, new_session_id
 from ._django_blocking import blocking, unsafe

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends
+from ..errors import missing
+
+try:
+    from fastapi import Depends
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.fastapi", "fastapi") from error
 from starlette.requests import HTTPConnection
 
 from .._validation import required_duration

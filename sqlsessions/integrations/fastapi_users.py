@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 from typing import Generic
 
-from fastapi_users import exceptions, models
+from ..errors import missing
+
+try:
+    from fastapi_users import exceptions, models
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.fastapi_users", "fastapi-users") from error
 from fastapi_users.authentication.strategy import Strategy
 from fastapi_users.manager import BaseUserManager
 

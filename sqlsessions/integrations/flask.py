@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import flask
+from ..errors import InvalidArgument, StorageUnavailable, missing
+
+try:
+    import flask
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.flask", "flask") from error
 from flask.sessions import SessionInterface
 
-from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
 from ..storage import Duration
 from ._web.changing import Data, apply_blocking

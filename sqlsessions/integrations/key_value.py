@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 
-from key_value.aio.stores.base import BaseCullStore, BaseDestroyCollectionStore, ManagedEntry
+from ..errors import missing
+
+try:
+    from key_value.aio.stores.base import BaseCullStore, BaseDestroyCollectionStore, ManagedEntry
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.key_value", "key-value") from error
 
 from ..storage import ManagedSessionStorage
 from ._web.arguments import checked_storage

@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from litestar.connection import ASGIConnection
+from ..errors import InvalidArgument, ReauthenticationRequired, StorageUnavailable, missing
+
+try:
+    from litestar.connection import ASGIConnection
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.litestar", "litestar") from error
 from litestar.enums import ScopeType
 from litestar.exceptions import NotAuthorizedException
 from litestar.middleware import DefineMiddleware
@@ -16,9 +21,8 @@ from litestar.security.session_auth.middleware import MiddlewareWrapper as Sessi
 from litestar.types import Message, Receive, Scope, Scopes, Send
 from litestar.utils.scope.state import ScopeState
 
-from ..errors import InvalidArgument, ReauthenticationRequired, StorageUnavailable
 from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage
-from ._litestar_models import SessionModel
+from ._litestar_models import SessionModel, resolves_in_tasks
 from ._litestar_replacing import replace_session
 from ._litestar_store import LitestarStore
 from ._web import connections
@@ -266,7 +270,7 @@ class SessionMiddleware(LitestarSessionMiddleware[SessionBackend]):
             receive,
             send,
             manager=config.manager,
-            eager=_resolves_in_tasks(scope) if config.eager is None else config.eager,
+            eager=resolves_in_tasks(scope) if config.eager is None else config.eager,
             raises=config.raises,
             queue=config.queue,
         ).serve()
@@ -391,9 +395,3 @@ def _middleware_class(middleware: Any) -> type[Any] | None:
     if isinstance(made, type) and issubclass(made, (LitestarSessionMiddleware, SessionAuthMiddleware)):
         return made
     return None
-
-
-def _resolves_in_tasks(scope: Scope) -> bool:
-    """Whether Litestar resolves dependencies of the handler in tasks of their own."""
-    handler = scope.get("route_handler")
-    return handler is not None and len(handler.resolve_dependencies()) > 1

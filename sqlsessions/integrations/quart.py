@@ -6,12 +6,16 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar, cast, overload
 
-import quart
+from ..errors import InvalidArgument, StorageUnavailable, missing
+
+try:
+    import quart
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.quart", "quart") from error
 from quart.sessions import SessionInterface
 from quart.wrappers.base import BaseRequestWebsocket
 from quart.wrappers.response import IterableBody, ResponseBody
 
-from ..errors import InvalidArgument, StorageUnavailable
 from ..info import SessionInfo
 from ..storage import Duration
 from ._quart_loading import LOADER, Loader, with_loader

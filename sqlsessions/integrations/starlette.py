@@ -6,7 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from starlette.middleware.base import BaseHTTPMiddleware
+from ..errors import missing
+
+try:
+    from starlette.middleware.base import BaseHTTPMiddleware
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.starlette", "starlette") from error
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage

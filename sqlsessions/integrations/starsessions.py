@@ -12,10 +12,21 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-import starsessions
+from ..errors import (
+    InvalidArgument,
+    InvalidSessionId,
+    SessionConflict,
+    SessionTooLarge,
+    StorageUnavailable,
+    missing,
+)
+
+try:
+    import starsessions
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.starsessions", "starsessions") from error
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import InvalidArgument, InvalidSessionId, SessionConflict, SessionTooLarge, StorageUnavailable
 from ..info import SessionInfo
 from ..records import checked_labels, digest
 from ..storage import DEFAULT, Default, ManagedSessionStorage, new_session_id

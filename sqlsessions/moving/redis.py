@@ -8,10 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from redis.asyncio import Redis
+from ..errors import InvalidArgumentType, missing
+
+try:
+    from redis.asyncio import Redis
+except ModuleNotFoundError as error:
+    raise missing(error, "a source in Redis", "redis") from error
 from redis.exceptions import RedisError
 
-from ..errors import InvalidArgumentType
 from ..layers.sources import OldSession, Refused, Source
 from .reading import UNSAFE_ID, Reading, Subject, checked_text, flask_data, is_id
 from .signatures import FlaskSigning, Signing

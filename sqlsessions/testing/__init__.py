@@ -2,7 +2,12 @@
 
 import pkgutil
 
-import pytest
+from ..errors import missing
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.testing", "test") from error
 
 # Before they are imported, so that a failed assertion shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))

@@ -79,7 +79,15 @@ def closed() -> int:
 async def test_a_server_that_is_not_there_is_unavailable(driver: str, closed: int, call: str) -> None:
     url = f"{driver}://me:hunter2@127.0.0.1:{closed}/database"
     async with SqlSessionStorage(url, retry_for=0.1, **TINY) as storage:
-        await refusal(storage, CALLS[call])
+        error = await refusal(storage, CALLS[call])
+        assert "nothing takes connections at the URL's host and port" in str(error)
+
+
+@pytest.mark.parametrize("driver", NETWORK)
+async def test_a_host_that_has_no_address_is_unavailable(driver: str) -> None:
+    async with SqlSessionStorage(f"{driver}://me@nowhere.invalid/database", retry_for=0, **TINY) as storage:
+        error = await refusal(storage, CALLS["read"])
+        assert "the URL's host has no address" in str(error)
 
 
 @pytest.mark.parametrize("driver", NETWORK)
@@ -131,14 +139,14 @@ async def test_what_was_never_sent_to_a_silent_server_has_its_own_deadline(drive
 @each_call
 async def test_a_sqlite_file_that_cannot_be_made_is_unavailable(tmp_path: Path, call: Any) -> None:
     async with threads_end(), SqlSessionStorage(f"sqlite:///{tmp_path}/missing/sessions.db") as storage:
-        await refusal(storage, call)
+        assert "its folder has to be there" in str(await refusal(storage, call))
 
 
 @each_call
 async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path, call: Any) -> None:
     (tmp_path / "sessions.db").write_bytes(b"This is not a database." * 100)
     async with threads_end(), SqlSessionStorage(f"sqlite:///{tmp_path}/sessions.db") as storage:
-        await refusal(storage, call)
+        assert "the file is no SQLite database" in str(await refusal(storage, call))
 
 
 @sqlite
@@ -175,7 +183,7 @@ async def test_a_read_only_database_can_be_read(sql_url: str) -> None:
         assert await storage.read_bytes("id") == INLINE
         assert await storage.read_bytes("large") == LARGE
         for name in ("write", "write large", "rotate", "invalidate"):
-            await refusal(storage, CALLS[name])
+            assert "is not writable for this process" in str(await refusal(storage, CALLS[name]))
 
 
 @each_database

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar, Unpack
 
-from opentelemetry.metrics import MeterProvider, get_meter_provider
+from ...errors import InvalidArgument, InvalidArgumentType, SessionNotFound, missing
+
+try:
+    from opentelemetry.metrics import MeterProvider, get_meter_provider
+except ModuleNotFoundError as error:
+    raise missing(error, "sqlsessions.integrations.opentelemetry", "otel") from error
 from opentelemetry.trace import SpanKind, TracerProvider, get_tracer_provider
 
 from ...channels import Bytes, Consumer, Provider, awaitable, require_callable
 from ...delegating import DelegatingStorage, WriteOptions, layers
-from ...errors import InvalidArgument, InvalidArgumentType, SessionNotFound
 from ...info import EndedSession, Rebinding, SessionInfo, Snapshot
 from ...purging import Purged, Purging
 from ...storage import DEFAULT, Default, Duration, ManagedSessionStorage

@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ... import records
 from ...errors import InvalidArgument, SchemaOutOfDate
+from .unreached import unreached
 
 LOCK_WAIT = 1.0
 """Seconds that a statement of a storage waits for a row that another transaction has locked."""
@@ -362,4 +363,4 @@ class Dialect(ABC):
         """Why the database refuses, and what to do about it, in a sentence; None if that is not known."""
         if isinstance(error, SSLError):
             return "TLS with the database failed: its certificate, or ours, is not accepted"
-        return self.reasons.get(self.code(error))
+        return self.reasons.get(self.code(error)) or unreached(error)

@@ -81,6 +81,12 @@ class SQLite(Dialect):
         "SQLITE_LOCKED_SHAREDCACHE": ErrorKind.RETRY,
         "SQLITE_CONSTRAINT_PRIMARYKEY": ErrorKind.RETRY,
     }
+    reasons: ClassVar = {
+        "SQLITE_CANTOPEN": "the file of the database cannot be opened: its folder has to be there, and be writable",
+        "SQLITE_NOTADB": "the file is no SQLite database: correct the URL, or move the file away",
+        "SQLITE_READONLY": "the file of the database, or its folder, is not writable for this process",
+        "SQLITE_FULL": "the disk of the database is full",
+    }
 
     def options(self, url: URL, settings: Settings) -> tuple[URL, dict[str, Any]]:
         own = {"timeout": settings.busy_timeout, "async_creator_fn": connect}
