@@ -11,10 +11,12 @@ from typing import Any
 
 from . import cache, coherence, distances, growth, memory, postgres, streaming, throughput, web
 from .environment import environment
+from .peers import CLIENTS
 from .report import markdown, must_show
 from .targets import targets
 from .worker import say
 
+LOOPS = ("asyncio", "uvloop")
 SERVERS = ("postgresql", "mariadb", "mysql", "sqlite", "redis", "redis-always")
 
 
@@ -28,8 +30,21 @@ def main() -> None:
             quick=quick,
             servers=servers,
             save=lambda part: save("throughput", part),
-            settings=[setting for setting in throughput.SETTINGS if setting[0] in (options.callers or ())],
-            kept=kept("throughput") if options.callers else (),
+            settings=options.setting or (),
+            loops=options.loop or LOOPS,
+            kept=kept("throughput") if options.setting or options.loop else (),
+            length=options.seconds,
+        ),
+        "clients": lambda: throughput.collect(
+            rounds=rounds,
+            quick=quick,
+            servers=servers,
+            save=lambda part: save("clients", part),
+            settings=options.setting or throughput.CLIENT_SETTINGS,
+            loops=options.loop or LOOPS,
+            peers=tuple(CLIENTS),
+            kept=kept("clients") if options.setting or options.loop else (),
+            length=options.seconds,
         ),
         "distances": lambda: distances.collect(
             rounds=rounds,
@@ -80,6 +95,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     names = (
         "throughput",
+        "clients",
         "distances",
         "cache",
         "streaming",
@@ -93,11 +109,28 @@ def _options() -> argparse.Namespace:
     add("--full", action="store_true", help="with ten million sessions (15 GB of free disk)")
     add("--only", action="append", choices=names, help="this benchmark; may be repeated")
     add("--server", action="append", choices=SERVERS, help="only what needs this server; may be repeated")
-    add("--callers", type=int, action="append", help="of throughput, only with so many; may be repeated")
+    add(
+        "--setting",
+        action="append",
+        type=_setting,
+        help="of throughput and clients, only this, as CALLERSxBYTES; may be repeated",
+    )
+    add(
+        "--loop",
+        action="append",
+        choices=("asyncio", "uvloop"),
+        help="of both, only this; may be repeated",
+    )
     add("--place", action="append", choices=distances.PLACES, help="of distances, only this; may be repeated")
+    add("--seconds", type=float, default=throughput.SECONDS, help="of each slice of both (0.3)")
     add("--rounds", type=int, default=5, help="rounds of each comparison; medians count (5)")
     add("--output", type=Path, default=Path("benchmarks/results"), help="folder; what is there is kept up")
     return parser.parse_args()
+
+
+def _setting(text: str) -> tuple[int, int]:
+    callers, _, size = text.partition("x")
+    return int(callers), int(size)
 
 
 def _today() -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 PACKAGES = (
     "sqlsessions",
@@ -22,6 +24,11 @@ PACKAGES = (
     "advanced-alchemy",
     "Django",
 )
+
+
+def now() -> dict[str, Any]:
+    """The day, and how busy the machine is before something is measured."""
+    return {"measured": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1)}
 
 
 def environment() -> dict[str, str]:

@@ -32,7 +32,7 @@ NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 COMPARED = (
     "sqlsessions, PostgreSQL",
     "raw asyncpg pool",
-    "valkey-glide, Redis always",
+    "starsessions, Redis",
     "sqlsessions, SQLite FULL",
     "raw aiosqlite FULL",
 )

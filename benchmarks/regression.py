@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from .environment import environment
+from .environment import now as environment_now
 from .report import table
 from .throughput import collect
 from .worker import say
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=KEPT, help="file of the last run, which is replaced")
     options = parser.parse_args()
     peers = {*PAIRS, *(name for names in PAIRS.values() for name in names)}
+    begun = environment_now()
     results = collect(
         rounds=options.rounds,
         quick=options.quick,
@@ -83,7 +84,7 @@ def main() -> None:
     print(table(head, changes(now, kept["ratios"])))
     for name, why in results["skipped"].items():
         say(f"skipped: {name}, {why}")
-    result = {"measured": datetime.now(UTC).date().isoformat(), "environment": environment(), "ratios": now}
+    result = begun | {"environment": environment(), "ratios": now}
     options.kept.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -17,15 +17,26 @@ the rounds, and a ratio is the median of each round's ratio. CPU seconds are tho
 process: the server's are not in them. "Redis" keeps nothing on disk, as a cache; "Redis always" answers once a
 write is on disk (`appendfsync always`), as PostgreSQL, MariaDB, MySQL and SQLite at FULL do here."""
 
+LIMITS = """\
+What stands behind lines that were missed, as far as it is known:
+
+- Where a table gives a load average above the number of processors, the machine had much else to do. Sides that
+  consist of more processes wait more often for a processor then, and rates scatter widely. CPU seconds scatter less.
+- MySQL has no `RETURNING`: there each write is a transaction of its own, of five statements, while on the other
+  databases writes that wait go out together.
+- A single caller shares no statement with others, and on MariaDB and MySQL each statement goes through SQLAlchemy.
+- psycopg's pipeline is one connection, which was the fastest next door. Its `sync`, without which nothing is committed,
+  holds the connection until it is answered, so that writes come one after the other where the server is far away."""
+
 
 def markdown(results: Results) -> str:
     """The whole report."""
-    parts = ["# Benchmarks", ABOUT, "## What was to be shown", must_show(targets(results))]
+    parts = ["# Benchmarks", ABOUT, "## What was to be shown", must_show(targets(results)), LIMITS]
     for name, section in SECTIONS.items():
         if name in results:
             part = results[name]
             parts += section(part)
-            if "cells" not in part:  # whose tables have each their own
+            if name not in ("throughput", "clients", "distances", "web"):  # which say so by table
                 about = f"{part['rounds']} rounds, {part['measured']}"
                 parts.append(f"({about}{', quick' if part['quick'] else ''})")
     skipped = {k: v for part in results.values() for k, v in part.get("skipped", {}).items()}
@@ -50,6 +61,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _throughput(results: Results) -> Iterator[str]:
     yield "## Throughput"
+    yield from _cells(results)
+
+
+def _clients(results: Results) -> Iterator[str]:
+    yield "## Against clients and drivers by hand"
+    yield from _cells(results)
+
+
+def _cells(results: Results) -> Iterator[str]:
     groups: dict[tuple[str, int, int], dict[str, dict[str, Any]]] = {}
     for cell in results["cells"]:
         key = (cell["loop"], cell["callers"], cell["size"])
@@ -143,6 +163,9 @@ def _web(results: Results) -> Iterator[str]:
     for row in results["rows"]:
         sides.setdefault(row["name"], []).append(f"{median(row['rates']):,.0f}")
     yield table(["requests per second", "read", "write"], [[name, *rates] for name, rates in sides.items()])
+    for op in ("read", "write"):
+        if found := [row | {"rounds": row["rates"]} for row in results["rows"] if row["op"] == op]:
+            yield f"{op}s: {_taken(found)}"
 
 
 def _memory(results: Results) -> Iterator[str]:
@@ -227,6 +250,7 @@ def _growth(results: Results) -> Iterator[str]:
 
 SECTIONS = {
     "throughput": _throughput,
+    "clients": _clients,
     "distances": _distances,
     "cache": _cache,
     "streaming": _streaming,

@@ -11,28 +11,30 @@ from typing import Any
 Results = dict[str, Any]
 
 RATIOS = [  # ours, against, callers, operation, at least
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "read", 4.0),
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "write", 4.0),
-    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "read", 4.0),
-    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "write", 2.5),
-    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "read", 4.0),
-    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "write", 1.5),
-    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "read", 1.0),
-    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "write", 1.0),
     ("sqlsessions, PostgreSQL", "starsessions, Redis", 64, "read", 2.0),
     ("sqlsessions, PostgreSQL", "starsessions, Redis", 64, "write", 1.5),
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "read", 1.5),
-    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "write", 1.0),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "read", 1.5),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "write", 1.5),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "read", 0.8),
-    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "write", 0.8),
     ("sqlsessions, PostgreSQL", "advanced-alchemy store, PostgreSQL", 64, "read", 20.0),
     ("sqlsessions, PostgreSQL", "advanced-alchemy store, PostgreSQL", 64, "write", 20.0),
     ("sqlsessions, SQLite FULL", "Django async sessions, SQLite FULL", 64, "read", 20.0),
     ("sqlsessions, SQLite FULL", "Django async sessions, SQLite FULL", 64, "write", 20.0),
     ("sqlsessions, MariaDB", "SQLAlchemy Core per call, MariaDB", 64, "read", 3.0),
     ("sqlsessions, MariaDB", "SQLAlchemy Core per call, MariaDB", 64, "write", 3.0),
+]
+CLIENT_RATIOS = [  # likewise
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "read", 4.0),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis always", 64, "write", 2.5),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "read", 4.0),
+    ("sqlsessions, PostgreSQL", "valkey-glide, Redis", 64, "write", 1.5),
+    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "read", 1.0),
+    ("sqlsessions, PostgreSQL", "redis-py, Redis always", 1, "write", 1.0),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "read", 4.0),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 64, "write", 4.0),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "read", 1.5),
+    ("sqlsessions, PostgreSQL", "raw asyncpg pool", 1, "write", 1.0),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "read", 1.5),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 64, "write", 1.5),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "read", 0.8),
+    ("sqlsessions, SQLite FULL", "raw aiosqlite FULL", 1, "write", 0.8),
     ("sqlsessions, MariaDB", "raw asyncmy pool, MariaDB", 64, "read", 4.0),
     ("sqlsessions, MariaDB", "raw asyncmy pool, MariaDB", 64, "write", 2.5),
     ("sqlsessions, MySQL", "raw asyncmy pool, MySQL", 64, "read", 4.0),
@@ -122,22 +124,45 @@ def _figures(results: Results, key: str, **wanted: Any) -> list[float]:
     return []
 
 
+def _day(results: Results, **wanted: Any) -> str:
+    return next(str(cell["measured"]) for cell in results["cells"] if wanted.items() <= cell.items())
+
+
 def _callers(number: int) -> str:
     return "1 caller" if number == 1 else f"{number:,} callers"
 
 
 def throughput(results: Results) -> Iterator[Target]:
-    """Ratios of rates, under each event loop."""
-    for loop in dict.fromkeys(cell["loop"] for cell in results["cells"]):
-        for ours, theirs, callers, op, bound in RATIOS:
-            found = ratios(results, ours, theirs, loop=loop, callers=callers, op=op, size=SIZE)
-            if found:
-                yield _rounds(f"{ours}, {_callers(callers)}, {op}, against {theirs} ({loop})", found, bound)
+    """Ratios of rates against other ways to keep sessions, under each event loop."""
+    yield from _against(results, CLIENT_RATIOS)
+    yield from _against(results, RATIOS)
+
+
+def clients(results: Results) -> Iterator[Target]:
+    """Ratios of rates, and of CPU seconds, against clients and drivers by hand."""
+    yield from _against(results, CLIENT_RATIOS)
+    for loop in _loops(results):
         for ours, theirs, callers, op, bound in CPU:
-            found = ratios(results, ours, theirs, "cpu", loop=loop, callers=callers, op=op, size=SIZE)
-            if found:
-                name = f"CPU of the client, {ours}, {_callers(callers)}, {op}, against {theirs} ({loop})"
+            cell: dict[str, Any] = {"loop": loop, "callers": callers, "op": op, "size": SIZE}
+            if found := ratios(results, ours, theirs, "cpu", **cell):
+                who = f"{ours}, {_callers(callers)}, {op}, against {theirs}"
+                name = f"CPU of the client, {who} ({loop}, {_day(results, **cell)})"
                 yield _rounds(name, found, bound, least=False)
+
+
+def _against(results: Results, wanted: list[tuple[str, str, int, str, float]]) -> Iterator[Target]:
+    for loop in _loops(results):
+        for ours, theirs, callers, op, bound in wanted:
+            cell: dict[str, Any] = {"loop": loop, "callers": callers, "op": op, "size": SIZE}
+            if found := ratios(results, ours, theirs, **cell):
+                name = (
+                    f"{ours}, {_callers(callers)}, {op}, against {theirs} ({loop}, {_day(results, **cell)})"
+                )
+                yield _rounds(name, found, bound)
+
+
+def _loops(results: Results) -> list[str]:
+    return list(dict.fromkeys(cell["loop"] for cell in results["cells"]))
 
 
 def distances(results: Results) -> Iterator[Target]:
@@ -204,6 +229,7 @@ def growth(results: Results) -> Iterator[Target]:
 
 EXTRACT: dict[str, Callable[[Results], Iterator[Target]]] = {
     "throughput": throughput,
+    "clients": clients,
     "distances": distances,
     "cache": cache,
     "streaming": streaming,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from typing import Any
 
 from sqlsessions import new_session_id
 
+from .environment import now
 from .load import blob, drive
-from .peers import OURS, PEERS, Peer, load
+from .peers import OURS, STORES, Peer, load
 from .scratch import Unavailable, database
 from .worker import run, say
 
@@ -25,6 +24,9 @@ SECONDS = 0.3
 SETTINGS = [(64, 1024), (1, 1024), (16, 1024), (256, 1024), (64, 200), (64, 16 * 1024), (64, 64 * 1024)]
 """Callers and bytes."""
 
+CLIENT_SETTINGS = [(64, 1024), (1, 1024)]
+"""The same, of what is measured against drivers and clients by hand."""
+
 
 def collect(
     *,
@@ -34,15 +36,16 @@ def collect(
     save: Callable[[dict[str, Any]], None],
     settings: Sequence[tuple[int, int]] = (),
     loops: Sequence[str] = ("asyncio", "uvloop"),
-    peers: Sequence[str] = tuple(PEERS),
+    peers: Sequence[str] = tuple(STORES),
     kept: Sequence[dict[str, Any]] = (),
+    length: float = SECONDS,
 ) -> dict[str, Any]:
     """Measure each setting under each event loop, in a process of its own, and save after each.
 
     What was `kept` of other settings and loops stays.
     """
     merged: dict[str, Any] = {"cells": list(kept), "skipped": {}}
-    seconds = 0.05 if quick else SECONDS
+    seconds = 0.05 if quick else length
     for setting in settings or (SETTINGS[:2] if quick else SETTINGS):
         for loop in loops[:1] if quick else loops:
             if loop != "asyncio" and setting[1] != 1024:
@@ -150,7 +153,7 @@ async def compare(
         failed: Gets what cannot do it, each with why.
         apart: Whether each caller has sessions of its own.
     """
-    when = {"measured": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1)}
+    when = now()
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     order = list(sides.items())
     # SQLite does not write a page that stays the same.

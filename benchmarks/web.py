@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from .environment import now
 from .own_servers import answers, free_port
 from .scratch import Unavailable, database
 from .worker import run, say
@@ -48,6 +49,7 @@ def collect(*, rounds: int, quick: bool, servers: Sequence[str]) -> dict[str, An
 
 async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -> dict[str, Any]:
     """Ask every side in turn, round after round, with the cookies of many sessions."""
+    when = now()
     rates: dict[tuple[str, str], list[float]] = {}
     skipped: dict[str, str] = {}
     async with AsyncExitStack() as stack:
@@ -75,7 +77,7 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
                 if number:
                     rates.setdefault(side_and_op, []).append(rate)
             say("web: " + ", ".join(f"{name}, {op} {found[-1]:,.0f}" for (name, op), found in rates.items()))
-    rows = [{"name": name, "op": op, "rates": found} for (name, op), found in rates.items()]
+    rows = [{"name": name, "op": op, "rates": found} | when for (name, op), found in rates.items()]
     return {"rows": rows, "skipped": skipped}
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from ..scratch import Unavailable
 from .base import Peer
 
-__all__ = ["OURS", "PEERS", "Peer", "load"]
+__all__ = ["CLIENTS", "OURS", "PEERS", "STORES", "Peer", "load"]
 
 OURS = {
     "postgresql": "sqlsessions, PostgreSQL",
@@ -17,34 +17,45 @@ OURS = {
 }
 """Our own, by server."""
 
-PEERS = {
+STORES = {
     "sqlsessions, PostgreSQL": "ours:PostgreSQL",
     "raw asyncpg pool": "raw_asyncpg:RawAsyncpg",
-    "raw psycopg pipeline": "raw_psycopg:PsycopgPipeline",
     "SQLAlchemy Core per call, PostgreSQL": "core:CorePostgreSQL",
     "SQLAlchemy ORM per call, PostgreSQL": "orm:ORMPostgreSQL",
     "advanced-alchemy store, PostgreSQL": "advanced:AdvancedAlchemy",
     "sqlsessions, MariaDB": "ours:MariaDB",
-    "raw asyncmy pool, MariaDB": "raw_asyncmy:AsyncmyMariaDB",
     "SQLAlchemy Core per call, MariaDB": "core:CoreMariaDB",
     "SQLAlchemy ORM per call, MariaDB": "orm:ORMMariaDB",
-    "sqlsessions, MySQL": "ours:MySQL",
-    "raw asyncmy pool, MySQL": "raw_asyncmy:AsyncmyMySQL",
     "sqlsessions, SQLite FULL": "ours:SQLite",
     "raw aiosqlite FULL": "raw_aiosqlite:Full",
     "sqlsessions, SQLite NORMAL": "ours:SQLiteNormal",
     "raw aiosqlite NORMAL": "raw_aiosqlite:Normal",
     "Django async sessions, SQLite FULL": "django_db:Django",
-    "valkey-glide, Redis": "redis_clients:Glide",
-    "coredis, Redis": "redis_clients:Coredis",
-    "redis-py, Redis": "redis_clients:RedisPy",
-    "valkey-glide, Redis always": "redis_clients:GlideAlways",
-    "coredis, Redis always": "redis_clients:CoredisAlways",
-    "redis-py, Redis always": "redis_clients:RedisPyAlways",
     "starsessions, Redis": "redis_starsessions:Starsessions",
     "Litestar, Redis": "redis_litestar:Litestar",
 }
-"""Where the class of each is, in this package."""
+"""Ways to keep sessions, and where the class of each is, in this package."""
+
+CLIENTS = {
+    "sqlsessions, PostgreSQL": "ours:PostgreSQL",
+    "raw asyncpg pool": "raw_asyncpg:RawAsyncpg",
+    "raw psycopg pipeline": "raw_psycopg:PsycopgPipeline",
+    "valkey-glide, Redis always": "redis_clients:GlideAlways",
+    "coredis, Redis always": "redis_clients:CoredisAlways",
+    "redis-py, Redis always": "redis_clients:RedisPyAlways",
+    "valkey-glide, Redis": "redis_clients:Glide",
+    "coredis, Redis": "redis_clients:Coredis",
+    "redis-py, Redis": "redis_clients:RedisPy",
+    "sqlsessions, SQLite FULL": "ours:SQLite",
+    "raw aiosqlite FULL": "raw_aiosqlite:Full",
+    "sqlsessions, MariaDB": "ours:MariaDB",
+    "raw asyncmy pool, MariaDB": "raw_asyncmy:AsyncmyMariaDB",
+    "sqlsessions, MySQL": "ours:MySQL",
+    "raw asyncmy pool, MySQL": "raw_asyncmy:AsyncmyMySQL",
+}
+"""Drivers and clients that one would use by hand, likewise."""
+
+PEERS = STORES | CLIENTS
 
 
 def load(name: str) -> type[Peer]:
