@@ -104,7 +104,8 @@ async def test_a_small_write_is_one_upsert(
                 old = {"if_match": info.version}
             info = await storage.write("id", provider_of(data[:1], data[1:]), **old)
     if "if_match" not in options:
-        assert verbs(seen) == ["INSERT"] * 2
+        rewritten = not options and storage.engine.dialect.name == "sqlite"
+        assert verbs(seen) == ["UPDATE" if rewritten else "INSERT"] * 2
     elif storage.engine.dialect.update_returning:
         assert verbs(seen) == ["UPDATE"] * 2
     else:  # MariaDB has no UPDATE ... RETURNING, and an upsert would bring back an ended session

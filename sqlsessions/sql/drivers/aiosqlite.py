@@ -28,6 +28,7 @@ from ..statements.single import (
     conditional,
     live_at,
     parameter,
+    rewrite,
     upsert,
 )
 
@@ -48,6 +49,7 @@ class AiosqliteDriver(Driver[Any]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self._rewrite = _sql(rewrite(self._dialect), [*c.keys()])
         self._upsert = cache(self._upsert_statement)
         self._conditional = cache(self._conditional_statement)
 
@@ -93,6 +95,10 @@ class AiosqliteDriver(Driver[Any]):
                 sql, ordered = self._conditional(change.given)
                 values = (*change.row, change.if_match)
             else:
+                if change.before and change.if_match is None and not any(change.given):
+                    sql, ordered = self._rewrite
+                    if (found := raw.execute(sql, ordered(change.row)).fetchone()) is not None:
+                        return found
                 sql, ordered = self._upsert(change.given, change.if_match == 0)
                 values = change.row
             return raw.execute(sql, ordered(values)).fetchone()

@@ -191,15 +191,48 @@ def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool)
         absent: Whether to write only where there is no live session.
     """
     new = dialect.incoming(insert)
-    ceiling = dialect.greatest(literal_column(str(CEILING)), new.version)
-    condition = and_(INLINE, c.version < ceiling)
+    condition, following = _below(dialect, new.version), _following(new.version)
     if absent:
         condition = and_(condition, not_(live_at(new.updated_at)))
-    block: ColumnElement[int] = literal_column(str(BLOCK))
-    token = new.version % block
-    following = c.version - c.version % block + block + token
     assignments = renewed(dialect, given, lambda name: following if name == "version" else new[name])
-    return dialect.upsert(insert, c.id, assignments, condition, c.version % block == token, (c.id, *RECORD))
+    applied = c.version % _BLOCK == new.version % _BLOCK
+    return dialect.upsert(insert, c.id, assignments, condition, applied, (c.id, *RECORD))
+
+
+_BLOCK: ColumnElement[int] = literal_column(str(BLOCK))
+
+
+def _below(dialect: Dialect, version: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a small write of a version applies to a row."""
+    return and_(INLINE, c.version < dialect.greatest(literal_column(str(CEILING)), version))
+
+
+def _following(version: ColumnElement[int]) -> ColumnElement[int]:
+    """The version after the row's, with the token of another."""
+    return c.version - c.version % _BLOCK + _BLOCK + version % _BLOCK
+
+
+@lru_cache
+def rewrite(dialect: Dialect) -> Executable:
+    """What `upsert` does without options to a live session, if the hour of its expiry comes no earlier; else nothing.
+
+    It leaves alone what such a write keeps, above all the columns that are in an index.
+    """
+    now = parameter("updated_at")
+    expires_at = _least(dialect, _NEVER, now + c.ttl, c.ends_at)
+    no_bucket: ColumnElement[int] = literal_column(str(_NO_BUCKET))
+    hour = func.coalesce(dialect.hour(expires_at), no_bucket)
+    values = {
+        "version": _following(parameter("version")),
+        "data": parameter("data"),
+        "size": parameter("size"),
+        "updated_at": dialect.greatest(now, c.created_at + literal_column("1")),
+        "expires_at": expires_at,
+    }
+    same = c.id == parameter("id")
+    late = func.coalesce(c.expires_bucket, no_bucket) <= hour
+    where = and_(same, live_at(now), _below(dialect, parameter("version")), late)
+    return update(sessions).where(where).values(values).returning(c.id, *RECORD)
 
 
 @lru_cache
