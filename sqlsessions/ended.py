@@ -33,7 +33,13 @@ class KeepsEnded(ABC):
 
     @abstractmethod
     async def forget_ended(self, subject: str) -> int:
-        """Delete the records of a subject's sessions; how many. Its live sessions stay."""
+        """Delete what is left of a subject's sessions that are over: records, and expired ones that no purge has found.
+
+        Live ones stay: `revoke` them before, to erase all.
+
+        Returns:
+            How many records were deleted.
+        """
 
     @abstractmethod
     async def rename_ended(self, name: Callable[[str], str]) -> int:

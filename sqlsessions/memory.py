@@ -293,9 +293,11 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
     async def forget_ended(self, subject: str) -> int:
         records.checked_subject(subject)
         with self._guard:
-            before = len(self._records)
+            count = [each.subject for each in self._records].count(subject)
+            expired = self._purge(self._now())
             self._records = [each for each in self._records if each.subject != subject]
-            return before - len(self._records)
+        await self._events.expired(expired)
+        return count
 
     async def rename_ended(self, name: Callable[[str], str]) -> int:
         with self._guard:

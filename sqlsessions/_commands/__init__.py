@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from . import archive, keys, purge, reports, sessions, tables
+from . import archive, keys, purge, reports, sessions, subjects, tables
 
 __all__ = ["app"]
 
 COMMANDS: dict[str, list[Callable[..., Any]]] = {
     "Tables": [tables.upgrade, tables.downgrade, tables.current, tables.check, tables.sql],
-    "Sessions": [sessions.list_, sessions.show, sessions.revoke],
+    "Sessions": [sessions.list_, sessions.show, sessions.revoke, subjects.erase],
     "Moving": [archive.export, archive.import_],
     "Encryption": [keys.new_key, keys.rekey],
     "Upkeep": [purge.purge, reports.stats, reports.doctor],

@@ -17,6 +17,7 @@ from ..archive.files import STANDARD
 from ..sql.diagnosis.humanize import counted, size
 from .common import USAGE, Failed, Namespace, Url, run, stop, storage_at
 from .moving import Library, Place, copy
+from .subjects import KeysFile, export_subject
 
 
 def export(
@@ -25,15 +26,37 @@ def export(
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted export.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file, or a partial one.")] = False,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUBJECT",
+            show_default=False,
+            help="Write all that is kept about a subject instead, as JSON.",
+        ),
+    ] = None,
+    keys_file: KeysFile = None,
+    namespace: Namespace = None,
 ) -> None:
-    """Write all live sessions to a file, to import them into another database.
+    """Write all live sessions to a file, to import them into another database; or all about one subject.
 
     The service may keep running. Until it is complete, the file has `.partial` after its name. It holds
     the sessions' data, so only you can read it. Keep the printed digest apart from the file: with it,
     `import --digest` verifies that the file was not changed.
 
+    With `--subject`, the file answers a subject's request for a copy: an object of JSON with its live `sessions`, their
+    data included, and the records of those that have `ended`. It cannot be imported.
+
     Exit codes: 0 the file is complete; 1 it failed, and `--resume` goes on; 2 wrong usage.
     """
+    if subject is not None:
+        if resume:
+            stop("--resume is not for an export with --subject", USAGE)
+        work = export_subject(file, url, subject, namespace=namespace, keys_file=keys_file, force=force)
+        run(work, url)
+        return
+    for name, value in {"namespace": namespace, "keys-file": keys_file}.items():
+        if value is not None:
+            stop(f"--{name} is for an export with --subject", USAGE)
     run(_export(file, url, resume=resume, force=force), url)
 
 

@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from .._digests import Digests
@@ -188,6 +189,20 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         stop("cannot ask for confirmation without a terminal: give --yes", USAGE)
     typer.confirm(question, abort=True, err=True)
+
+
+def cells(columns: Sequence[tuple[int, str]], *texts: str) -> str:
+    """A line of a list, by the widths of its columns, of which a negative one aligns to the left."""
+    found = []
+    for (width, _), text in zip(columns, texts, strict=True):
+        padding = " " * (abs(width) - cell_len(text))
+        found.append(text + padding if width < 0 else padding + text)
+    return "".join(found).rstrip()
+
+
+def client_line(client: Mapping[str, str] | None) -> str:
+    """What is known of a client, on one line."""
+    return ", ".join(map(printable, (client or {}).values()))
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

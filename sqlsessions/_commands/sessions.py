@@ -19,7 +19,7 @@ from ..channels import ByteReadChannel
 from ..errors import SessionNotFound
 from ..info import SessionInfo
 from ..sql.diagnosis.humanize import KIB, away, counted, moment, size
-from ..sql.internals import keys_from
+from ..sql.internals import keep_ended_as_services, keys_from
 from ..sql.storage import SqlSessionStorage
 from .common import (
     Failed,
@@ -27,6 +27,8 @@ from .common import (
     Url,
     Yes,
     as_json,
+    cells,
+    client_line,
     confirm,
     output,
     printable,
@@ -36,6 +38,7 @@ from .common import (
     storage_at,
     tell_left_out,
 )
+from .ended import list_ended
 from .files import new_file
 
 BATCH = 256
@@ -56,6 +59,9 @@ def list_(
     label: Annotated[
         str | None, typer.Option(metavar="LABEL", show_default=False, help="Only sessions with this label.")
     ] = None,
+    ended: Annotated[
+        bool, typer.Option("--ended", help="Sessions that have ended, if the service keeps records of them.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="List at most so many; 0 lists all.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     namespace: Namespace = None,
@@ -66,15 +72,22 @@ def list_(
     take it. One subject's sessions are listed newest first. The list is read page by page, however long
     it is.
 
+    With `--ended`, the sessions that have ended, the last one first: why, when, since when, and when they were last
+    used. A line of `--json` has `key`, `reason`, `subject`, `ended_at`, `created_at`, `used_at` and `client` then.
+
     A line of `--json` has `key`, `subject`, `size` in bytes, `version`, `created_at`, `updated_at`, `expires_at`,
     `used_at`, `labels` and `client`; times are ISO 8601 in UTC, or null for never.
 
     Exit codes: **0** listed, **1** it failed, **2** wrong usage.
     """
-    if subject is not None and label is not None:
-        raise typer.BadParameter("not together with --subject", param_hint="--label")
+    if label is not None and (subject is not None or ended):
+        raise typer.BadParameter("not together with --subject or --ended", param_hint="--label")
 
     async def listed() -> None:
+        if ended:
+            async with storage_at(url, namespace) as storage:
+                await list_ended(storage, subject, limit, json=json)
+            return
         number = 0
         async with (
             storage_at(url, namespace) as storage,
@@ -85,10 +98,10 @@ def list_(
                     typer.echo(f"These are the first {limit:,}; --limit 0 lists all.", err=True)
                     break
                 if json:
-                    say(as_json(_as_dict(info)))
+                    say(as_json(as_dict(info)))
                 else:
                     if number == 0:
-                        say(f"KEY\n  {_cells(*(name for _, name in COLUMNS))}")
+                        say(f"KEY\n  {cells(COLUMNS, *(name for _, name in COLUMNS))}")
                     say("\n".join(_lines(info)))
                 number += 1
         if number == 0 and not json:
@@ -231,6 +244,7 @@ def revoke(
 
     async def revoked() -> None:
         async with storage_at(url, namespace) as storage:
+            await keep_ended_as_services(storage)
             typer.echo(f"ended {counted(await ended(storage), 'session')}")
             await tell_left_out(storage, namespace)
 
@@ -298,7 +312,8 @@ def _read_id() -> str:
     return line.decode(errors="surrogateescape")
 
 
-def _as_dict(info: SessionInfo) -> dict[str, Any]:
+def as_dict(info: SessionInfo) -> dict[str, Any]:
+    """A session for programs."""
     times = (info.created_at, info.updated_at, info.expires_at, info.used_at)
     created, updated, expires, used = (None if time is None else time.isoformat() for time in times)
     return {
@@ -315,30 +330,18 @@ def _as_dict(info: SessionInfo) -> dict[str, Any]:
     }
 
 
-def _cells(*texts: str) -> str:
-    cells = []
-    for (width, _), text in zip(COLUMNS, texts, strict=True):
-        padding = " " * (abs(width) - cell_len(text))
-        cells.append(text + padding if width < 0 else padding + text)
-    return "".join(cells).rstrip()
-
-
 def _lines(info: SessionInfo) -> list[str]:
     """A session on two lines; a long subject, labels and a client have lines of their own."""
     subject = "" if info.subject is None else printable(info.subject)
     times = (away(info.created_at), away(info.updated_at), away(info.expires_at))
     width = -COLUMNS[0][0]
     own = [] if cell_len(subject) <= width else [f"  {subject}"]
-    more = [f"  {text}" for text in (_labels(info), _client(info)) if text]
-    return [info.key, *own, f"  {_cells('' if own else subject, size(info.size), *times)}", *more]
+    more = [f"  {text}" for text in (_labels(info), client_line(info.client)) if text]
+    return [info.key, *own, f"  {cells(COLUMNS, '' if own else subject, size(info.size), *times)}", *more]
 
 
 def _labels(info: SessionInfo) -> str:
     return ", ".join(map(printable, info.labels))
-
-
-def _client(info: SessionInfo) -> str:
-    return ", ".join(printable(value) for value in (info.client or {}).values())
 
 
 def _print_info(info: SessionInfo) -> None:

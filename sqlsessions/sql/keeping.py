@@ -45,6 +45,7 @@ class Keeping:
 
     Attributes:
         now: Gives the time.
+        rows: Which sessions are of the namespaces.
 
     Raises:
         InvalidArgument: If the duration is out of its range.
@@ -61,6 +62,7 @@ class Keeping:
         self._database = database
         self._span = records.duration("keep_ended", keep_ended)
         self._adopted = False
+        self.rows = within(*prefixes)
         self._prefixes = [prefix or b"" for prefix in prefixes]
         self._within = within(*prefixes, id=e.id)
         self.now = now

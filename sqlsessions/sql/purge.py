@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from .. import records
 from ..purging import Purged
 from ..records import FORWARDING
 from .dialects import HOUR, Dialect
@@ -39,7 +40,7 @@ from .models import (
     notices,
     sessions,
 )
-from .statements import ends, labels, transactions
+from .statements import ends, labels, listing, transactions
 from .statements.chunks import RESERVED, mark, row_of
 
 SUPERSEDED_GRACE = 60 * 1_000_000
@@ -166,16 +167,31 @@ class Purge:
             deleted += await self._others(here, keeping)
         return end, deleted
 
+    async def forget(self, subject: str) -> int:
+        """Delete a subject's sessions that have expired, and the records of those that ended; how many records."""
+        own = self.database.dialect.subject_is(s.subject, records.checked_subject(subject))
+        due = and_(self.keeping.rows, own, s.expires_at <= self.keeping.now())
+        for some in listing.batches(await self._run(_ids, where=due)):
+            await self._purge_rows(some, (), skip=False)
+        return await self.keeping.forget(subject)
+
     async def _others(self, here: ColumnElement[bool], keeping: Collection[bytes]) -> int:
         """Delete the expired ones that have chunks, a hook or a record; correct the bucket of those that live longer."""
-        dialect = self.database.dialect
-        hour = dialect.hour(s.expires_at)
+        hour = self.database.dialect.hour(s.expires_at)
         due = or_(s.expires_at.is_(None), s.expires_at <= self.keeping.now(), hour > s.expires_bucket)
         others = await self._run(_ids, where=and_(here, due))
-        if not others:
-            return 0
+        return await self._purge_rows(others, keeping) if others else 0
+
+    async def _purge_rows(
+        self, ids: Sequence[bytes], keeping: Collection[bytes], *, skip: bool = True
+    ) -> int:
         work = partial(
-            _purge_rows, dialect=dialect, hour=hour, ids=others, clock=self.keeping.now, keeping=keeping
+            _purge_rows,
+            dialect=self.database.dialect,
+            ids=ids,
+            clock=self.keeping.now,
+            keeping=keeping,
+            skip=skip,
         )
         expired = await self.database.transaction(work, resolve=IDEMPOTENT)
         if expired and self.on_expired:
@@ -316,20 +332,23 @@ async def _last(connection: AsyncConnection, where: ColumnElement[bool]) -> int:
 async def _purge_rows(
     connection: AsyncConnection,
     dialect: Dialect,
-    hour: ColumnElement[int | None],
-    ids: list[bytes],
+    ids: Sequence[bytes],
     clock: Callable[[], int],
     keeping: Collection[bytes],
+    *,
+    skip: bool,
 ) -> list[bytes]:
     """Delete the expired ones of some sessions and return them; correct the buckets of the others."""
     now = clock()
-    rows = await transactions.locked(connection, s.id.in_(ids), skip=True)
+    rows = await transactions.locked(connection, s.id.in_(ids), skip=skip)
     expired = [row for row in rows if not row.record.live(now)]
     await transactions.remove(connection, dialect, expired, s.expires_at <= now)
     kept = [row for row in expired if ends.namespace_of(row.id) in keeping]
     await ends.keep(connection, kept, "expired", now)
     if alive := [row.id for row in rows if row.record.live(now)]:
-        await connection.execute(update(sessions).where(s.id.in_(alive)).values(expires_bucket=hour))
+        await connection.execute(
+            update(sessions).where(s.id.in_(alive)).values(expires_bucket=dialect.hour(s.expires_at))
+        )
     return [row.id for row in expired]
 
 

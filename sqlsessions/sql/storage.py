@@ -355,7 +355,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         return self._repository.keeping.ended(subject, since)
 
     async def forget_ended(self, subject: str) -> int:
-        return await self._repository.keeping.forget(subject)
+        return await self._purge(records.MAX_BATCH).forget(subject)
 
     async def rename_ended(self, name: Callable[[str], str]) -> int:
         return await self._repository.keeping.rename(name)

@@ -162,13 +162,20 @@ class Ended(Contract):
         assert await ended(kept, "ann") == []
         assert {each.subject for each in await ended(kept)} == {*ALIKE[1:], None}
 
-    async def test_what_is_forgotten_is_the_record_alone(self, kept: ManagedSessionStorage) -> None:
-        await kept.write_bytes("id", b"data", subject="ann")
-        await kept.write_bytes("other", b"data", subject="ann")
-        await kept.invalidate("other")
+    @small_and_large
+    async def test_what_is_forgotten_are_records_and_expired_sessions(
+        self, kept: ManagedSessionStorage, clock: ManualClock, size: str
+    ) -> None:
+        await kept.write_bytes("id", self.blob(size), subject="ann")
+        await kept.write_bytes("ended", self.blob(size), subject="ann")
+        await kept.invalidate("ended")
+        await kept.write_bytes("expired", self.blob(size), subject="ann", ttl=10)
+        clock.advance(11)
         assert isinstance(kept, KeepsEnded)
         assert await kept.forget_ended("ann") == 1
-        assert await kept.read_bytes("id") == b"data"
+        assert await kept.purge() == 0
+        assert await ended(kept) == []
+        assert await kept.read_bytes("id") == self.blob(size)
 
     async def test_many_records_are_listed_once_each_the_last_end_first(
         self, kept: ManagedSessionStorage, clock: ManualClock

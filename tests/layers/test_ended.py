@@ -44,7 +44,12 @@ async def test_subjects_and_clients_of_records_are_encrypted(sql_url: str) -> No
             found = [each for each in await ended(new, subject) if each.subject == "ann"]
             assert [each.client for each in found] == [CLIENT] * 3
             assert found == sorted(found, key=lambda each: each.ended_at, reverse=True)
+        await plain.write_bytes("long", INLINE, subject="l" * 255)
+        await plain.invalidate("long")
         await new.rekey()
+        last = await ended(new, since=found[0].ended_at)
+        assert {each.subject for each in last} == {"ann", "bob", "l" * 255}
+        assert await plain.forget_ended("l" * 255) == 1
         only = EncryptedStorage(sql, [NEW], encrypt_subjects=True)
         assert await ended(only, "ann") == found
         assert await query(sql_url, "SELECT count(*) FROM session_ends") == [(4,)]

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..._digests import NAMESPACED, PREFIX
+from ..._validation import MAX_SUBJECT
 from ...info import EndedSession, EndReason
 from ...records import encoded_client, ended_session, renamed
 from ..models import KEEPING, chunks, ends
@@ -120,7 +121,8 @@ async def rename(connection: AsyncConnection, rows: Sequence[Row], name: Callabl
     changed = 0
     for row in rows:
         old = ended_of(row)
-        if (new := renamed(old, name)) is not old:
+        new = renamed(old, name)
+        if new is not old and len(new.subject or "") <= MAX_SUBJECT:  # one that does not fit stays
             time, id, version = row[:3]
             one = and_(e.ended_at == time, e.id == id, e.version == version)
             values = {"subject": new.subject, "client": encoded_client(new.client)}
