@@ -18,7 +18,7 @@ from ..records import Cap, Clock, Lifetime, Options, Record, written
 from ..storage import KEEP, Default, Duration
 from .batching.driver import Driver
 from .batching.executor import BatchExecutor
-from .batching.operations import Delete, Operation, Row, Touch, Write
+from .batching.operations import Delete, KeptDelete, Operation, Row, Touch, Write
 from .ending import Ending
 from .engine.database import IDEMPOTENT, Database, Work
 from .keeping import Keeping
@@ -258,10 +258,10 @@ class SessionRepository:
 
     async def delete(self, digest: bytes, reason: EndReason = "ended") -> bool:
         """End a session; whether it lived."""
-        if self.keeping.on:
-            async with self._executor.turn(digest):
-                return await self.end_one(digest, reason)
-        delete = Delete(digest, chunks.new_tombstone())
+        tombstone = chunks.new_tombstone()
+        if kept := self.keeping.on:
+            await self.keeping.announce()
+        delete = KeptDelete(digest, tombstone, reason) if kept else Delete(digest, tombstone)
         if await self._change(delete):
             return True
         with self._executor.finishing(delete):

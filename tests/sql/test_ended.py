@@ -26,6 +26,7 @@ from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE
 from sqlsessions.testing._ended import CLIENT, ended
 
+from ..databases import SERVED_BY
 from ..faults.proxy import Proxy
 from .support import (
     INLINE,
@@ -109,22 +110,53 @@ async def test_without_it_an_end_and_a_purge_are_what_they_were(sql_url: str, cl
 
 
 @each_database
-async def test_an_end_is_one_transaction_with_its_record(sql_url: str, clock: ManualClock) -> None:
+async def test_an_end_is_sent_with_its_record(sql_url: str, clock: ManualClock) -> None:
     async with SqlSessionStorage(sql_url, clock=clock, pool_size=1, keep_ended=KEPT) as storage:
         await storage.write_bytes("first", INLINE)
         await storage.invalidate("first")  # which says once that records are kept
         await storage.write_bytes("id", INLINE)
-        with by_sqlalchemy(storage) as seen:
+        async with statements(storage) as seen:
             await storage.invalidate("id")
-        words = [each.split()[0] for each in seen]
-        assert words.count("COMMIT") == 1
-        assert [word for word in words if word not in ("SET", "START", "BEGIN", "COMMIT")] == [
-            "SELECT",
-            "DELETE",
-            "INSERT",
-            "INSERT",
-        ]
+        expected = {
+            "postgresql": ["WITH"],
+            "sqlite": ["DELETE", "INSERT", "INSERT"],  # in one go
+            "mysql": ["SET", "START", "SELECT", "DELETE", "INSERT", "INSERT", "COMMIT"],
+        }
+        assert [each.split()[0] for each in seen] == expected[storage.engine.dialect.name]
         assert await rows(sql_url) == 2
+
+
+@pytest.mark.parametrize(
+    "sql_url",
+    [*SERVED_BY, "MySQL+asyncmy"],
+    indirect=True,
+)
+async def test_a_batch_of_many_ends_and_other_changes_leaves_a_record_of_each(
+    sql_url: str, clock: ManualClock
+) -> None:
+    async with SqlSessionStorage(sql_url, clock=clock, keep_ended=KEPT, **TINY) as storage:
+        infos = {}
+        for number in range(40):
+            name, data = f"id {number}", LARGE if number % 10 == 9 else INLINE
+            infos[name] = await storage.write_bytes(name, data, subject=f"{number}", client=CLIENT, ttl=100)
+        clock.advance(50)
+        touched = await storage.touch("id 0")
+        assert touched is not None
+        await asyncio.gather(
+            *(storage.invalidate(f"id {number}") for number in range(20)),
+            *(storage.invalidate_key(infos[f"id {number}"].key) for number in range(20, 30)),
+            *(storage.touch(f"id {number}") for number in range(30, 35)),
+            *(storage.write_bytes(f"id {number}", b"new") for number in range(35, 40)),
+            storage.invalidate("nobody's"),
+        )
+        found = {each.subject: each for each in await ended(storage)}
+        assert len(found) == await rows(sql_url) == 30
+        for number in range(30):
+            info, each = infos[f"id {number}"], found[f"{number}"]
+            used = touched.used_at if number == 0 else info.updated_at
+            assert (each.key, each.created_at, each.used_at) == (info.key, info.created_at, used)
+            assert each.reason == ("ended" if number < 20 else "revoked")
+            assert (each.client, each.ended_at) == (CLIENT, clock.now)
 
 
 @with_mysql

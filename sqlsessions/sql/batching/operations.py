@@ -8,6 +8,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import Any
 
+from ...info import EndReason
 from ...records import Record
 from ..statements.single import ExplicitOptions, Part
 
@@ -182,6 +183,20 @@ class Delete(Operation):
         """See `Operation.begin`."""
         self.now = now
         return True
+
+
+class KeptDelete(Delete):
+    """Ends a session and keeps a record of it.
+
+    Attributes:
+        reason: Why it ends.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, digest: bytes, tombstone: int, reason: EndReason) -> None:
+        super().__init__(digest, tombstone)
+        self.reason = reason
 
 
 def grouped(changes: Iterable[Operation]) -> list[tuple[Any, list[Any]]]:

@@ -10,18 +10,21 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 import aiosqlite
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
+from ...records import Record
 from ..batching.driver import Chunk, Chunks, Driver
-from ..batching.operations import Delete, Operation, Read, Row, Touch, Write
+from ..batching.operations import Delete, KeptDelete, Operation, Read, Row, Touch, Write
 from ..dialects.sqlite import machine_time
 from ..engine.database import Database
-from ..models import sessions
+from ..models import ends, sessions
+from ..statements.ends import values_of
 from ..statements.single import (
     INLINE,
     PARTS,
     READ_CHUNKS,
+    RECORD,
     TOUCH,
     WRITE_CHUNK,
     ExplicitOptions,
@@ -146,7 +149,8 @@ def _in_thread(
 
 
 def _end(ending: Any, raw: sqlite3.Connection) -> bool:
-    gone = raw.execute(_DELETE, (ending.digest, ending.now)).fetchone()
+    kept = isinstance(ending, KeptDelete)
+    gone = raw.execute(_DELETE[kept], (ending.digest, ending.now)).fetchone()
     if gone is not None:
         tombstone = {
             "version": 0,
@@ -156,6 +160,10 @@ def _end(ending: Any, raw: sqlite3.Connection) -> bool:
         }
         sql, ordered = _WRITE_CHUNK
         raw.execute(sql, ordered(list(tombstone.values())))
+        if kept:
+            sql, ordered = _KEEP
+            record = values_of(ending.digest, Record(*gone), ending.reason, ending.now)
+            raw.execute(sql, ordered([record[name] for name in ends.c.keys()]))  # noqa: SIM118 (in this order)
     return gone is not None
 
 
@@ -177,9 +185,13 @@ _SELECT = {
 _TOUCH = _sql(TOUCH, Touch.names)
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = _sql(
-    delete(sessions)
-    .where(c.id == parameter("id"), INLINE, live_at(bindparam("p_now", type_=c.updated_at.type)))
-    .returning(c.version),
-    ["id", "now"],
-)[0]
+_DELETE = {
+    kept: _sql(
+        delete(sessions)
+        .where(c.id == parameter("id"), INLINE, live_at(bindparam("p_now", type_=c.updated_at.type)))
+        .returning(*(RECORD if kept else RECORD[:1])),
+        ["id", "now"],
+    )[0]
+    for kept in (False, True)
+}
+_KEEP = _sql(insert(ends).values({name: bindparam(f"p_{name}") for name in ends.c.keys()}), [*ends.c.keys()])  # noqa: SIM118 (no dictionary)

@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import (
     Delete,
+    KeptDelete,
     Operation,
     Read,
     Row,
@@ -42,7 +43,7 @@ from ..batching.operations import (
 )
 from ..dialects import DIALECTS
 from ..engine.database import Database
-from ..models import chunks, sessions
+from ..models import chunks, ends, sessions
 from ..statements.single import (
     INLINE,
     PARTS,
@@ -71,6 +72,7 @@ WRITTEN: dict[bool, dict[str, Column[Any]]] = {
 CONDITIONAL = {client: columns | {"if_match": c.version} for client, columns in WRITTEN.items()}
 ROW = (*c.keys(), "if_match")
 ENDED = {"id": c.id, "tombstone": chunks.c.seq, "now": c.updated_at}
+KEPT = ENDED | {"reason": ends.c.reason}
 TOUCHED = {
     "id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl, "expires_at": c.expires_at,
     "touched_at": c.touched_at,
@@ -130,12 +132,13 @@ class AsyncpgDriver(Driver[Any]):
         if isinstance(change, Touch):
             touch = _TOUCH[False, self._durable_touches]
             return await connection.fetchrow(touch, *change.values) is not None
-        ending = change.digest, change.tombstone, change.now
-        return await connection.fetchrow(_DELETE[False], *ending) is not None
+        kept = isinstance(change, KeptDelete)
+        return await connection.fetchrow(_DELETE[False, kept], *_ending(change, kept)) is not None
 
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
-        if kind is Delete:
-            return await connection.fetch(_DELETE[True], *_columns(kind, members))  # type: ignore[no-any-return]
+        if kind is Delete or kind is KeptDelete:
+            ended = _DELETE[True, kind is KeptDelete]
+            return await connection.fetch(ended, *_columns(kind, members))  # type: ignore[no-any-return]
         if kind is Touch:
             touch = _TOUCH[True, self._durable_touches]
             return await connection.fetch(touch, *_columns(kind, members))  # type: ignore[no-any-return]
@@ -185,11 +188,14 @@ class AsyncpgDriver(Driver[Any]):
         names, results = ["id"], []
         for number, kind in enumerate(kinds):
             suffix = f"_{number}"
-            if kind is Delete or kind is Touch:
-                columns = ENDED if kind is Delete else TOUCHED
+            if kind is Delete or kind is KeptDelete or kind is Touch:
+                columns = {Delete: ENDED, KeptDelete: KEPT, Touch: TOUCHED}[kind]
                 arrays = _arrays(columns, suffix)
                 same = and_(c.id == arrays.c.id, c.id.in_(select(locked.c.id)))
-                done = _ended(arrays, same, f"gone{suffix}") if kind is Delete else _touched(arrays, same)
+                if kind is Touch:
+                    done = _touched(arrays, same)
+                else:
+                    done = _ended(arrays, same, f"gone{suffix}", kept=kind is KeptDelete)
             else:
                 columns = CONDITIONAL[kind[1].client]
                 new = _rows(columns, kind[1], suffix)
@@ -208,8 +214,9 @@ class AsyncpgDriver(Driver[Any]):
 
 def _columns(kind: Any, members: list[Any]) -> list[Any]:
     """The values of changes of a kind, column by column; of columns in which they are the same, one."""
-    if kind is Delete:
-        return list(zip(*((change.digest, change.tombstone, change.now) for change in members), strict=True))
+    if kind is Delete or kind is KeptDelete:
+        kept = kind is KeptDelete
+        return list(zip(*(_ending(change, kept) for change in members), strict=True))
     if kind is Touch:
         return list(zip(*(change.values for change in members), strict=True))
     _, given, if_match = kind
@@ -217,6 +224,12 @@ def _columns(kind: Any, members: list[Any]) -> list[Any]:
     rows = zip(*(change.row[: len(written)] for change in members), strict=True)
     values = [column if name in different else column[0] for name, column in zip(written, rows, strict=True)]
     return [*values, [change.if_match for change in members]] if if_match else values
+
+
+def _ending(change: Any, kept: bool) -> tuple[Any, ...]:
+    """The values of an end."""
+    ending = change.digest, change.tombstone, change.now
+    return (*ending, change.reason) if kept else ending
 
 
 @cache
@@ -312,23 +325,36 @@ def _touch(*, many: bool, durable: bool) -> str:
     return _sql(statement if durable else DIALECTS["postgresql"].not_durable(statement), TOUCHED)
 
 
-def _ended(ending: Any, same: Any, name: str) -> Any:
+def _ended(ending: Any, same: Any, name: str, *, kept: bool) -> Any:
+    columns = (*RECORD, ending.c.reason) if kept else (c.version,)
     gone = (
         delete(sessions)
         .where(same, INLINE, live_at(ending.c.now))
-        .returning(c.id, c.version, ending.c.tombstone, ending.c.now)
+        .returning(c.id, ending.c.tombstone, ending.c.now, *columns)
         .cte(name)
     )
     data = (
         DIALECTS["postgresql"].stamp().concat(func.int8send(gone.c.version)).concat(func.int8send(gone.c.now))
     )
     tombstone = select(literal_column("0"), gone.c.id, gone.c.tombstone, data)
-    return insert(chunks).from_select(["version", "id", "seq", "data"], tombstone).returning(chunks.c.id)
+    left = insert(chunks).from_select(["version", "id", "seq", "data"], tombstone).returning(chunks.c.id)
+    return left.add_cte(_kept(gone.c).cte(f"{name}_kept")) if kept else left
 
 
-def _delete(*, many: bool) -> str:
-    ending = _arrays(ENDED) if many else _values(ENDED)
-    return _sql(_ended(ending, _same(ending.c.id, lock=many), "gone"), ENDED)
+def _kept(gone: Any) -> Any:
+    """Keeps the records of sessions that ended."""
+    record = {
+        "ended_at": gone.now,
+        "used_at": func.greatest(gone.updated_at, gone.touched_at),  # which leaves out NULL
+        **{name: gone[name] for name in ("id", "version", "reason", "subject", "created_at", "client")},
+    }
+    return insert(ends).from_select([*record], select(*record.values()))
+
+
+def _delete(*, many: bool, kept: bool) -> str:
+    columns = KEPT if kept else ENDED
+    ending = _arrays(columns) if many else _values(columns)
+    return _sql(_ended(ending, _same(ending.c.id, lock=many), "gone", kept=kept), columns)
 
 
 _PART = attrgetter("part")
@@ -339,4 +365,4 @@ _TOUCH = {
 }
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
-_DELETE = {many: _delete(many=many) for many in (False, True)}
+_DELETE = {(many, kept): _delete(many=many, kept=kept) for many in (False, True) for kept in (False, True)}

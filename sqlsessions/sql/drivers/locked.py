@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Executable, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..batching.operations import Delete, Operation, Touch, Write
+from ..batching.operations import Delete, KeptDelete, Operation, Touch, Write
 from ..dialects import Dialect
 from ..models import sessions
 from ..statements.chunks import ended_data, leave_different_tombstones
+from ..statements.ends import insert_records, values_of
 from ..statements.single import RECORD, TOUCH, parameter, parameters
 from ..statements.transactions import Stored, locked
 
@@ -65,6 +66,14 @@ async def change_locked(
             for each in ends
         ]
         await leave_different_tombstones(connection, dialect, tombstones)
+        await insert_records(
+            connection,
+            [
+                values_of(each.digest, there[each.digest].record, each.reason, each.now)
+                for each in ends
+                if isinstance(each, KeptDelete)
+            ],
+        )
     return {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..._digests import NAMESPACED, PREFIX
 from ..._validation import MAX_SUBJECT
 from ...info import EndedSession, EndReason
-from ...records import encoded_client, ended_session, renamed
+from ...records import Record, encoded_client, ended_session, renamed
 from ..models import KEEPING, chunks, ends
 from .listing import PAGE, within
 from .transactions import Stored
@@ -48,21 +48,27 @@ def namespace_of(digest: bytes) -> bytes:
     return digest[:PREFIX] if digest.startswith(NAMESPACED) else b""
 
 
+def values_of(digest: bytes, record: Record, reason: EndReason, now: int) -> dict[str, Any]:
+    """The row of the record of a session that ends."""
+    return {
+        "ended_at": record.ended_at(reason, now),
+        "id": digest,
+        "version": record.version,
+        "reason": reason,
+        "subject": record.subject,
+        "created_at": record.created_at,
+        "used_at": record.used_at,
+        "client": record.client,
+    }
+
+
 async def keep(connection: AsyncConnection, rows: Sequence[Stored], reason: EndReason, now: int) -> None:
     """Keep records of sessions that end, in the transaction that ends them."""
-    values = [
-        {
-            "ended_at": stored.record.ended_at(reason, now),
-            "id": stored.id,
-            "version": stored.record.version,
-            "reason": reason,
-            "subject": stored.record.subject,
-            "created_at": stored.record.created_at,
-            "used_at": stored.record.used_at,
-            "client": stored.record.client,
-        }
-        for stored in rows
-    ]
+    await insert_records(connection, [values_of(stored.id, stored.record, reason, now) for stored in rows])
+
+
+async def insert_records(connection: AsyncConnection, values: Sequence[dict[str, Any]]) -> None:
+    """Keep records, each given by `values_of`."""
     if values:
         await connection.execute(insert(ends), values)
 
