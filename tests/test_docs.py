@@ -175,24 +175,29 @@ def test_a_page_installs_what_it_imports(page: Path) -> None:
             used |= imports(block.content) - own - sys.stdlib_module_names
     owners = packages_distributions()
     for module in sorted(used):
-        found = ["httpx2"] if module.endswith(".testclient") else owners.get(module, [module])
+        found = [UNTOLD[module]] if module in UNTOLD else owners.get(module, [module])
         assert installed & set(map(canonicalize_name, found)), (
             f"{module} is not installed: name one of {found}"
         )
 
 
+UNTOLD = {
+    "fastapi.testclient": "httpx2",
+    "sqlsessions.testing": "pytest",
+    "starlette.testclient": "httpx2",
+}
+"""Modules that need a package which theirs does not bring along."""
+
+
 def imports(source: str) -> set[str]:
-    """The modules that a block imports, by their first names; test clients by all of it."""
+    """The modules that a block imports, by their first names; those of `UNTOLD` by all of it."""
     found: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {
-        name if name.endswith(".testclient") and "litestar" not in name else name.partition(".")[0]
-        for name in found
-    }
+    return {name if name in UNTOLD else name.partition(".")[0] for name in found}
 
 
 def closure(requirements: Iterable[Requirement]) -> set[str]:
