@@ -24,6 +24,8 @@ What stands behind lines that were missed, as far as it is known:
   consist of more processes wait more often for a processor then, and rates scatter widely. CPU seconds scatter less.
 - MySQL has no `RETURNING`: there each write is a transaction of its own, of five statements, while on the other
   databases writes that wait go out together.
+- At most two batches of writes are under way, however long a commit takes: with 1,024 callers 0.9, 1.4 and 1.7 of them
+  on average where an fsync takes 0, 5 and 20 ms more.
 - A single caller shares no statement with others, and on MariaDB and MySQL each statement goes through SQLAlchemy.
 - psycopg's pipeline is one connection, which was the fastest next door. Its `sync`, without which nothing is committed,
   holds the connection until it is answered, so that writes come one after the other where the server is far away."""
