@@ -18,6 +18,8 @@ MAX_LABELS = 16
 MAX_CLIENT = 8192  # characters of JSON
 MAX_BATCH = 10_000
 MAX_DURATION = 1000 * 365.25 * 24 * 3600  # 1,000 years, so that every expiry is a valid datetime
+RESERVED = "\x1f"
+"""What the subjects of our own begin with, and no user's: a control character, Unit Separator."""
 
 _SECOND = 1_000_000
 
@@ -77,6 +79,11 @@ def key_digests(keys: Collection[str]) -> list[bytes]:
     if isinstance(keys, str):
         raise InvalidArgumentType("keys must be a collection of keys, not a str")
     return [digest for key in keys if (digest := key_digest(key)) is not None]
+
+
+def is_reserved(subject: str | None) -> bool:
+    """Whether a subject is of what is kept beside sessions, and of no user."""
+    return subject is not None and subject.startswith(RESERVED)
 
 
 def checked_subject(subject: str) -> str:

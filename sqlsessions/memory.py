@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any, Literal, TypeVar, Unpack
 
 from . import records
+from ._validation import is_reserved
 from ._versions import new_version, next_version
 from .channels import Bytes, Consumer, Provider, collect, consume, providing
 from .ended import KeepsEnded
@@ -102,7 +103,7 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
             old = self._live(digest)
             if options.if_match is not None and options.if_match != (old[0].version if old else 0):
                 raise SessionConflict("the live session does not have the version of if_match")
-            if self._cap is not None and isinstance(options.subject, str):
+            if self._cap is not None and self._cap.counts(options.subject):
                 evicted = self._cap.excess(self._of(options.subject), digest)
             expired = [] if self._fits(digest, data) else self._purge(now)
             if fits := self._fits(digest, data):
@@ -360,7 +361,7 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
     def _delete(self, digest: bytes, reason: EndReason | None = None) -> None:
         if old := self._sessions.pop(digest, None):
             self._bytes -= len(old[1])
-            if reason and self._keep_ended is not None:
+            if reason and self._keep_ended is not None and not is_reserved(old[0].subject):
                 self._records.append(old[0].end(digest, reason, self._now()))
 
     def _newest(self, digest: bytes) -> tuple[int | None, bytes]:

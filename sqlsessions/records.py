@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from ._validation import (
     MAX_BATCH,
@@ -19,6 +19,7 @@ from ._validation import (
     checked_subject,
     digest,
     duration,
+    is_reserved,
     key_digest,
     key_digests,
     label_digest,
@@ -172,6 +173,10 @@ class Cap:
         if most is None:
             return None
         return cls(positive("max_sessions_per_subject", most), when_too_many == "refuse")
+
+    def counts(self, subject: object) -> TypeGuard[str]:
+        """Whether it counts for what a write makes a session's subject: a user's, not one of our own."""
+        return isinstance(subject, str) and not is_reserved(subject)
 
     def excess(self, own: Sequence[bytes], digest: bytes) -> Sequence[bytes]:
         """Which sessions must end for a subject to have one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from sqlsessions import (
     CacheStorage,
+    EncryptedStorage,
     InvalidArgument,
+    KeepsEnded,
     ManagedSessionStorage,
     SessionConflict,
     SessionStorageMemory,
@@ -97,8 +100,26 @@ async def one_more_is_refused(url: str) -> None:
         assert await client.ids() == ["id 4", "id 5"]
 
 
+async def what_is_no_users_is_neither_counted_nor_recorded(url: str) -> None:
+    client = Client(url, max_sessions_per_subject=2, keep_ended=1000)
+    async with client.storage as storage:
+        hiding = EncryptedStorage(storage, [os.urandom(32)], encrypt_subjects=True)
+        for number in range(3):
+            await client.login(f"id {number}", subject="\x1four values")
+            await hiding.write_bytes(f"hidden {number}", b"data", subject="\x1four values")
+        assert client.ended == []
+        await storage.invalidate("id 0")
+        await asyncio.gather(storage.invalidate("id 1"), hiding.invalidate("hidden 1"))
+        client.ended.clear()
+        assert await hiding.revoke("\x1four values") == 3
+        assert isinstance(storage, KeepsEnded)
+        assert [each async for each in storage.ended()] == []
+
+
 behaviours = pytest.mark.parametrize(
-    "behaviour", [the_oldest_end, one_more_is_refused], ids=lambda each: each.__name__
+    "behaviour",
+    [the_oldest_end, one_more_is_refused, what_is_no_users_is_neither_counted_nor_recorded],
+    ids=lambda each: each.__name__,
 )
 
 

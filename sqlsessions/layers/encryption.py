@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Unpack
 
 from .. import records
 from .._keys import Keys
+from .._validation import RESERVED, is_reserved
 from ..channels import (
     ByteReadChannel,
     Bytes,
@@ -269,7 +270,7 @@ class EncryptedStorage(DelegatingStorage):
         return self._hide(self._name(name))
 
     def _hide(self, name: str) -> str:
-        return _text(next(self._ring.hide(name.encode(errors="surrogatepass"))))
+        return _mark(name) + _text(next(self._ring.hide(name.encode(errors="surrogatepass"))))
 
     def _hide_short(self, kind: str, name: str) -> str:
         """A subject or label, which is bounded where it is kept."""
@@ -281,7 +282,7 @@ class EncryptedStorage(DelegatingStorage):
 
     def _name(self, kept: str) -> str:
         """A name as it was given."""
-        hidden = _from_text(kept)
+        hidden = _from_text(kept.removeprefix(RESERVED))
         shown = None if hidden is None else self._ring.show(hidden)
         return kept if shown is None else shown.decode(errors="surrogatepass")
 
@@ -290,7 +291,7 @@ class EncryptedStorage(DelegatingStorage):
         name = checked(name)
         if not self._hides:
             return [name]
-        return [*(_text(hidden) for hidden in self._ring.hide(name.encode())), name]
+        return [*(_mark(name) + _text(hidden) for hidden in self._ring.hide(name.encode())), name]
 
     def _hiding(self, options: WriteOptions) -> WriteOptions:
         if not self._hides or not options:
@@ -361,6 +362,11 @@ def _refuse_senseless(storage: SessionStorage) -> None:
             raise InvalidArgument(
                 "the storage beneath encrypts already: encrypt once, with several keys if need be"
             )
+
+
+def _mark(name: str) -> str:
+    """What tells the storage beneath that a subject is no user's."""
+    return RESERVED if is_reserved(name) else ""
 
 
 def _text(hidden: bytes) -> str:

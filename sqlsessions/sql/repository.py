@@ -131,7 +131,7 @@ class SessionRepository:
     ) -> Record:
         """Write a small session; those that ended for it are added to a list."""
         version = new_version()
-        capped = self._cap is not None and isinstance(options.subject, str)
+        capped = self._cap is not None and self._cap.counts(options.subject)
         if capped or options.labels is not KEEP:
             async with self._executor.turn(digest):
                 return await self._replace(
@@ -232,7 +232,7 @@ class SessionRepository:
 
     async def _make_room(self, connection: AsyncConnection, digest: bytes, options: Options) -> list[Stored]:
         """Lock the sessions that end for one more of its subject, if a write gives it to one."""
-        if self._cap is None or not isinstance(options.subject, str):
+        if self._cap is None or not self._cap.counts(options.subject):
             return []
         return await capping.make_room(
             connection,

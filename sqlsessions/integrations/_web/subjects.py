@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ... import records
+from ..._validation import RESERVED, is_reserved
 from ...errors import InvalidArgument
 
-RESERVED = "\x1f"
-"""What the subjects of our own begin with, and no user's: a control character, Unit Separator."""
+__all__ = ["RESERVED", "checked_subject"]
 
 
 def checked_subject(subject: str) -> str:
@@ -16,6 +16,6 @@ def checked_subject(subject: str) -> str:
         InvalidArgumentType: If it is not a string.
         InvalidArgument: If no storage takes it, or it is reserved.
     """
-    if records.checked_subject(subject).startswith(RESERVED):
+    if is_reserved(records.checked_subject(subject)):
         raise InvalidArgument("a subject must not begin with the control character U+001F, which is reserved")
     return subject

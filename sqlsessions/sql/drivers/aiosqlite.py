@@ -13,6 +13,7 @@ import aiosqlite
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 
+from ..._validation import is_reserved
 from ...records import Record
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import Delete, KeptDelete, Operation, Read, Row, Touch, Write
@@ -160,10 +161,10 @@ def _end(ending: Any, raw: sqlite3.Connection) -> bool:
         }
         sql, ordered = _WRITE_CHUNK
         raw.execute(sql, ordered(list(tombstone.values())))
-        if kept:
+        if kept and not is_reserved((record := Record(*gone)).subject):
             sql, ordered = _KEEP
-            record = values_of(ending.digest, Record(*gone), ending.reason, ending.now)
-            raw.execute(sql, ordered([record[name] for name in ends.c.keys()]))  # noqa: SIM118 (in this order)
+            values = values_of(ending.digest, record, ending.reason, ending.now)
+            raw.execute(sql, ordered([values[name] for name in ends.c.keys()]))  # noqa: SIM118 (in this order)
     return gone is not None
 
 

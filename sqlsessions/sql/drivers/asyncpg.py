@@ -22,6 +22,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
+    or_,
     select,
     union_all,
     update,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
+from ..._validation import RESERVED
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import (
     Delete,
@@ -348,7 +350,8 @@ def _kept(gone: Any) -> Any:
         "used_at": func.greatest(gone.updated_at, gone.touched_at),  # which leaves out NULL
         **{name: gone[name] for name in ("id", "version", "reason", "subject", "created_at", "client")},
     }
-    return insert(ends).from_select([*record], select(*record.values()))
+    of_session = or_(gone.subject.is_(None), func.ascii(gone.subject) != literal_column(str(ord(RESERVED))))
+    return insert(ends).from_select([*record], select(*record.values()).where(of_session))
 
 
 def _delete(*, many: bool, kept: bool) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, insert, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..._digests import NAMESPACED, PREFIX
-from ..._validation import MAX_SUBJECT
+from ..._validation import MAX_SUBJECT, is_reserved
 from ...info import EndedSession, EndReason
 from ...records import Record, encoded_client, ended_session, renamed
 from ..models import KEEPING, chunks, ends
@@ -68,7 +68,8 @@ async def keep(connection: AsyncConnection, rows: Sequence[Stored], reason: EndR
 
 
 async def insert_records(connection: AsyncConnection, values: Sequence[dict[str, Any]]) -> None:
-    """Keep records, each given by `values_of`."""
+    """Keep records, each given by `values_of`; none of what is kept beside sessions."""
+    values = [each for each in values if not is_reserved(each["subject"])]
     if values:
         await connection.execute(insert(ends), values)
 
