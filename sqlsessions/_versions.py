@@ -60,6 +60,11 @@ def fence(version: int) -> int:
     return max(version, CEILING + version % BLOCK)
 
 
+def is_below(before: int, version: int) -> bool:
+    """Whether a small write of a version applies to a row of another."""
+    return before < max(version, CEILING)
+
+
 def fits(version: int, known: int | None) -> int:
     """A version for a small write whose `CEILING` is above the row's version, as far as that is known."""
     return version if known is None or known < CEILING else next_version(known, version, steps=GAP)

@@ -142,7 +142,7 @@ class SessionRepository:
         else:
             version = fits(version, self._executor.known.get(digest))
 
-        def row_at(now: int, old: Record | None = None) -> tuple[Any, ...]:
+        def row_at(now: int, old: Record | None = None, version: int = version) -> tuple[Any, ...]:
             return row(digest, written(old, options, now, version, len(data), self._defaults), data)
 
         write = Write(digest, version, row_at, ExplicitOptions.of(options), options.if_match, len(data))

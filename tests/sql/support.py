@@ -24,6 +24,9 @@ NETWORK = ["postgresql+asyncpg", "postgresql+psycopg", "mysql+asyncmy", "mysql+a
 each_database = pytest.mark.parametrize(
     "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy"], indirect=True
 )
+each_database_and_mysql = pytest.mark.parametrize(
+    "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy", "MySQL+asyncmy"], indirect=True
+)
 each_server = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
 each_network_driver = pytest.mark.parametrize("sql_url", NETWORK, indirect=True)
 postgresql = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)

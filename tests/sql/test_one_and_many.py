@@ -15,9 +15,9 @@ from sqlsessions.sql.batching.executor import BatchExecutor
 from sqlsessions.storage import ManagedSessionStorage
 from sqlsessions.testing import ManualClock
 
-from .support import each_database
+from .support import each_database, each_database_and_mysql
 
-KINDS = ["touch", "end", "match", "subject", "conflict"]
+KINDS = ["touch", "end", "match", "subject", "conflict", "plain", "options"]
 IDS = [f"id {number}" for number in range(5)]
 GIVEN = [
     [name for name, given in zip(("ttl", "max_age", "subject", "client"), given, strict=True) if given]
@@ -88,7 +88,7 @@ async def changes(storage: ManagedSessionStorage, clock: ManualClock, *, togethe
         (await storage.write_bytes(id, b"old", ttl=100, subject=id, labels=[id])).version for id in ids
     ]
     clock.advance(50)
-    for id in ids[::7]:
+    for id in ids[::6]:
         await storage.invalidate(id)  # which the changes below do not find
     clock.advance(10)
 
@@ -102,6 +102,10 @@ async def changes(storage: ManagedSessionStorage, clock: ManualClock, *, togethe
                 return storage.write_bytes(id, b"new " + id.encode(), if_match=version, ttl=70)
             case "subject":
                 return storage.write_bytes(id, b"newer", if_match=version, subject="another")
+            case "plain":
+                return storage.write_bytes(id, b"plain " + id.encode())
+            case "options":
+                return storage.write_bytes(id, b"options", subject="third", ttl=30, client={"name": id})
         return storage.write_bytes(id, b"never", if_match=version + 1)
 
     calls = [change(id, version) for id, version in zip(ids, versions, strict=True)]
@@ -128,7 +132,7 @@ async def outcome(call: Coroutine[Any, Any, object]) -> object:
         return error
 
 
-@each_database
+@each_database_and_mysql
 async def test_changes_of_different_kinds_do_together_what_each_does_alone(sql_url: str) -> None:
     clock, same = ManualClock(), ManualClock()
     expected = await changes(SessionStorageMemory(clock=same), same, together=False)

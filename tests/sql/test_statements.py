@@ -182,6 +182,24 @@ async def test_changes_that_wait_together_take_few_statements(
     assert len(seen) <= len(calls)
 
 
+@pytest.mark.parametrize("sql_url", ["MySQL+asyncmy", "MySQL+aiomysql"], indirect=True)
+async def test_writes_that_wait_together_are_one_transaction_on_mysql(storage: SqlSessionStorage) -> None:
+    ids = [f"id {number}" for number in range(10)]
+    for id in ids:
+        await storage.write_bytes(id, INLINE, subject="ann")
+    async with statements(storage) as seen:
+        async with holding(storage, 1):
+            waiting = [asyncio.create_task(storage.write_bytes(id, id.encode())) for id in ids]
+            await asyncio.sleep(0)
+        infos = await asyncio.gather(*waiting)
+    assert verbs(seen).count("COMMIT") == 1
+    assert len(seen) < len(ids)
+    for id, info in zip(ids, infos, strict=True):
+        snapshot = await storage.load(id)
+        assert snapshot is not None
+        assert (snapshot.data, snapshot.info) == (id.encode(), info)
+
+
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "postgresql+psycopg"], indirect=True)
 async def test_a_touch_that_need_not_be_durable_is_still_one_statement(

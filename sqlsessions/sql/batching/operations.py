@@ -8,6 +8,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import Any
 
+from ..._versions import is_below, is_same_write, next_version
 from ...info import EndReason
 from ...records import Record
 from ..statements.single import ExplicitOptions, Part
@@ -87,7 +88,8 @@ class Write(Operation):
     Args:
         digest: The session.
         version: The version that it writes where there is no session or on a condition, else one with its token.
-        row_at: Gives the values of all columns, in their order, of a write at a time, over a session or None.
+        row_at: Gives the values of all columns, in their order, of a write at a time; of one over a session, from that
+            and the version.
         given: The options that are given.
         if_match: The condition.
         size: Bytes of the data.
@@ -126,11 +128,23 @@ class Write(Operation):
         return True
 
     def begin_over(self, old: Record) -> bool:
-        """Set the values of a write over a session that is known and locked, if it lives; whether it does."""
-        if old.live(self.now):
+        """Set the values of a write over a small session that is locked, if it applies to that; whether it does."""
+        if not old.live(self.now):
+            return False
+        if self.if_match:
+            if old.version != self.if_match:
+                return False
             self.row = self.row_at(self.now, old)
             return True
-        return False
+        if not is_below(old.version, self.version) or is_same_write(old.version, self.version):
+            return False
+        self.row = self.row_at(self.now, old, next_version(old.version, self.version))
+        return True
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether it is a write without a condition of a session that was there lately."""
+        return self.if_match is None and self.before is not None
 
     @property
     def known(self) -> list[int]:

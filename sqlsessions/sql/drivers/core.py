@@ -62,6 +62,8 @@ class CoreDriver(Driver[AsyncConnection]):
     def _is_one_statement(self, connection: AsyncConnection, change: Operation) -> bool:
         if isinstance(change, Write) and change.if_match:
             return connection.dialect.update_returning
+        if isinstance(change, Write) and change.rewrites:
+            return connection.dialect.insert_returning
         return not isinstance(change, Delete)
 
     async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:
@@ -76,12 +78,14 @@ class CoreDriver(Driver[AsyncConnection]):
         written: dict[bytes, Any] = {}
         of_rows: list[Operation] = []
         for kind, members in grouped(changes):
-            if makes_row(members[0]):
+            if not makes_row(members[0]):
+                of_rows += members
+            elif connection.dialect.insert_returning:
                 _, given, if_match = kind
                 for row in await self._upsert(connection, members, given, absent=if_match is False):
                     written[row[0]] = row
-            else:
-                of_rows += members
+            else:  # those of sessions that are likely to be there
+                of_rows += [write for write in members if write.rewrites]
         if of_rows:
             durable = self._database.engines.settings.durable_touches
             written |= await change_locked(connection, self._dialect, of_rows, durable=durable)
@@ -98,15 +102,15 @@ class CoreDriver(Driver[AsyncConnection]):
             values = parameters(change.row) | {"p_if_match": change.if_match}
             found = await connection.execute(conditional(self._dialect, change.given), values)
             rows: Sequence[Any] = found.all()
-        else:
+        elif connection.dialect.insert_returning:
             rows = await self._upsert(connection, [change], change.given, absent=change.if_match == 0)
+        else:
+            rows = []
         return {row[0]: row for row in rows}
 
     async def _upsert(
         self, connection: AsyncConnection, members: Sequence[Any], given: ExplicitOptions, *, absent: bool
     ) -> list[Any]:
-        if not connection.dialect.insert_returning:
-            return []
         statement = upsert(self._dialect, given, absent=absent)
         rows: list[Any] = []
         for some in self._statements(members):

@@ -35,7 +35,7 @@ _TOUCHED = ("ttl", "expires_at", "touched_at")
 async def change_locked(
     connection: AsyncConnection, dialect: Dialect, changes: Sequence[Operation], *, durable: bool
 ) -> dict[bytes, Any]:
-    """Make changes that make no rows: touches, ends and writes on condition of a version, each of another session.
+    """Make changes of sessions that are there: touches, ends and writes, each of another session.
 
     Two such transactions cannot deadlock: they lock in the order of the ids, and all that they will need.
 
@@ -84,7 +84,7 @@ def _applies(change: Operation, stored: Stored) -> bool:
         _, version, seen, *_ = change.values
         return (record.version, record.expires_at) == (version, seen)
     if isinstance(change, Write):
-        return record.version == change.if_match and not stored.chunked and change.begin_over(record)
+        return not stored.chunked and change.begin_over(record)
     return isinstance(change, Delete) and not stored.chunked and record.live(change.now)
 
 
