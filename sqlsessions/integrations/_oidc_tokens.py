@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -49,9 +49,9 @@ class LogoutToken:
     """
 
     issuer: str
-    sid: str | None
-    subject: str | None
-    jti: str
+    sid: str | None = field(repr=False)
+    subject: str | None = field(repr=False)
+    jti: str = field(repr=False)
     expires_at: float
 
 

@@ -17,7 +17,16 @@ from sqlsessions.testing import ManualClock
 
 from .support import each_database, each_database_and_mysql
 
-KINDS = ["touch", "end", "match", "subject", "conflict", "plain", "options"]
+WRITES: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "match": (b"new ", {"if_match": 0, "ttl": 70}),
+    "subject": (b"newer ", {"if_match": 0, "subject": "another"}),
+    "conflict": (b"never ", {"if_match": 1}),
+    "plain": (b"plain ", {}),
+    "options": (b"more ", {"subject": "third", "ttl": 30, "client": {"name": "other"}}),
+}
+"""What writes of each kind write; ``if_match`` is beside the version."""
+
+KINDS = ["touch", "end", *WRITES]
 IDS = [f"id {number}" for number in range(5)]
 GIVEN = [
     [name for name, given in zip(("ttl", "max_age", "subject", "client"), given, strict=True) if given]
@@ -93,20 +102,15 @@ async def changes(storage: ManagedSessionStorage, clock: ManualClock, *, togethe
     clock.advance(10)
 
     def change(id: str, version: int) -> Coroutine[Any, Any, object]:
-        match id.split(maxsplit=1)[0]:
-            case "touch":
-                return storage.touch(id, ttl=200 + len(id))
-            case "end":
-                return storage.invalidate(id)
-            case "match":
-                return storage.write_bytes(id, b"new " + id.encode(), if_match=version, ttl=70)
-            case "subject":
-                return storage.write_bytes(id, b"newer", if_match=version, subject="another")
-            case "plain":
-                return storage.write_bytes(id, b"plain " + id.encode())
-            case "options":
-                return storage.write_bytes(id, b"options", subject="third", ttl=30, client={"name": id})
-        return storage.write_bytes(id, b"never", if_match=version + 1)
+        kind = id.split(maxsplit=1)[0]
+        if kind == "touch":
+            return storage.touch(id, ttl=200 + len(id))
+        if kind == "end":
+            return storage.invalidate(id)
+        data, options = WRITES[kind]
+        if "if_match" in options:
+            options = options | {"if_match": version + options["if_match"]}
+        return storage.write_bytes(id, data + id.encode(), **options)
 
     calls = [change(id, version) for id, version in zip(ids, versions, strict=True)]
     if together:
