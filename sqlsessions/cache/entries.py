@@ -80,9 +80,15 @@ class Entry:
         self.expires_at = None if expires_at is None else records.from_datetime(expires_at)
 
     def extend(self, info: SessionInfo) -> None:
-        """Apply the result of a touch, unless the expiry is already later."""
-        old, new = self.expires_at, info.expires_at
-        if old is not None and (new is None or records.from_datetime(new) > old):
+        """Apply the result of a touch, unless one that came later was applied before it."""
+        assert self.info is not None
+        end = None if info.expires_at is None else records.from_datetime(info.expires_at)
+        if end == self.expires_at:  # as of a touch that shortens the idle timeout
+            before, after = self.info.used_at, info.used_at
+            newer = after is not None and (before is None or after > before)
+        else:
+            newer = self.expires_at is not None and (end is None or end > self.expires_at)
+        if newer:
             self.refresh(info)
 
 

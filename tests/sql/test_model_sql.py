@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from sqlsessions import CacheStorage, EncryptedStorage, ManagedSessionStorage, SqlSessionStorage
+from sqlsessions.storage import DEFAULT, KEEP
 from sqlsessions.testing import ManualClock
 
 from ..databases import available, migrated
-from ..test_model import Write, operations, play
+from ..test_model import Rotate, Touch, Write, operations, play
 from .support import TINY
 
 in_memory = settings(max_examples=80, deadline=None)
@@ -49,6 +50,7 @@ def test_sqlite_agrees_with_the_model(operations: list[Any]) -> None:
 
 @in_memory
 @given(operations)
+@example([Write("a", 0, DEFAULT, DEFAULT, KEEP, "any"), Rotate("a", "A"), Touch("A", 0.5)])
 def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any]) -> None:
     def create(clock: ManualClock) -> ManagedSessionStorage:
         sql = SqlSessionStorage("sqlite://", clock=clock, **TINY)
