@@ -13,7 +13,7 @@ from ..._versions import KnownVersions
 from ...errors import SessionError
 from ..engine.database import Database
 from ..engine.engines import LoopState
-from ..engine.retry import FIRST_PAUSE, LONGEST_PAUSE, raise_translated, translated
+from ..engine.retry import pause, raise_translated, translated
 from ..statements import transactions
 from ..statements.single import Part
 from .batch import Batch, fail
@@ -242,10 +242,10 @@ class BatchExecutor:
     async def _wait_aside(self, operations: Sequence[Operation], error: Exception) -> None:
         """Carry out operations once no other transaction has locked their rows, or their time is over."""
         changes: BatchQueue[Operation] = self._database.engines.state().queues[self].changes
-        pause, patience = FIRST_PAUSE, self._database.patience
+        tries, patience = 0, self._database.patience
         while operations:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(pause(tries))
+            tries += 1
             try:
                 locked = await self._locked(operations)
                 for part in parted([each for each in operations if each.digest not in locked]):

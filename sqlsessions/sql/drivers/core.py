@@ -54,7 +54,7 @@ class CoreDriver(Driver[AsyncConnection]):
 
     async def write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> list[Any]:
         if len(changes) == 1 and self._is_one_statement(connection, changes[0]):
-            written = await self._write(connection, changes=changes)
+            written = await self._write_one(connection, changes[0])
         else:
             written = await self._database.in_transaction(connection, partial(self._write, changes=changes))
         return [written.get(change.digest) for change in changes]
@@ -73,8 +73,6 @@ class CoreDriver(Driver[AsyncConnection]):
         await connection.execute(WRITE_CHUNK, _named(chunk))
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
-        if len(changes) == 1 and self._is_one_statement(connection, changes[0]):
-            return await self._write_one(connection, changes[0])
         written: dict[bytes, Any] = {}
         of_rows: list[Operation] = []
         for kind, members in grouped(changes):
