@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
@@ -17,11 +18,11 @@ from httpx import ASGITransport, AsyncBaseTransport, AsyncClient
 from httpx import Response as HttpxResponse
 from redis.asyncio import Redis
 
+from .comparing_app import PREFIX, Gate
 from .comparing_services import (
-    PREFIX,
-    Gate,
     cookies,
     django,
+    fastapi_redis_sdk,
     flask_session,
     litestar,
     sqlsessions,
@@ -29,12 +30,14 @@ from .comparing_services import (
     sqlsessions_litestar,
     starsessions,
 )
+from .own_servers import Unavailable
 from .scratch import address
 
 LIBRARIES: dict[str, tuple[str, Callable[[Gate], AbstractAsyncContextManager[Any]]]] = {
     "sqlsessions": ("sqlsessions", sqlsessions),
     "Starlette's cookie": ("itsdangerous", cookies),
     "starsessions, Redis": ("starsessions", starsessions),
+    "fastapi-redis-sdk": ("redis_fastapi", fastapi_redis_sdk),
     "Litestar, Redis": ("litestar", litestar),
     "Flask-Session, Redis": ("flask_session", flask_session),
     "Django's `db`, SQLite": ("django", django),
@@ -163,22 +166,30 @@ def lines_of_setup(service: Any) -> int:
     )
 
 
+async def tried(service: Callable[[Gate], AbstractAsyncContextManager[Any]]) -> list[str]:
+    """Try each scenario with a service: its column of the table."""
+    column = []
+    for scenario in SCENARIOS.values():
+        gate = Gate()
+        async with service(gate) as app, AsyncExitStack() as stack:
+            column.append("yes" if await scenario(Browsers(app, stack), gate) else "no")
+    return [*column, str(lines_of_setup(service))]
+
+
 async def main() -> None:
-    """Try each scenario with each library."""
-    found = {
-        name: service for name, (module, service) in LIBRARIES.items() if importlib.util.find_spec(module)
-    }
-    print(f"| | {' | '.join(found)} |\n|{'---|' * (len(found) + 1)}")
-    for title, scenario in SCENARIOS.items():
-        row = []
-        for service in found.values():
-            gate = Gate()
-            async with service(gate) as app, AsyncExitStack() as stack:
-                row.append("yes" if await scenario(Browsers(app, stack), gate) else "no")
-        print(f"| {title} | {' | '.join(row)} |", flush=True)
-    print(
-        f"| Lines for the middleware, a login and a logout | {' | '.join(str(lines_of_setup(s)) for s in found.values())} |"
-    )
+    """Try each library."""
+    columns = {}
+    for name, (module, service) in LIBRARIES.items():
+        if importlib.util.find_spec(module) is None:
+            continue
+        try:
+            columns[name] = await tried(service)
+        except Unavailable as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    print(f"| | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    titles = [*SCENARIOS, "Lines for the middleware, a login and a logout"]
+    for title, *row in zip(titles, *columns.values(), strict=True):
+        print(f"| {title} | {' | '.join(row)} |")
     client: Any = Redis.from_url(address("redis"))
     if keys := [key async for key in client.scan_iter(match=f"{PREFIX}*", count=10_000)]:
         await client.delete(*keys)

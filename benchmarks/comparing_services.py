@@ -5,71 +5,24 @@ What stands between the marks is the middleware, a login and a logout, whose lin
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from httpx import ASGITransport, AsyncBaseTransport, WSGITransport
-from httpx import Request as HttpxRequest
-from httpx import Response as HttpxResponse
+from httpx import ASGITransport
 from litestar import Request as LitestarRequest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
+from .comparing_app import PREFIX, Gate, InThreads, flask_app, litestar_handlers, routes
+from .own_servers import redis_server
 from .scratch import address
 
-if TYPE_CHECKING:
-    from flask import Flask
-
 DJANGO = tempfile.TemporaryDirectory()
-PREFIX = f"bench{secrets.token_hex(4)}."
-
-
-class Gate:
-    """Where a slow request waits until others are done."""
-
-    def __init__(self) -> None:
-        self.entered, self.open = asyncio.Event(), asyncio.Event()
-
-    async def wait(self) -> None:
-        """Wait, within a request."""
-        self.entered.set()
-        await asyncio.wait_for(self.open.wait(), 20)
-
-
-def put(session: Any, key: str) -> None:
-    """Set a key, as every service does it."""
-    session[key] = 1
-
-
-def routes(gate: Gate, login: Any, logout: Any) -> list[Route]:
-    """The service, for what gives Starlette's ``request.session``."""
-
-    async def change(request: Request) -> JSONResponse:
-        put(request.session, request.query_params["key"])
-        return JSONResponse(None)
-
-    async def slow(request: Request) -> JSONResponse:
-        request.session.get("first")
-        await gate.wait()
-        put(request.session, "late")
-        return JSONResponse(None)
-
-    async def nest(request: Request) -> JSONResponse:
-        request.session.setdefault("nested", {"number": 0})["number"] += 1
-        return JSONResponse(None)
-
-    async def show(request: Request) -> JSONResponse:
-        return JSONResponse({key: value for key, value in request.session.items() if key[:2] != "__"})
-
-    return [Route(f"/{each.__name__}", each) for each in (change, slow, nest, show, login, logout)]
 
 
 @asynccontextmanager
@@ -152,28 +105,30 @@ async def starsessions(gate: Gate) -> AsyncIterator[Any]:
     yield Starlette(routes=routes(gate, login, logout), middleware=middleware)
 
 
-def litestar_handlers(gate: Gate) -> list[Any]:
-    """The service, but for the login and the logout, for what gives Litestar's ``request.session``."""
-    from litestar import get
+@asynccontextmanager
+async def fastapi_redis_sdk(gate: Gate) -> AsyncIterator[Any]:
+    """fastapi-redis-sdk, in FastAPI, on a Redis of its own."""
+    from fastapi import FastAPI
+    from redis_fastapi import FastAPIRedis, get_settings
 
-    @get("/change")
-    async def change(request: LitestarRequest[Any, Any, Any]) -> None:
-        put(request.session, request.query_params["key"])
+    async with redis_server(durable=False, oldest=(7, 4)) as url:
+        # setup
+        app = FastAPI()
+        get_settings().url = url
+        FastAPIRedis(app).lifespan().sessions()
 
-    @get("/slow")
-    async def slow(request: LitestarRequest[Any, Any, Any]) -> None:
-        await gate.wait()
-        put(request.session, "late")
+        async def login(request: Request) -> JSONResponse:
+            request.session["user_id"] = "ada"
+            return JSONResponse(None)
 
-    @get("/nest")
-    async def nest(request: LitestarRequest[Any, Any, Any]) -> None:
-        request.session.setdefault("nested", {"number": 0})["number"] += 1
+        async def logout(request: Request) -> JSONResponse:
+            request.session.clear()
+            return JSONResponse(None)
 
-    @get("/show")
-    async def show(request: LitestarRequest[Any, Any, Any]) -> dict[str, Any]:
-        return dict(request.session)
-
-    return [change, slow, nest, show]
+        # end
+        app.router.routes.extend(routes(gate, login, logout))
+        async with app.router.lifespan_context(app):
+            yield app
 
 
 @asynccontextmanager
@@ -230,51 +185,6 @@ async def sqlsessions_litestar(gate: Gate) -> AsyncIterator[Any]:
         app = Litestar(handlers, middleware=middleware, logging_config=None)
         async with storage, app.lifespan():
             yield app
-
-
-class InThreads(AsyncBaseTransport):
-    """Calls a WSGI application in threads, so that requests run at the same time."""
-
-    def __init__(self, app: Any) -> None:
-        self._wsgi = WSGITransport(app)
-
-    async def handle_async_request(self, request: HttpxRequest) -> HttpxResponse:
-        """Answer a request."""
-        answer = await asyncio.to_thread(self._wsgi.handle_request, request)
-        return HttpxResponse(
-            answer.status_code, headers=answer.headers.multi_items(), content=answer.read(), request=request
-        )
-
-
-def flask_app(gate: Gate) -> Flask:
-    """The service, but for the login and the logout, for what gives Flask's ``session``."""
-    from flask import Flask, request, session
-
-    app = Flask("compared")
-    loop = asyncio.get_running_loop()
-
-    @app.get("/change")
-    def change() -> str:
-        put(session, request.args["key"])
-        return "null"
-
-    @app.get("/slow")
-    def slow() -> str:
-        session.get("first")
-        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(30)
-        put(session, "late")
-        return "null"
-
-    @app.get("/nest")
-    def nest() -> str:
-        session.setdefault("nested", {"number": 0})["number"] += 1
-        return "null"
-
-    @app.get("/show")
-    def show() -> dict[str, Any]:
-        return dict(session)
-
-    return app
 
 
 @asynccontextmanager

@@ -42,18 +42,26 @@ def slowed(command: Sequence[str], fsync: float) -> list[str]:
 
 
 @asynccontextmanager
-async def redis_server(*, durable: bool, fsync: float = 0.0) -> AsyncIterator[str]:
+async def redis_server(
+    *, durable: bool, fsync: float = 0.0, oldest: tuple[int, int] = (0, 0)
+) -> AsyncIterator[str]:
     """The URL of a Redis that writes nothing to disk, or that answers once a write is on disk.
 
     Args:
         durable: Which of the two.
         fsync: Seconds that an fsync takes besides.
+        oldest: The version that is needed.
 
     Raises:
-        Unavailable: If it is not installed.
+        Unavailable: If it is not installed, or too old.
     """
+    program = _program("redis-server")
+    asked = await asyncio.create_subprocess_exec(program, "--version", stdout=asyncio.subprocess.PIPE)
+    words = (await asked.communicate())[0].decode().partition(" v=")[2].split(".")
+    if (int(words[0]), int(words[1])) < oldest:
+        raise Unavailable(f"Redis {'.'.join(map(str, oldest))} or newer is not installed")
     command = [
-        _program("redis-server"),
+        program,
         "--bind",
         "127.0.0.1",
         "--save",

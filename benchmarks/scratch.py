@@ -45,8 +45,8 @@ async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
     """The URL of a new database with the tables of sqlsessions, or of a new Redis.
 
     Args:
-        kind: ``postgresql``, ``mariadb``, ``mysql`` or ``sqlite``; ``redis``, which keeps nothing on disk, or
-            ``redis-always``, which answers once a write is on disk.
+        kind: ``postgresql``, ``mariadb``, ``mysql`` or ``sqlite``; ``redis``, which keeps nothing on disk,
+            ``redis-7.4``, the same of that version or newer, or ``redis-always``, which answers once a write is on disk.
         fsync: Seconds that the server needs besides to reach its disk; not of ``mariadb`` and ``mysql``, and of
             ``sqlite`` it is this process that would have to be slowed.
 
@@ -54,9 +54,10 @@ async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
         Unavailable: If there is no server.
     """
     async with AsyncExitStack() as stack:
-        if kind in ("redis", "redis-always"):
-            durable = kind == "redis-always"
-            yield await stack.enter_async_context(redis_server(durable=durable, fsync=fsync))
+        if kind.startswith("redis"):
+            oldest = (7, 4) if kind == "redis-7.4" else (0, 0)
+            redis = redis_server(durable=kind == "redis-always", fsync=fsync, oldest=oldest)
+            yield await stack.enter_async_context(redis)
             return
         if kind == "sqlite":
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

@@ -1,4 +1,4 @@
-"""Requests per second of a Starlette app under uvicorn: our sessions, the cookie's, starsessions', none."""
+"""Requests per second of a small app under uvicorn: our sessions and those of others."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ SIDES = {  # name: side, the server that it needs
     "sqlsessions, SQLite": ("ours", "sqlite"),
     "sqlsessions, PostgreSQL": ("ours", "postgresql"),
     "starsessions, Redis": ("starsessions", "redis"),
+    "fastapi-redis-sdk, Redis": ("fastapi-redis-sdk", "redis-7.4"),
+    "Django's own, SQLite": ("django", "sqlite"),
+    "sqlsessions in Django, SQLite": ("django-ours", "sqlite"),
 }
 PATHS = {"read": "/", "write": "/write"}
 SESSIONS = 200
@@ -55,7 +58,7 @@ async def measure(rounds: int, seconds: int, servers: Sequence[str], wrk: str) -
     async with AsyncExitStack() as stack:
         commands: dict[tuple[str, str], list[str]] = {}
         for name, (side, server) in SIDES.items():
-            if server is not None and server not in servers:
+            if server is not None and server.partition("-")[0] not in servers:
                 continue
             try:
                 url = await stack.enter_async_context(database(server)) if server else ""

@@ -17,17 +17,21 @@ from starlette.routing import Route
 AGE = 14 * 24 * 60 * 60
 
 
-def create_app() -> Starlette:
+def create_app() -> Any:
     """The app that the environment asks for."""
     side, url = os.environ["SIDE"], os.environ["URL"]
-    return Starlette(
-        routes=[
-            Route("/", _nothing if side == "none" else _read),
-            Route("/write", _nothing if side == "none" else _write),
-            Route("/login", _login),
-        ],
-        middleware=[] if side == "none" else SIDES[side](url),
-    )
+    if side.startswith("django"):
+        from . import web_django
+
+        return web_django.create_app(url, ours=side == "django-ours")
+    routes = [
+        Route("/", _nothing if side == "none" else _read),
+        Route("/write", _nothing if side == "none" else _write),
+        Route("/login", _nothing if side == "none" else _login),
+    ]
+    if side == "fastapi-redis-sdk":
+        return _fastapi_redis_sdk(url, routes)
+    return Starlette(routes=routes, middleware=[] if side == "none" else SIDES[side](url))
 
 
 async def _nothing(_request: Request) -> Response:
@@ -76,6 +80,17 @@ def _starsessions(url: str) -> list[Any]:
     store = RedisStore(connection=Redis.from_url(url), prefix="sqlsessions-benchmark.")
     session = Middleware(SessionMiddleware, store=store, lifetime=AGE, cookie_https_only=False)
     return [session, Middleware(SessionAutoloadMiddleware)]
+
+
+def _fastapi_redis_sdk(url: str, routes: list[Route]) -> Any:
+    from fastapi import FastAPI
+    from redis_fastapi import FastAPIRedis, get_settings
+
+    get_settings().url = url
+    get_settings().session_cookie_https_only = False
+    app = FastAPI(routes=routes)
+    FastAPIRedis(app).lifespan().sessions()
+    return app
 
 
 SIDES = {"ours": _ours, "cached": _cached, "cookie": _cookie, "starsessions": _starsessions}
