@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -82,13 +83,13 @@ def _starsessions(url: str) -> list[Any]:
     return [session, Middleware(SessionAutoloadMiddleware)]
 
 
-def _fastapi_redis_sdk(url: str, routes: list[Route]) -> Any:
+def _fastapi_redis_sdk(url: str, routes: Sequence[Route]) -> Any:
     from fastapi import FastAPI
     from redis_fastapi import FastAPIRedis, get_settings
 
     get_settings().url = url
     get_settings().session_cookie_https_only = False
-    app = FastAPI(routes=routes)
+    app = FastAPI(routes=[*routes])
     FastAPIRedis(app).lifespan().sessions()
     return app
 
