@@ -22,8 +22,9 @@ from sqlsessions import SessionConflict, SessionNotFound, SqlSessionStorage, Sto
 SESSIONS = [f"crowd {number}" for number in range(60)]
 DEADLOCKS = {
     "postgresql": "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()",
-    "mysql": "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status"
+    "mariadb": "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status"
     " WHERE variable_name = 'Innodb_deadlocks'",
+    "mysql": "SELECT count FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'",
 }
 
 
@@ -92,12 +93,14 @@ async def crowd(url: str, processes: int, clients: int, seconds: float, *, mixed
 
 async def deadlocks(url: str) -> int:
     """How many deadlocks the database has broken so far; 0 where there are none."""
-    query = DEADLOCKS.get(make_url(url).get_backend_name())
-    if query is None:
+    name = make_url(url).get_backend_name()
+    if name not in DEADLOCKS:
         return 0
     engine = create_async_engine(url)
     async with engine.connect() as connection:
-        number = int((await connection.execute(text(query))).scalar() or 0)
+        if getattr(connection.dialect, "is_mariadb", False):
+            name = "mariadb"
+        number = int((await connection.execute(text(DEADLOCKS[name]))).scalar() or 0)
     await engine.dispose()
     return number
 

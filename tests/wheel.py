@@ -32,6 +32,7 @@ IN_WHEEL = {
     "sqlsessions/migrations/versions/sqlsessions_0002_notices.py",
     "sqlsessions/migrations/versions/sqlsessions_0003_polled_notices.py",
     "sqlsessions/migrations/versions/sqlsessions_0004_labels_and_ends.py",
+    "sqlsessions/migrations/versions/sqlsessions_0005_notices_without_deadlocks.py",
 }
 IN_SDIST = {
     *("README.md", "LICENSE", "Makefile", "alembic.ini", "constraints.txt"),
@@ -137,7 +138,7 @@ def check_use(python: Path, empty: Path, what: str) -> None:
         "prints SQL": [sqlsessions, "sql", "--url", URL],
         "writes and reads": [str(python), "-W", "error", "-c", ROUND],
     }
-    expected = {"shows the revision": "sqlsessions_0004", "prints SQL": "CREATE TABLE sessions"}
+    expected = {"shows the revision": "sqlsessions_0005", "prints SQL": "CREATE TABLE sessions"}
     for step, command in steps.items():
         output = run(f"{what}: {step}", *command, cwd=empty)
         expect(expected.get(step, "") in output, f"{what}: {step}: unexpected output {output!r}")

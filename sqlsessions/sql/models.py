@@ -33,7 +33,13 @@ _OWNED = text("subject IS NOT NULL")
 VERSION_TABLE = "sqlsessions_alembic_version"
 """Where Alembic keeps our revision, apart from the host's own."""
 
-REVISIONS = ("sqlsessions_0001", "sqlsessions_0002", "sqlsessions_0003", "sqlsessions_0004")
+REVISIONS = (
+    "sqlsessions_0001",
+    "sqlsessions_0002",
+    "sqlsessions_0003",
+    "sqlsessions_0004",
+    "sqlsessions_0005",
+)
 """All revisions, the latest last: a storage knows them without Alembic."""
 
 SUPERSEDED = -1
@@ -62,8 +68,7 @@ at which a listener said so last, eight bytes big-endian."""
 LISTENING_KEY = {"version": 0, "id": bytes(32), "seq": LISTENING}
 
 NOTICED = -6
-"""The ``seq`` of the row that has triggers leave notices, see `notices`. Nothing but its being there counts: whoever
-writes shares a lock on it."""
+"""The ``seq`` of the row that has triggers leave notices, see `notices`. Nothing but its being there counts."""
 
 NOTICED_KEY = {"version": 0, "id": bytes(32), "seq": NOTICED}
 
@@ -297,21 +302,26 @@ notices = Table(
 """The notices of MariaDB and MySQL, which triggers leave where there is `NOTICED`: a number that no other notice has,
 the session that was changed, and its new version, 0 for none. Processes that poll them delete them."""
 
-# One statement, by which tools part a script. It reads another table than it writes to: of one and the same, InnoDB
-# would lock the row that it reads against all others.
-_LEAVE = """
-INSERT INTO {schema}session_notices (number, id, version)
-SELECT CAST(uuid_short() & 9223372036854775807 AS SIGNED), OLD.id, NEW_VERSION
-FROM {schema}session_chunks
-WHERE version = 0 AND id = unhex(repeat('00', 32)) AND seq = -6"""
+# No INSERT ... SELECT: after that, the statement that the trigger belongs to shares the lock of each further row before
+# it asks for it alone, and two such statements deadlock.
+_LEAVE = """{0}EXISTS (
+    SELECT 1 FROM {{schema}}session_chunks WHERE version = 0 AND id = unhex(repeat('00', 32)) AND seq = -6
+) THEN
+    INSERT INTO {{schema}}session_notices (number, id, version)
+    VALUES (CAST(uuid_short() & 9223372036854775807 AS SIGNED), OLD.id, {1});
+END IF"""
 NOTING_TRIGGERS = {
-    "sqlsessions_note_update": "AFTER UPDATE ON {schema}sessions FOR EACH ROW"
-    + _LEAVE.replace("NEW_VERSION", "if(NEW.id = OLD.id, NEW.version, 0)")
-    + " AND (NEW.version <> OLD.version OR NEW.id <> OLD.id)",
-    "sqlsessions_note_delete": "AFTER DELETE ON {schema}sessions FOR EACH ROW"
-    + _LEAVE.replace("NEW_VERSION", "0"),
+    "sqlsessions_notice_update": "AFTER UPDATE ON {schema}sessions FOR EACH ROW\nIF "
+    + _LEAVE.format(
+        "(NEW.version <> OLD.version OR NEW.id <> OLD.id) AND ", "if(NEW.id = OLD.id, NEW.version, 0)"
+    ),
+    "sqlsessions_notice_delete": "AFTER DELETE ON {schema}sessions FOR EACH ROW\nIF "
+    + _LEAVE.format("", "0"),
 }
 """The triggers that leave notices of changes on MariaDB and MySQL, and how."""
+
+EARLIER_NOTING_TRIGGERS = ("sqlsessions_note_update", "sqlsessions_note_delete")
+"""Those of the revision `sqlsessions_0003`, which leave the same."""
 
 
 @event.listens_for(sessions, "after_create")

@@ -353,9 +353,15 @@ def test_notices_of_postgresql(seen: tuple[int, float, bool], expected: list[Sta
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
-    [((1, 0, 1), [State.NOTE]), ((2, 200_000, 1), [State.NOTE]), ((2, 0, 1), [State.OK]), ((2, None, 0), [])],
+    [
+        ((1, 0, 0, 1), [State.NOTE]),
+        ((0, 2, 0, 1), [State.NOTE]),
+        ((2, 0, 200_000, 1), [State.NOTE]),
+        ((2, 0, 0, 1), [State.OK]),
+        ((2, 0, None, 0), []),
+    ],
 )
-def test_notices_of_mysql(seen: tuple[int, int | None, int], expected: list[State]) -> None:
+def test_notices_of_mysql(seen: tuple[int, int, int | None, int], expected: list[State]) -> None:
     assert [finding.state for finding in diagnosis_mysql._notices(*seen)] == expected
 
 

@@ -9,12 +9,12 @@ from sqlsessions import SqlSessionStorage
 from sqlsessions.sql.batching.operations import Delete, Touch, Write, parted
 from sqlsessions.sql.statements.single import ExplicitOptions
 
-from ..sql.support import postgresql
+from ..sql.support import each_server_and_mysql
 
 SECONDS = 5.0
 
 
-@postgresql
+@each_server_and_mysql
 @pytest.mark.timeout(120)
 async def test_mixed_operations_of_several_processes_do_not_deadlock(sql_url: str) -> None:
     async with SqlSessionStorage(sql_url) as storage:

@@ -125,7 +125,7 @@ async def test_two_processes_through_one_pooler_lose_nothing(url: str) -> None:
 async def test_migrations_run_through_the_pooler(url: str) -> None:
     await schema.upgrade(url)
     await schema.check(url)
-    assert await schema.current(url) == "sqlsessions_0004"
+    assert await schema.current(url) == "sqlsessions_0005"
     await schema.upgrade(url)
     await schema.downgrade(url, "sqlsessions@base")
     assert await schema.current(url) is None

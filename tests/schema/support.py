@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {"sessions", "session_chunks", "session_labels", "session_ends"}
 NOTICES = {"session_notices"}
 """On MariaDB and MySQL."""
-REVISION = "sqlsessions_0004"
+REVISION = "sqlsessions_0005"
 VERSION_TABLE = "sqlsessions_alembic_version"
 
 T = TypeVar("T")
@@ -54,6 +54,20 @@ async def on(url: str, work: Callable[[Connection], T]) -> T:
 async def execute(url: str, *statements: str) -> None:
     """Run statements."""
     await on(url, lambda connection: [connection.execute(text(each)) for each in statements])
+
+
+def parted(script: str) -> list[str]:
+    """The statements of a script, parted as the command-line clients do it."""
+    found, delimiter, held = [], ";", ""
+    for line in script.splitlines():
+        if line.startswith("DELIMITER "):
+            delimiter = line.split()[1]
+        elif not line.startswith("--"):
+            held += f"{line}\n"
+            *ended, held = held.split(delimiter)
+            found += [each.strip() for each in ended]
+    assert (delimiter, held.strip()) == (";", "")
+    return [each for each in found if each not in ("BEGIN", "COMMIT")]
 
 
 async def table_names(url: str) -> set[str]:

@@ -224,9 +224,9 @@ def test_a_new_revision_can_be_written(tmp_path: Path) -> None:
     versions = f"{ROOT / 'migrations' / 'versions'}:{tmp_path / 'versions'}"
     config.set_main_option("version_locations", versions)
     command.revision(
-        config, "more", rev_id="sqlsessions_0005", version_path=str(tmp_path / "versions"), autogenerate=True
+        config, "more", rev_id="sqlsessions_0006", version_path=str(tmp_path / "versions"), autogenerate=True
     )
-    assert (tmp_path / "versions" / "sqlsessions_0005_more.py").exists()
+    assert (tmp_path / "versions" / "sqlsessions_0006_more.py").exists()
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert tables(tmp_path / "a.db") == {VERSION_TABLE}

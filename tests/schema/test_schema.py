@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -24,8 +26,9 @@ from sqlsessions import (
     schema,
 )
 from sqlsessions.schema import revisions as _revisions
+from sqlsessions.sql.models import NOTING_TRIGGERS
 
-from .support import OURS, REVISION, VERSION_TABLE, execute, on, table_names
+from .support import OURS, REVISION, VERSION_TABLE, execute, on, parted, table_names
 
 
 def workers() -> list[threading.Thread]:
@@ -154,7 +157,7 @@ async def test_ahead(database_url: str) -> None:
 
 async def test_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await schema.upgrade(database_url)
-    monkeypatch.setattr(_revisions, "_revisions", lambda: ["sqlsessions_0005", REVISION])
+    monkeypatch.setattr(_revisions, "_revisions", lambda: ["sqlsessions_0006", REVISION])
     for attempt in (schema.check(database_url), schema.create_tables(database_url)):
         with pytest.raises(SchemaOutOfDate, match=f"behind, at revision {REVISION}.*sqlsessions upgrade"):
             await attempt
@@ -248,12 +251,31 @@ async def test_a_target_that_is_none(url: Any, error: type[Exception]) -> None:
 
 
 async def test_script_makes_what_upgrade_makes(database_url: str) -> None:
-    lines = (await schema.script(database_url)).splitlines()
-    sql = "\n".join(line for line in lines if not line.startswith("--"))
-    statements = [each.strip() for each in sql.split(";")]
-    await execute(database_url, *(each for each in statements if each not in ("", "BEGIN", "COMMIT")))
+    await execute(database_url, *parted(await schema.script(database_url)))
     assert await schema.current(database_url) == REVISION
     await schema.check(database_url)
+
+
+@pytest.mark.parametrize("database_url", ["mysql+asyncmy", "MySQL+asyncmy"], indirect=True)
+async def test_the_command_line_client_takes_the_script(database_url: str) -> None:
+    """The semicolons in a trigger end none of its statements."""
+    if not (client := shutil.which("mariadb") or shutil.which("mysql")):
+        pytest.skip("there is no client of MariaDB or MySQL")
+    url = make_url(database_url)
+    where = ["-h", str(url.host), "-P", str(url.port or 3306), "-u", str(url.username), str(url.database)]
+    process = await asyncio.create_subprocess_exec(
+        client,
+        *where,
+        env=os.environ | {"MYSQL_PWD": str(url.password or "")},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _, errors = await process.communicate((await schema.script(url)).encode())
+    assert (process.returncode, errors) == (0, b"")
+    assert await schema.current(url) == REVISION
+    await schema.check(url)
+    found = await on(database_url, lambda connection: connection.exec_driver_sql("SHOW TRIGGERS").all())
+    assert sorted(each[0] for each in found) == sorted(NOTING_TRIGGERS)
 
 
 async def test_rights_are_missing(tmp_path: Any) -> None:

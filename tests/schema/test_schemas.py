@@ -16,7 +16,7 @@ from sqlsessions import SchemaOutOfDate, SqlSessionStorage, StorageUnavailable, 
 
 from ..databases import SERVED_BY, available
 from ..sql.support import TINY, query
-from .support import OURS, REVISION, dialect, execute, table_names
+from .support import OURS, REVISION, dialect, execute, parted, table_names
 
 postgresql = pytest.mark.parametrize("database_url", ["postgresql+asyncpg"], indirect=True)
 
@@ -221,10 +221,7 @@ async def test_an_engine_that_sets_tenants_for_a_transaction_is_refused(
 async def test_a_script_makes_its_tables_in_the_schema_of_its_url(database_url: str) -> None:
     await execute(database_url, 'CREATE SCHEMA "My App"')
     url = f"{database_url}?schema=My%20App"
-    lines = (await schema.script(url)).splitlines()
-    sql = "\n".join(line for line in lines if not line.startswith("--"))
-    statements = (each.strip() for each in sql.split(";"))
-    await execute(database_url, *(each for each in statements if each not in ("", "BEGIN", "COMMIT")))
+    await execute(database_url, *parted(await schema.script(url)))
     await schema.check(url)
     assert await schema.current(url) == REVISION
     assert await table_names(database_url) == set()

@@ -27,6 +27,9 @@ each_database = pytest.mark.parametrize(
 each_database_and_mysql = pytest.mark.parametrize(
     "sql_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "mysql+asyncmy", "MySQL+asyncmy"], indirect=True
 )
+each_server_and_mysql = pytest.mark.parametrize(
+    "sql_url", ["postgresql+asyncpg", "mysql+asyncmy", "MySQL+asyncmy"], indirect=True
+)
 each_server = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
 each_network_driver = pytest.mark.parametrize("sql_url", NETWORK, indirect=True)
 postgresql = pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)

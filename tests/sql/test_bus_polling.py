@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -213,7 +214,7 @@ async def test_without_triggers_the_bound_of_the_cache_holds(
     """As where the user that made the tables may create none."""
     await schema.upgrade(database_url)
     for name in ("update", "delete"):
-        await query(database_url, f"DROP TRIGGER sqlsessions_note_{name}")
+        await query(database_url, f"DROP TRIGGER sqlsessions_notice_{name}")
     caplog.set_level(logging.WARNING, "sqlsessions")
     monkeypatch.setattr(polling, "RECHECK", 0.1)
     async with CacheStorage(SqlSessionStorage(database_url, clock=clock)) as cache:
@@ -228,12 +229,57 @@ async def test_without_triggers_the_bound_of_the_cache_holds(
         await bounded(cache, clock)
         assert caplog.text.count("run `sqlsessions upgrade`") == 1
         assert await query(database_url, "SELECT count(*) FROM sessions") == [(1,)]
-        await schema.downgrade(database_url, "sqlsessions_0002")
+        await schema.downgrade(database_url, "sqlsessions_0004")
         await schema.upgrade(database_url)
         await proven(cache)
     await schema.downgrade(database_url, "sqlsessions_0002")
     assert await query(database_url, SPECIAL) == []
     assert await query(database_url, "SHOW TABLES LIKE 'session_notices'") == []
+
+
+@pytest.mark.parametrize("database_url", ["mysql+asyncmy", "MySQL+asyncmy"], indirect=True)
+async def test_tables_of_the_revision_before_leave_notices_too(database_url: str) -> None:
+    await schema.upgrade(database_url, "sqlsessions_0004")
+    async with cached(database_url) as cache, SqlSessionStorage(database_url) as there:
+        await cache.write_bytes("id", b"data")
+        assert await cache.read_bytes("id") == b"data"
+        await there.invalidate("id")
+        await until_gone(cache)
+
+
+@each_polled
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_a_statement_that_writes_several_rows_shares_the_lock_of_none(
+    sql_url: str, noticed: bool
+) -> None:
+    """Two that did, and then asked for the lock alone, would deadlock."""
+    if noticed:
+        await query(
+            sql_url,
+            "INSERT INTO session_chunks (version, id, seq, data) VALUES (0, unhex(repeat('00', 32)), -6, '')",
+        )
+    columns = "sessions (id, version, size, created_at, updated_at, data)"
+    write = f"INSERT INTO {columns} VALUES ('1', 1, 0, 0, 0, ''), ('2', 1, 0, 0, 0, '')"
+    await query(sql_url, write)
+    async with transaction(sql_url) as holder, transaction(sql_url) as waiter:
+        await holder.exec_driver_sql("UPDATE sessions SET size = 1 WHERE id = CAST('2' AS BINARY(32))")
+        over = f"{write} ON DUPLICATE KEY UPDATE version = sessions.version + 1"
+        waiting = asyncio.create_task(waiter.exec_driver_sql(over))
+        waited_for = rf"table `{make_url(sql_url).database}`\.`sessions` trx id \d+ lock.mode (\S+) .*waiting"
+
+        async def waits() -> list[str]:
+            [(*_, status)] = await query(sql_url, "SHOW ENGINE INNODB STATUS")
+            return re.findall(waited_for, status)
+
+        async def known() -> bool:
+            return bool(await waits())
+
+        await until(known)
+        modes = await waits()
+        await holder.rollback()
+        await waiting
+        await waiter.rollback()
+    assert modes == ["X"]
 
 
 async def bounded(cache: CacheStorage, clock: ManualClock) -> None:

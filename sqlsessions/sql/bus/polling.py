@@ -53,8 +53,8 @@ RECHECK = 60.0  # seconds between two looks for triggers
 
 NO_TRIGGERS = (
     "the table sessions leaves no notices of changes, so that caches are behind by up to max_staleness: run "
-    "`sqlsessions upgrade` as a user who may create triggers, after `sqlsessions downgrade sqlsessions_0002` if the "
-    "tables are newer than that, which forgets labels and clients"
+    "`sqlsessions upgrade` as a user who may create triggers, after `sqlsessions downgrade sqlsessions_0004` if the "
+    "tables are newer than that"
 )
 
 NOT_CAUSAL = (

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..dialects.mysql_session import CHARACTER_SETS, CHARSET, session_obstacles
-from ..models import NOTICED, NOTING_TRIGGERS, metadata
+from ..models import EARLIER_NOTING_TRIGGERS, NOTICED, NOTING_TRIGGERS, metadata
 from .base import Diagnosis, Finding, Plan, State, connections, durable, encrypted, privileges, rights, scalar
 from .humanize import size
 
@@ -24,6 +24,8 @@ NOTICES = """
     SELECT
         (SELECT count(*) FROM information_schema.triggers
          WHERE trigger_schema = database() AND trigger_name IN :triggers),
+        (SELECT count(*) FROM information_schema.triggers
+         WHERE trigger_schema = database() AND trigger_name IN :earlier),
         (SELECT table_rows FROM information_schema.tables
          WHERE table_schema = database() AND table_name = 'session_notices'),
         (SELECT count(*) FROM session_chunks WHERE version = 0 AND id = unhex(repeat('00', 32)) AND seq = :noticed)
@@ -91,7 +93,9 @@ class MySQLDiagnosis(Diagnosis):
         else:
             yield Finding("engine", State.OK, "InnoDB")
         wanted = text(NOTICES).bindparams(
-            bindparam("triggers", [*NOTING_TRIGGERS], expanding=True), noticed=NOTICED
+            bindparam("triggers", [*NOTING_TRIGGERS], expanding=True),
+            bindparam("earlier", [*EARLIER_NOTING_TRIGGERS], expanding=True),
+            noticed=NOTICED,
         )
         for finding in _notices(*(await connection.execute(wanted)).one()):
             yield finding
@@ -107,13 +111,18 @@ class MySQLDiagnosis(Diagnosis):
         return None  # the figures of information_schema may be hours old
 
 
-def _notices(triggers: int, waiting: int | None, noticed: int) -> Iterator[Finding]:
+def _notices(triggers: int, earlier: int, waiting: int | None, noticed: int) -> Iterator[Finding]:
     """Check the notices of changes that the caches of several processes poll."""
     if triggers < len(NOTING_TRIGGERS):
-        seen = "this user sees no triggers that leave them: caches are behind by up to their max_staleness"
+        if earlier == len(EARLIER_NOTING_TRIGGERS):
+            seen = "triggers of an earlier revision leave them: writes of several processes may deadlock and be repeated"
+        else:
+            seen = (
+                "this user sees no triggers that leave them: caches are behind by up to their max_staleness"
+            )
         advice = (
             "As a user with TRIGGER, and SUPER or log_bin_trust_function_creators if there is a binary log: run "
-            "`sqlsessions downgrade sqlsessions_0002`, which forgets labels and clients, then `sqlsessions upgrade`."
+            "`sqlsessions downgrade sqlsessions_0004`, then `sqlsessions upgrade`."
         )
         yield Finding("notices", State.NOTE, seen, advice)
     elif waiting is not None and waiting > MANY_NOTICES:
