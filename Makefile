@@ -55,7 +55,7 @@ TRACED := tests/cache tests/schema tests/sql tests/integrations tests/archive te
 COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 # Memory, in-memory SQL, caches and queues: no server, framework, browser or process of its own.
-QUICK := -m 'not long and not server' tests/cache tests/sql tests/schema tests/archive/test_golden.py \
+QUICK := -m 'not long and not server and not variant' tests/cache tests/sql tests/schema tests/archive/test_golden.py \
 	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory tests/test_delegating.py \
 	tests/test_model.py tests/test_package.py tests/test_purging.py tests/test_pythons.py tests/test_release.py \
 	tests/test_tasks.py

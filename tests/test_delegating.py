@@ -25,6 +25,7 @@ from sqlsessions.testing._base import provider_of, whole
 from .cache.support import Plain, Recorder
 
 
+@pytest.mark.variant
 class TestOverManaged(StorageContract):
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return DelegatingStorage(SessionStorageMemory(clock=clock))

@@ -32,6 +32,7 @@ BEFORE: dict[str, dict[str, Any]] = {
 AFTER: dict[str, Any] = {"namespace": "shop", "keys": [KEY], "accept": [(None, None), ("old", [OTHER])]}
 
 
+@pytest.mark.variant
 class TestAccepting(StorageContract):
     """The contract, of a storage that looks under other names as well."""
 

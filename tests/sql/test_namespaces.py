@@ -44,10 +44,12 @@ class Keyed(StorageContract):
         return SqlSessionStorage("sqlite://", clock=clock, **self.options)
 
 
+@pytest.mark.variant
 class TestNamespace(Keyed):
     options = {"namespace": "shop"}
 
 
+@pytest.mark.variant
 class TestCacheOverKeyed(Keyed):
     async def create_storage(self, clock: ManualClock) -> ManagedSessionStorage:
         keyed = SqlSessionStorage("sqlite://", clock=clock, namespace="shop", keys=[KEY])
