@@ -53,6 +53,8 @@ class DelegatingStorage(ManagedSessionStorage, KeepsEnded):
             it does not.
         max_sessions_per_subject: The most live sessions of a subject, as the delegate tells it.
         max_size: The most bytes of a session, as the delegate tells it; None if there is no limit.
+        touch_every: The most seconds that `SessionInfo.used_at` is behind, as the delegate tells it; None if the idle
+            timeout determines that.
 
     Raises:
         InvalidArgumentType: If the delegate is not a `SessionStorage`.
@@ -66,6 +68,7 @@ class DelegatingStorage(ManagedSessionStorage, KeepsEnded):
         self.default_ttl: float | Default | None = getattr(delegate, "default_ttl", DEFAULT)
         self.max_sessions_per_subject: int | None = getattr(delegate, "max_sessions_per_subject", None)
         self.max_size: int | None = getattr(delegate, "max_size", None)
+        self.touch_every: float | None = getattr(delegate, "touch_every", None)
 
     @property
     def delegate(self) -> SessionStorage:

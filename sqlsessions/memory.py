@@ -48,6 +48,7 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
             None, the default, is any number.
         when_too_many: "end_oldest", the default, or "refuse", by `TooManySessions`.
         keep_ended: How long records of sessions that have ended are kept, until a purge; None, the default, keeps none.
+        touch_every: The most that `SessionInfo.used_at` is behind. None, the default, leaves that to the idle timeout.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
         max_sessions_per_subject: int | None = None,
         when_too_many: Literal["end_oldest", "refuse"] = "end_oldest",
         keep_ended: Duration | None = None,
+        touch_every: Duration | None = None,
     ) -> None:
         self.clock = clock
-        self._defaults = Lifetime.checked(ttl, max_age)
-        self.default_ttl = self._defaults.default_ttl
+        self._defaults = Lifetime.checked(ttl, max_age, touch_every)
+        self.default_ttl, self.touch_every = self._defaults.default_ttl, self._defaults.touch_every
         self._events = Events(
             on_created=on_created,
             on_rotated=on_rotated,
@@ -179,7 +181,7 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
             if (found := self._found(digest)) is None:
                 return None
             record, data = found
-            record = record.touched(self._now(), idle)
+            record = record.touched(self._now(), idle, self._defaults.every)
             self._sessions[digest] = (record, data)
         return record.info(digest)
 

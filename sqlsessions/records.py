@@ -31,44 +31,15 @@ from ._validation import (
 from .errors import InvalidArgument, InvalidArgumentType, TooManySessions
 from .info import EndedSession, EndReason, Rebinding, SessionInfo
 from .storage import DEFAULT, KEEP, Default, Duration, Keep
-from .touching import is_worth_writing
+from .touching import is_use_due, is_worth_writing
 
 __all__ = [
-    "FORWARDING",
-    "MAX_BATCH",
-    "PLAIN",
-    "TWO_WEEKS",
-    "Cap",
-    "Clock",
-    "Lifetime",
-    "Options",
-    "Record",
-    "as_datetime",
-    "checked_client",
-    "checked_label",
-    "checked_labels",
-    "checked_subject",
-    "decoded_labels",
-    "digest",
-    "duration",
-    "earliest",
-    "encoded_client",
-    "encoded_labels",
-    "ended_session",
-    "from_datetime",
-    "key_digest",
-    "key_digests",
-    "label_digest",
-    "later",
-    "microseconds",
-    "moment",
-    "positive",
-    "refuse_both",
-    "renamed",
-    "required_duration",
-    "seconds",
-    "written",
-]
+    "FORWARDING", "MAX_BATCH", "PLAIN", "TWO_WEEKS", "Cap", "Clock", "Lifetime", "Options", "Record",
+    "as_datetime", "checked_client", "checked_label", "checked_labels", "checked_subject", "decoded_labels",
+    "digest", "duration", "earliest", "encoded_client", "encoded_labels", "ended_session", "from_datetime",
+    "key_digest", "key_digests", "label_digest", "later", "microseconds", "moment", "positive", "refuse_both",
+    "renamed", "required_duration", "seconds", "written",
+]  # fmt: skip
 
 Clock = Callable[[], float]
 """Seconds since 1970 UTC, as `time.time` gives them."""
@@ -137,20 +108,35 @@ PLAIN = Options(DEFAULT, DEFAULT, KEEP, None)
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """A storage's settings for new sessions, in microseconds; None is never."""
+    """A storage's settings in microseconds; None is never.
+
+    Attributes:
+        ttl: Idle timeout of new sessions.
+        max_age: Their absolute timeout.
+        every: How often at least a touch notes that a session is used, whatever it gains.
+    """
 
     ttl: int | None
     max_age: int | None
+    every: int | None = None
 
     @classmethod
-    def checked(cls, ttl: Duration | None, max_age: Duration | None) -> Lifetime:
+    def checked(
+        cls, ttl: Duration | None, max_age: Duration | None, touch_every: Duration | None = None
+    ) -> Lifetime:
         """Check the arguments of a storage."""
-        return cls(duration("ttl", ttl), duration("max_age", max_age))
+        every = duration("touch_every", touch_every)
+        return cls(duration("ttl", ttl), duration("max_age", max_age), every)
 
     @property
     def default_ttl(self) -> float | None:
         """The idle timeout in seconds."""
         return None if self.ttl is None else self.ttl / _SECOND
+
+    @property
+    def touch_every(self) -> float | None:
+        """How often a touch notes a use, in seconds."""
+        return None if self.every is None else self.every / _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,14 +227,23 @@ class Record:
         """Whether the session has not expired."""
         return self.expires_at is None or self.expires_at > now
 
-    def touched(self, now: int, ttl: int | Default | None) -> Record:
-        """The record after a touch: itself if the change is too small to be written."""
+    def touched(self, now: int, ttl: int | Default | None, every: int | None) -> Record:
+        """The record after a touch: itself if the change is too small to be written.
+
+        Args:
+            now: The time.
+            ttl: The new idle timeout; DEFAULT is its own.
+            every: The storage's ``touch_every``. A touch that only this calls for leaves the expiry alone, and with it
+                what responses say of cookies.
+        """
         idle = self.ttl if ttl is DEFAULT else ttl
         expires_at = earliest(later(now, idle), self.ends_at)
         if self.expires_at is None or (expires_at is not None and expires_at < self.expires_at):
             expires_at = self.expires_at
         if idle == self.ttl and not is_worth_writing(self.expires_at, expires_at, idle):
-            return self
+            if not is_use_due(self.used_at, now, every):
+                return self
+            expires_at = self.expires_at
         return replace(self, ttl=idle, expires_at=expires_at, touched_at=max(now, self.used_at))
 
     def info(self, digest: bytes) -> SessionInfo:

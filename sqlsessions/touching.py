@@ -1,4 +1,4 @@
-"""The touch policy: when extending a session, or its cookie, is worth a write."""
+"""The touch policy: when extending a session, or its cookie, or noting that it is used, is worth a write."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def is_worth_writing(before: int | None, after: int | None, idle: int | None) ->
     if after is None or idle is None:
         return True
     return (after - before) * SHARE >= idle
+
+
+def is_use_due(used_at: int, now: int, every: int | None) -> bool:
+    """Whether to write that a session is used.
+
+    Args:
+        used_at: When it was used last, as that is stored, in microseconds since 1970.
+        now: The time.
+        every: The storage's ``touch_every`` in microseconds; None is never.
+    """
+    return every is not None and now - used_at >= every

@@ -165,8 +165,10 @@ class Touch:
         little = old and new and kept.ttl and kept.ttl == old_ttl and new - old < kept.ttl / 20
         if gains and not little:
             kept.info = replace(kept.info, expires_at=new)
-        if kept.ttl != old_ttl or (gains and not little):
-            assert kept.info.used_at is not None
+        assert kept.info.used_at is not None
+        every = getattr(model.storage, "touch_every", None)
+        due = every is not None and model.clock.now - kept.info.used_at >= timedelta(seconds=every)
+        if kept.ttl != old_ttl or (gains and not little) or due:
             kept.info = replace(kept.info, used_at=max(model.clock.now, kept.info.used_at))
         assert info == kept.info
 
@@ -261,6 +263,8 @@ operations = st.lists(
     max_size=50,
 )
 
+touch_every = st.sampled_from([None, 5.0, 3600.0])
+
 
 async def play(create: Callable[[ManualClock], ManagedSessionStorage], operations: list[Any]) -> None:
     """Do the operations on a new storage and on the model, and compare after each."""
@@ -273,6 +277,6 @@ async def play(create: Callable[[ManualClock], ManagedSessionStorage], operation
 
 
 @settings(max_examples=300, deadline=None)
-@given(operations)
-def test_memory_agrees_with_the_model(operations: list[Any]) -> None:
-    asyncio.run(play(lambda clock: SessionStorageMemory(clock=clock), operations))
+@given(operations, touch_every)
+def test_memory_agrees_with_the_model(operations: list[Any], every: float | None) -> None:
+    asyncio.run(play(lambda clock: SessionStorageMemory(clock=clock, touch_every=every), operations))

@@ -15,7 +15,7 @@ from fastapi_users.authentication.strategy import Strategy
 from fastapi_users.manager import BaseUserManager
 
 from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage, new_session_id
-from ._web.arguments import checked_storage, default_ttl
+from ._web.arguments import checked_storage, default_ttl, touch_every
 from ._web.cookies import parse_id
 from ._web.renewal import Renewal
 from ._web.state import State
@@ -57,7 +57,7 @@ class SessionStrategy(Strategy[models.UP, models.ID], Generic[models.UP, models.
         self._storage = checked_storage(storage)
         self._timeouts = Timeouts.checked(ttl, absolute_timeout)
         clock = getattr(storage, "clock", time.time)
-        self._renewal = Renewal(self._timeouts, default_ttl(storage), clock)
+        self._renewal = Renewal(self._timeouts, default_ttl(storage), clock, touch_every(storage))
 
     async def read_token(
         self, token: str | None, user_manager: BaseUserManager[models.UP, models.ID]

@@ -41,7 +41,7 @@ def internals_of(storage: SqlSessionStorage) -> Internals:
         repository,
         storage._staging,  # noqa: SLF001
         storage._limits,  # noqa: SLF001
-        repository._defaults,  # noqa: SLF001
+        repository.defaults,
     )
 
 

@@ -43,7 +43,7 @@ class SessionRepository:
         database: Where they are.
         driver: Carries out operations on small sessions.
         clock: Gives the time.
-        defaults: The storage's settings for new sessions.
+        defaults: The storage's settings.
         events: Logs ids that no live session has.
         replica: Where sessions are read, if there is one.
         prefixes: What the digests of the namespaces begin with.
@@ -53,6 +53,7 @@ class SessionRepository:
     Attributes:
         ending: Ends sessions; ``keeping`` keeps records of them.
         now: Gives the time.
+        defaults: The storage's settings.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SessionRepository:
         self.now = partial(records.microseconds, clock)
         self.keeping = Keeping(database, keep_ended, prefixes, self.now)
         self.ending = Ending(database, self.now, self.pin, prefixes, self.keeping)
-        self._defaults = defaults
+        self.defaults = defaults
         self._events = events
         self._conditional = driver.conditional
         self._executor = BatchExecutor(database, driver, self.now)
@@ -143,7 +144,7 @@ class SessionRepository:
             version = fits(version, self._executor.known.get(digest))
 
         def row_at(now: int, old: Record | None = None, version: int = version) -> tuple[Any, ...]:
-            return row(digest, written(old, options, now, version, len(data), self._defaults), data)
+            return row(digest, written(old, options, now, version, len(data), self.defaults), data)
 
         write = Write(digest, version, row_at, ExplicitOptions.of(options), options.if_match, len(data))
         if (found := await self._change(write)) is not None:
@@ -197,7 +198,7 @@ class SessionRepository:
             dialect=self._database.dialect,
             digest=digest,
             options=options,
-            defaults=self._defaults,
+            defaults=self.defaults,
             version=fence(version) if lost is not None else version,
             size=size,
             data=data,
@@ -247,12 +248,11 @@ class SessionRepository:
 
     async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
         """Write what a touch changed; False if the session changed since it was read."""
-        touch = Touch((digest, old.version, old.expires_at, new.ttl, new.expires_at, new.touched_at))
-        return bool(await self._change(touch))
+        return bool(await self._change(Touch.of(digest, old, new)))
 
     async def touch_locked(self, digest: bytes, ttl: int | Default | None) -> SessionInfo | None:
         """Touch a session that others write or touch all the time, if it lives."""
-        touch = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl)
+        touch = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl, every=self.defaults.every)
         record = await self._transaction(touch, IDEMPOTENT, [digest])
         return None if record is None else record.info(digest)
 

@@ -42,8 +42,6 @@ from .writing import Writer
 
 R = TypeVar("R")
 
-TOUCH_ATTEMPTS = 5
-
 
 class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
     """Keeps sessions in the tables that ``sqlsessions upgrade`` makes.
@@ -76,6 +74,8 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         connect_timeout: Seconds to wait for a new connection. 10 unless set.
         synchronous: SQLite's setting of that name, FULL or NORMAL; for a URL. With NORMAL, a power loss may
             take back the last commits.
+        touch_every: How often at least a touch notes that a session is used, in `SessionInfo.used_at`, though the expiry
+            gains little. None, the default, is once per 5 % of the idle timeout.
         durable_touches: Whether a touch is on the disk once it is acknowledged. With False, on PostgreSQL a crash of the
             server may take back the last ones, which costs some idle time and nothing else.
         operation_timeout: Seconds that a statement or transaction of ours may take on a server before its
@@ -122,6 +122,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         operation_timeout: float | None = 30.0,
         retry_for: float = 5.0,
         synchronous: str = "FULL",
+        touch_every: Duration | None = None,
         durable_touches: bool = True,
         busy_timeout: float = 10.0,
         engine_options: Mapping[str, Any] | None = None,
@@ -152,8 +153,8 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
             largest_value=chunk_size,
             durable_touches=durable_touches,
         )
-        lifetime = Lifetime.checked(ttl, max_age)
-        self.default_ttl = lifetime.default_ttl
+        lifetime = Lifetime.checked(ttl, max_age, touch_every)
+        self.default_ttl, self.touch_every = lifetime.default_ttl, lifetime.touch_every
         cap = records.Cap.checked(max_sessions_per_subject, when_too_many)
         self.max_sessions_per_subject = cap and cap.most
         self._events = Events(
@@ -268,16 +269,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
 
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
-        return await self._accepted.at(id, partial(self._touch, idle=idle))
-
-    async def _touch(self, digest: bytes, idle: int | Default | None) -> SessionInfo | None:
-        for _ in range(TOUCH_ATTEMPTS):
-            if (record := await self._repository.record(digest)) is None:
-                return None
-            touched = record.touched(self._repository.now(), idle)
-            if touched is record or await self._repository.touch(digest, record, touched):
-                return touched.info(digest)
-        return await self._repository.touch_locked(digest, idle)
+        return await self._accepted.at(id, partial(self._writer.touch, idle=idle))
 
     async def invalidate(self, id: str) -> None:
         if await self._accepted.at(id, self._repository.delete):

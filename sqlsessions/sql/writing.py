@@ -1,4 +1,4 @@
-"""Writes of a session's data, kept in its row or staged in chunks."""
+"""Writes of sessions: their data, kept in the row or staged in chunks, and touches."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from ..errors import SessionChanged, SessionConflict
 from ..events import Events
 from ..info import SessionInfo
 from ..records import Options, Record
+from ..storage import Default
 from .repository import SessionRepository
 from .staging import Incoming, Limits, Staging
 
+TOUCH_ATTEMPTS = 5
+
 
 class Writer:
-    """Writes sessions by digest, and reports those that are new, and those that ended for them.
+    """Writes and touches sessions by digest, and reports those that are new, and those that ended for them.
 
     Args:
         repository: Writes what is small, and points sessions at what was staged.
@@ -64,6 +67,17 @@ class Writer:
             quiet = record.created_at != record.updated_at and not evicted
             return record.info(digest) if quiet else await self._written(digest, record, evicted)
         return await self.write(digest, providing(data), options)
+
+    async def touch(self, digest: bytes, idle: int | Default | None) -> SessionInfo | None:
+        """Touch a session, if it lives."""
+        repository = self._repository
+        for _ in range(TOUCH_ATTEMPTS):
+            if (record := await repository.record(digest)) is None:
+                return None
+            touched = record.touched(repository.now(), idle, repository.defaults.every)
+            if touched is record or await repository.touch(digest, record, touched):
+                return touched.info(digest)
+        return await repository.touch_locked(digest, idle)
 
     async def _written(self, digest: bytes, record: Record, evicted: list[bytes]) -> SessionInfo:
         info = record.info(digest)

@@ -32,6 +32,7 @@ from ._round_trips import RoundTrips
 from ._streams import Streams
 from ._subjects import Subjects
 from ._touching import Touching
+from ._uses import Uses
 from .clock import ManualClock
 from .spy import SpyStorage
 
@@ -57,6 +58,7 @@ class StorageContract(
     Ids,
     Lifetime,
     Touching,
+    Uses,
     Rotation,
     Conditions,
     Streams,
@@ -99,6 +101,8 @@ class StorageContract(
             pieces, are tried. 256 KiB unless set.
         keep_ended: For how many seconds the storage keeps records of sessions that have ended, if it is a `KeepsEnded`
             that was asked to; None, the default, is not at all.
+        touch_every: After how many seconds the storage notes the use of a session by a touch that gains nothing else, if it
+            was asked to; None, the default, is never. At least 100, of which the other tests stay clear.
         refuses_when_closed: Whether a closed storage must raise `StorageUnavailable`. False unless
             set: a storage that holds nothing open may go on to work.
     """

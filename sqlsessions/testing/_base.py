@@ -38,6 +38,7 @@ class Contract:
     chunk_size = 256 * 1024
     refuses_when_closed = False
     keep_ended: float | None = None
+    touch_every: float | None = None
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         """Make an empty storage that takes its time from the clock. To be overridden."""

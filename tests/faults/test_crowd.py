@@ -30,7 +30,7 @@ async def test_what_makes_rows_goes_apart_from_all_else() -> None:
         return Write(id, 1, lambda _now: (), ExplicitOptions(ttl, False, False), if_match, 0)
 
     plain, other, first = write(b"1", None), write(b"2", None, ttl=True), write(b"3", 0)
-    match, touch = write(b"4", 7), Touch((b"5", 1, None, None, None, None))
+    match, touch = write(b"4", 7), Touch((b"5", 1, None, None, None, None, None))
     end = Delete(b"6", -5)
     assert parted([plain, match, other, touch, first, end]) == [
         [plain],

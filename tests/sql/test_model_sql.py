@@ -14,7 +14,7 @@ from sqlsessions.storage import DEFAULT, KEEP
 from sqlsessions.testing import ManualClock
 
 from ..databases import available, migrated
-from ..test_model import Rotate, Touch, Write, operations, play
+from ..test_model import Rotate, Touch, Write, operations, play, touch_every
 from .support import TINY
 
 in_memory = settings(max_examples=80, deadline=None)
@@ -41,19 +41,22 @@ def few_chunks(operations: list[Any]) -> list[Any]:
 
 
 @in_memory
-@given(operations)
-def test_sqlite_agrees_with_the_model(operations: list[Any]) -> None:
+@given(operations, touch_every)
+def test_sqlite_agrees_with_the_model(operations: list[Any], every: float | None) -> None:
     asyncio.run(
-        play(lambda clock: SqlSessionStorage("sqlite://", clock=clock, **TINY), few_chunks(operations))
+        play(
+            lambda clock: SqlSessionStorage("sqlite://", clock=clock, touch_every=every, **TINY),
+            few_chunks(operations),
+        )
     )
 
 
 @in_memory
-@given(operations)
-@example([Write("a", 0, DEFAULT, DEFAULT, KEEP, "any"), Rotate("a", "A"), Touch("A", 0.5)])
-def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any]) -> None:
+@given(operations, touch_every)
+@example([Write("a", 0, DEFAULT, DEFAULT, KEEP, "any"), Rotate("a", "A"), Touch("A", 0.5)], None)
+def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any], every: float | None) -> None:
     def create(clock: ManualClock) -> ManagedSessionStorage:
-        sql = SqlSessionStorage("sqlite://", clock=clock, **TINY)
+        sql = SqlSessionStorage("sqlite://", clock=clock, touch_every=every, **TINY)
         return CacheStorage(sql, max_entry_bytes=500, max_entries=2)
 
     # A cache turns a write that repeats the data into a touch, and empty data is always the same.
@@ -61,11 +64,17 @@ def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any]) -> Non
 
 
 @settings(max_examples=30, deadline=None)
-@given(operations)
-def test_layers_over_keyed_ids_agree_with_the_model(operations: list[Any]) -> None:
+@given(operations, touch_every)
+def test_layers_over_keyed_ids_agree_with_the_model(operations: list[Any], every: float | None) -> None:
     def create(clock: ManualClock) -> ManagedSessionStorage:
         sql = SqlSessionStorage(
-            "sqlite://", clock=clock, namespace="shop", keys=[KEY], accept=[(None, None)], **TINY
+            "sqlite://",
+            clock=clock,
+            touch_every=every,
+            namespace="shop",
+            keys=[KEY],
+            accept=[(None, None)],
+            **TINY,
         )
         return CacheStorage(EncryptedStorage(sql, [KEY], encrypt_subjects=True), max_entry_bytes=500)
 
@@ -74,9 +83,14 @@ def test_layers_over_keyed_ids_agree_with_the_model(operations: list[Any]) -> No
 
 @pytest.mark.parametrize("kind", SERVERS)
 @on_servers
-@given(operations)
-def test_servers_agree_with_the_model(kind: str, operations: list[Any]) -> None:
+@given(operations, touch_every)
+def test_servers_agree_with_the_model(kind: str, operations: list[Any], every: float | None) -> None:
     url = migrated(kind).set(drivername=SERVERS[kind])
     available(kind).clear(url)
-    asyncio.run(play(lambda clock: SqlSessionStorage(url, clock=clock, **TINY), few_chunks(operations)))
+    asyncio.run(
+        play(
+            lambda clock: SqlSessionStorage(url, clock=clock, touch_every=every, **TINY),
+            few_chunks(operations),
+        )
+    )
     available(kind).clear(url)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ...errors import SessionNotFound
 from ...storage import DEFAULT, ManagedSessionStorage, new_session_id
-from .arguments import checked_storage, default_ttl
+from .arguments import checked_storage, default_ttl, touch_every
 from .candidates import candidate_ids, load_live
 from .changing import Changing
 from .clients import ClientInfo, checked_client_info
@@ -96,7 +96,7 @@ class SessionManager:
             self._clock,
             ("Cookie",) if transports is None else transports.vary,
         )
-        self._renewal = Renewal(self._timeouts, default_ttl(storage), self._clock)
+        self._renewal = Renewal(self._timeouts, default_ttl(storage), self._clock, touch_every(storage))
         self._moves = Moves(storage, self.payloads, self._is_emptied)
         self._keyed = keyed_subjects(subject_key)
         self.client_info = checked_client_info(client_info)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from ...info import SessionInfo
 from ...records import Clock, from_datetime, microseconds
 from ...storage import DEFAULT, Default
-from ...touching import SHARE, is_worth_writing
+from ...touching import SHARE, is_use_due, is_worth_writing
 from .cookies import LONGEST_AGE
 from .state import UNSET, State
 from .timeouts import Timeouts
@@ -34,14 +34,18 @@ class Renewal:
         timeouts: How long sessions last that have no timeout of their own.
         default: The storage's idle timeout in microseconds, None for none; DEFAULT if it is not known.
         clock: Gives the time in seconds.
+        every: The storage's ``touch_every`` in microseconds; None if it has none.
     """
 
-    def __init__(self, timeouts: Timeouts, default: int | Default | None, clock: Clock) -> None:
+    def __init__(
+        self, timeouts: Timeouts, default: int | Default | None, clock: Clock, every: int | None
+    ) -> None:
         self._timeouts = timeouts
         self._idle = default if timeouts.idle is DEFAULT else timeouts.idle
         self._anonymous = self._idle if timeouts.anonymous is DEFAULT else timeouts.anonymous
         self._absolute = timeouts.absolute
         self._clock = clock
+        self._every = every
 
     def idle_to_write(
         self, state: State, over: SessionInfo | None, subject: str | None
@@ -62,7 +66,16 @@ class Renewal:
         return idle
 
     def is_touch_due(self, state: State, info: SessionInfo) -> bool:
-        """Whether to extend a session that was accessed."""
+        """Whether to touch a session that was accessed: to extend it, or to note that it is used."""
+        return self._is_extension_due(state, info) or self.is_use_due(info)
+
+    def is_use_due(self, info: SessionInfo) -> bool:
+        """Whether to note that a session is used."""
+        if self._every is None or info.used_at is None:
+            return False
+        return is_use_due(from_datetime(info.used_at), microseconds(self._clock), self._every)
+
+    def _is_extension_due(self, state: State, info: SessionInfo) -> bool:
         idle = self._idle_of(state, info)
         if info.expires_at is None or idle is None:
             return False
@@ -82,7 +95,7 @@ class Renewal:
         if self._changes_kind(state, info):
             return True
         if state.answered:
-            return self.is_touch_due(state, info)
+            return self._is_extension_due(state, info)
         follows = info.expires_at is not None and info.expires_at - info.updated_at <= _LONGEST_SPAN
         if follows and state.cookie_until is UNSET:
             return False

@@ -154,18 +154,26 @@ class Write(Operation):
 
 
 class Touch(Operation):
-    """Writes an expiry; gives whether it did: not if the session changed since it was read.
+    """Writes an expiry and a use; gives whether it did: not if the session changed since it was read.
 
     Attributes:
-        values: The id, version and expiry that were seen, the new idle timeout and expiry, and the time.
+        values: The id, version, expiry and last touch that were seen, the new idle timeout and expiry, and the time.
     """
 
     __slots__ = ("values",)
-    names = ("id", "version", "seen", "ttl", "expires_at", "touched_at")
+    names = ("id", "version", "seen", "seen_touch", "ttl", "expires_at", "touched_at")
 
-    def __init__(self, values: tuple[bytes, int, int | None, int | None, int | None, int | None]) -> None:
+    def __init__(
+        self, values: tuple[bytes, int, int | None, int | None, int | None, int | None, int | None]
+    ) -> None:
         super().__init__(values[0])
         self.values = values
+
+    @classmethod
+    def of(cls, digest: bytes, old: Record, new: Record) -> Touch:
+        """The touch that makes one record of a session another."""
+        seen = (old.version, old.expires_at, old.touched_at)
+        return cls((digest, *seen, new.ttl, new.expires_at, new.touched_at))
 
     def begin(self, now: int) -> bool:
         """See `Operation.begin`."""

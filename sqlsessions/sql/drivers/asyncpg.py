@@ -76,8 +76,8 @@ ROW = (*c.keys(), "if_match")
 ENDED = {"id": c.id, "tombstone": chunks.c.seq, "now": c.updated_at}
 KEPT = ENDED | {"reason": ends.c.reason}
 TOUCHED = {
-    "id": c.id, "version": c.version, "seen": c.expires_at, "ttl": c.ttl, "expires_at": c.expires_at,
-    "touched_at": c.touched_at,
+    "id": c.id, "version": c.version, "seen": c.expires_at, "seen_touch": c.touched_at, "ttl": c.ttl,
+    "expires_at": c.expires_at, "touched_at": c.touched_at,
 }  # fmt: skip
 
 
@@ -317,8 +317,10 @@ def _select(part: Part, *, many: bool) -> str:
 
 def _touched(new: Any, same: Any) -> Any:
     seen = c.expires_at.is_not_distinct_from(new.c.seen)
+    seen_touch = c.touched_at.is_not_distinct_from(new.c.seen_touch)
     values = {name: new.c[name] for name in ("ttl", "expires_at", "touched_at")}
-    return update(sessions).where(same, c.version == new.c.version, seen).values(values).returning(c.id)
+    done = update(sessions).where(same, c.version == new.c.version, seen, seen_touch).values(values)
+    return done.returning(c.id)
 
 
 def _touch(*, many: bool, durable: bool) -> str:

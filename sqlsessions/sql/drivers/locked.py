@@ -81,8 +81,7 @@ def _applies(change: Operation, stored: Stored) -> bool:
     """Whether a change does something to a session as it is; sets the values of a write."""
     record = stored.record
     if isinstance(change, Touch):
-        _, version, seen, *_ = change.values
-        return (record.version, record.expires_at) == (version, seen)
+        return (record.version, record.expires_at, record.touched_at) == change.values[1:4]
     if isinstance(change, Write):
         return not stored.chunked and change.begin_over(record)
     return isinstance(change, Delete) and not stored.chunked and record.live(change.now)

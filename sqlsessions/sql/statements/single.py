@@ -88,6 +88,7 @@ TOUCH = (
         c.id == parameter("id"),
         c.version == parameter("version"),
         c.expires_at.is_not_distinct_from(bindparam("p_seen", type_=BigInteger())),
+        c.touched_at.is_not_distinct_from(bindparam("p_seen_touch", type_=BigInteger())),
     )
     .values({name: parameter(name) for name in ("ttl", "expires_at", "touched_at")})
 )

@@ -128,13 +128,17 @@ async def replace(
 
 
 async def touch(
-    connection: AsyncConnection, digest: bytes, clock: Callable[[], int], ttl: int | Default | None
+    connection: AsyncConnection,
+    digest: bytes,
+    clock: Callable[[], int],
+    ttl: int | Default | None,
+    every: int | None,
 ) -> Record | None:
     """Touch a session if it lives; see `Record.touched`."""
     for stored in await locked(connection, c.id == digest):
         if not stored.record.live(now := clock()):
             return None
-        touched = stored.record.touched(now, ttl)
+        touched = stored.record.touched(now, ttl, every)
         if touched is not stored.record:
             values = {"ttl": touched.ttl, "expires_at": touched.expires_at, "touched_at": touched.touched_at}
             await connection.execute(update(sessions).where(c.id == digest).values(values))
