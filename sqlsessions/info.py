@@ -24,8 +24,8 @@ class SessionInfo:
             microsecond, unless that was the write which created it.
         expires_at: When it ends unless touched or written before, UTC; None is never.
         subject: Whose session it is, usually a user id; None is nobody's.
-        used_at: When it was last written, or touched so that this was worth a write, UTC; None if the storage does
-            not know.
+        used_at: When it was last written, or touched so that this was worth a write, UTC: see the storage's ``touch_every``.
+            None if the storage does not know.
         labels: Further names of it, in their order.
         client: What is known of the client that uses it, such as its address; None is nothing.
     """

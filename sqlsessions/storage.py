@@ -145,8 +145,8 @@ class ManagedSessionStorage(SessionStorage):
     async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
         """Extend the session's expiry without touching its data.
 
-        The expiry never moves backwards. To spare the database, nothing is written while less than
-        5 % of the idle timeout would be gained, so that the idle timeout may end up to 5 % early.
+        The expiry never moves backwards. To spare the database, nothing is written while less than 5 % of the idle
+        timeout would be gained, so that it may end up to 5 % early, unless the last use is a ``touch_every`` ago.
 
         Args:
             id: The session id.

@@ -271,11 +271,18 @@ class Hasty(Plain):
         return self.anonymous_ttl if visit.info and visit.info.subject is None else super().ttl_of(visit)
 
 
+class Oblivious(Plain):
+    """Notes no use of sessions."""
+
+    def is_use_due(self, visit: Visit) -> bool:
+        return False
+
+
 BROKEN: list[type[Plain]] = [
     Adopting, Eager, Writing, Losing, Resurrecting, Renewing, Shallow, Fixed, Copying, Forgetting, Local,
     Clearing, Missing, Hiding,
     Talkative, Strict, Lenient, Trusting, Immortal, Exposed, Insecure, Cacheable,
-    Baking, Believing, Open, Ageless, Lasting, Nameless, Mixing, Patient, Hasty,
+    Baking, Believing, Open, Ageless, Lasting, Nameless, Mixing, Patient, Hasty, Oblivious,
 ]  # fmt: skip
 
 

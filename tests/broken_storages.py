@@ -181,6 +181,17 @@ class TouchingBack(SessionStorageMemory):
         return await self.info(id)
 
 
+class Oblivious(SessionStorageMemory):
+    """Touches only what that extends."""
+
+    async def touch(self, id: str, **options: Any) -> SessionInfo | None:
+        before, after = await self.info(id), await super().touch(id, **options)
+        if before and after and before.expires_at == after.expires_at:
+            record, data = self._sessions[digest(id)]
+            self._sessions[digest(id)] = (replace(record, touched_at=None), data)
+        return await self.info(id)
+
+
 class Forgetful(SessionStorageMemory):
     """Makes a session anew with each write."""
 
@@ -315,7 +326,7 @@ class Exclusive(SessionStorageMemory):
 
 BROKEN: list[type[SessionStorage]] = [
     Appending, CaseInsensitive, Truncating, Rereading, TooHelpful, Stale, Unconditional, CheckingEarly,
-    Resurrecting, TouchingBack, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Indiscriminate, Unlabelled, Rooted,
+    Resurrecting, TouchingBack, Oblivious, Forgetful, Coarse, Stopped, Overwriting, Copying, FirstPage, RevokingAll, Indiscriminate, Unlabelled, Rooted,
     Hasty,
     Discreet,
     Exclusive,
@@ -325,6 +336,7 @@ BROKEN: list[type[SessionStorage]] = [
 @pytest.mark.parametrize("broken", BROKEN)
 class TestBroken(StorageContract):
     keep_ended = 1000.0
+    touch_every = 600.0
 
     @pytest.fixture(autouse=True)
     def _choose(self, broken: type[SessionStorage]) -> None:
@@ -332,5 +344,7 @@ class TestBroken(StorageContract):
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         managed = issubclass(self.broken, ManagedSessionStorage)
-        options: dict[str, Any] = {"clock": clock, "keep_ended": self.keep_ended} if managed else {}
+        options: dict[str, Any] = {}
+        if managed:
+            options = {"clock": clock, "keep_ended": self.keep_ended, "touch_every": self.touch_every}
         return self.broken(**options)

@@ -254,6 +254,13 @@ class Plain:
             await self.merge(visit)
             if self.ttl is not None:
                 self.set_cookie(visit)
+        elif self.is_use_due(visit):
+            await self.storage.touch(visit.id)
+
+    def is_use_due(self, visit: Visit) -> bool:
+        every: float | None = self.storage.touch_every  # type: ignore[attr-defined]
+        used = None if visit.info is None else visit.info.used_at
+        return every is not None and used is not None and self.clock() - used.timestamp() >= every
 
     def changed(self, visit: Visit) -> bool:
         return json.dumps(visit.data) != visit.before or visit.subject is not KEEP

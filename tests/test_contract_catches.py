@@ -23,6 +23,7 @@ STORAGES = {
     "CheckingEarly": "of_writers_on_one_version_exactly_one_wins",
     "Resurrecting": "a_conditional_write_does_not_bring_a_session_back",
     "TouchingBack": "a_shorter_idle_timeout_does_not_move_the_expiry_back",
+    "Oblivious": "a_use_is_noted_once_it_is_due",
     "Forgetful": "a_rewrite_keeps_the_idle_timeout_of_the_session",
     "Coarse": "a_session_lives_to_the_end_of_its_time_and_no_longer",
     "Stopped": "only_a_session_never_rewritten_has_two_equal_times",
@@ -68,6 +69,7 @@ INTEGRATIONS = {
     "Mixing": "a_key_of_another_user_leaves_nothing_of_the_first",
     "Patient": "a_guest_has_a_timeout_of_its_own",
     "Hasty": "a_login_gives_a_guest_the_timeout_of_users",
+    "Oblivious": "a_look_is_noted_once_it_is_due",
     "Open": "a_bearer_counts_where_it_is_asked_for_alone",
 }
 Outcomes = dict[str, str]

@@ -73,6 +73,7 @@ class TestStarsessions(OnEveryStorage):
         "two_requests_at_once_keep_both_changes": OPAQUE,
         "many_requests_that_saw_the_same_keep_all_changes": OPAQUE,
         "a_request_that_reads_writes_nothing": WRITES,
+        "a_look_is_noted_once_it_is_due": WRITES,
         "an_equal_value_is_not_written": WRITES,
         "an_equal_value_costs_one_read": WRITES,
         "an_emptied_session_of_a_user_ends": NOBODY,

@@ -257,7 +257,7 @@ class SessionManager:
                     await self.writer.rotate(session)
                 if writes:
                     await self.writer.write(session, data, payload)
-                elif not rotates:
+                else:
                     await self.writer.extend(session, renews=renews)
                 if state.emptied:
                     await self.end(session)

@@ -158,7 +158,7 @@ class Writer:
             return
         if (touched := await self._storage.touch(state.id)) is None:
             raise SessionNotFound("the session ended meanwhile")
-        state.cookie_due = touched.expires_at != info.expires_at and self._headers.is_persistent(session)
+        state.cookie_due |= touched.expires_at != info.expires_at and self._headers.is_persistent(session)
         session.info = replace(touched, version=info.version)
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:

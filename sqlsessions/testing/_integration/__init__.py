@@ -14,12 +14,13 @@ from .ids import Ids
 from .keyed import Keyed
 from .logout import Logout
 from .moves import Moves
+from .uses import Uses
 
 __all__ = ["IntegrationContract"]
 
 
 class IntegrationContract(
-    Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, Bearers, Freshness, Keyed, Guests, Failures
+    Ids, Moves, Costs, Changes, Logout, Expiry, Cookies, Bearers, Freshness, Keyed, Guests, Uses, Failures
 ):
     """The contract, to be subclassed in a test module; needs the extra ``sqlsessions[test]``.
 
