@@ -122,15 +122,13 @@ class Lifetime(Contract):
         await managed.write_bytes("id", b"5", max_age=50)
         assert await managed.info("id") is None
 
-    @pytest.mark.parametrize("value", OUT_OF_RANGE, ids=repr)
-    async def test_durations_out_of_range_are_refused(
-        self, managed: ManagedSessionStorage, value: float | timedelta
-    ) -> None:
-        await self._refused(managed, InvalidArgument, value)
+    async def test_durations_out_of_range_are_refused(self, managed: ManagedSessionStorage) -> None:
+        for value in OUT_OF_RANGE:
+            await self._refused(managed, InvalidArgument, value)
 
-    @pytest.mark.parametrize("value", NO_DURATION, ids=repr)
-    async def test_what_is_no_duration_is_refused(self, managed: ManagedSessionStorage, value: Any) -> None:
-        await self._refused(managed, InvalidArgumentType, value)
+    async def test_what_is_no_duration_is_refused(self, managed: ManagedSessionStorage) -> None:
+        for value in NO_DURATION:
+            await self._refused(managed, InvalidArgumentType, value)
 
     async def _refused(self, managed: ManagedSessionStorage, error: type[Exception], value: Any) -> None:
         await managed.write_bytes("id", b"old", ttl=60)

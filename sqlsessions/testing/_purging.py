@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import pytest
@@ -102,28 +103,16 @@ class Purging(Contract):
         assert sum(count for count in counts if isinstance(count, int)) + await managed.purge() == 40
         assert len(await listed(managed)) == 10
 
-    @pytest.mark.parametrize("name", ["batch_size", "max_batches"])
-    @pytest.mark.parametrize(
-        ("value", "error"),
-        [
-            (0, InvalidArgument),
-            (-1, InvalidArgument),
-            ("10", InvalidArgumentType),
-            (1.5, InvalidArgumentType),
-        ],
-    )
     async def test_purge_refuses_batches_that_are_none(
-        self,
-        managed: ManagedSessionStorage,
-        clock: ManualClock,
-        name: str,
-        value: Any,
-        error: type[Exception],
+        self, managed: ManagedSessionStorage, clock: ManualClock
     ) -> None:
         await managed.write_bytes("id", b"data", ttl=60)
         clock.advance(60)
-        with pytest.raises(error, match=name):
-            await managed.purge(**{name: value})
+        refused: list[tuple[Any, type[Exception]]] = [(value, InvalidArgument) for value in (0, -1)]
+        refused += [(value, InvalidArgumentType) for value in ("10", 1.5)]
+        for name, (value, error) in product(("batch_size", "max_batches"), refused):
+            with pytest.raises(error, match=name):
+                await managed.purge(**{name: value})
         with pytest.raises(InvalidArgument, match="batch_size"):
             await managed.purge(batch_size=10_001)
         assert await managed.purge(batch_size=10_000, max_batches=1) == 1

@@ -69,12 +69,12 @@ class RoundTrips(Contract):
             await storage.write_bytes("id", data)
             assert await storage.read_bytes("id") == data
 
-    @pytest.mark.parametrize("new", SWAPPED)
     @pytest.mark.parametrize("old", SWAPPED)
-    async def test_a_write_replaces_the_whole_blob(self, storage: SessionStorage, old: str, new: str) -> None:
-        await storage.write_bytes("id", self.blob(old, 1))
-        await storage.write_bytes("id", self.blob(new, 2))
-        assert await storage.read_bytes("id") == self.blob(new, 2)
+    async def test_a_write_replaces_the_whole_blob(self, storage: SessionStorage, old: str) -> None:
+        for new in SWAPPED:
+            await storage.write_bytes("id", self.blob(old, 1))
+            await storage.write_bytes("id", self.blob(new, 2))
+            assert await storage.read_bytes("id") == self.blob(new, 2)
 
     @small_and_large
     async def test_buffers_of_any_kind_can_be_written(self, storage: SessionStorage, size: str) -> None:
@@ -93,11 +93,12 @@ class RoundTrips(Contract):
         data[:] = bytes(len(data))
         assert await storage.read_bytes("id") == self.blob(size)
 
-    @pytest.mark.parametrize("data", ["text", None, 5, [1, 2]])
-    async def test_data_of_another_type_is_refused(self, storage: SessionStorage, data: Any) -> None:
+    async def test_data_of_another_type_is_refused(self, storage: SessionStorage) -> None:
         await storage.write_bytes("id", b"old")
-        with pytest.raises(InvalidArgumentType, match="data"):
-            await storage.write_bytes("id", data)
+        others: list[Any] = ["text", None, 5, [1, 2]]
+        for data in others:
+            with pytest.raises(InvalidArgumentType, match="data"):
+                await storage.write_bytes("id", data)
         assert await storage.read_bytes("id") == b"old"
 
     async def test_sessions_do_not_mix(self, storage: SessionStorage) -> None:
