@@ -1,8 +1,9 @@
 """Two commits side by side: `python -m benchmarks.compare_commits OLD [NEW]`.
 
 A process for each, which has the package as it is in that commit, does the same work by turns, round after round: what
-else goes on slows both. The rate and the CPU seconds of an operation in the new one are shown by those in the old one.
-The benchmarks are those of this checkout, and each side has a database of its own on the same server.
+else goes on slows both. It calls a storage, or with ``--web`` an application whose requests read or write a
+session. The rate and the CPU seconds of an operation in the new one are shown by those in the old one. The benchmarks
+are those of this checkout, and each side has a database of its own on the same server.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 SERVERS = ("postgresql", "sqlite", "mariadb", "mysql")
 SESSIONS = 1000
 SIZE = 1024
+Work = tuple[dict[str, Callable[[str], Awaitable[Any]]], list[str]]
 Samples = list[tuple[dict[str, float], dict[str, float]]]
 
 
@@ -62,7 +65,7 @@ class Side:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, commit: str | None, server: str, loop: str) -> AsyncIterator[Side]:
+    async def of(cls, commit: str | None, server: str, loop: str, *, web: str | None) -> AsyncIterator[Side]:
         """Start it, with a database that it drops in the end."""
         with tempfile.TemporaryDirectory() as folder:
             place(commit, Path(folder))
@@ -78,6 +81,7 @@ class Side:
                     loop,
                     "this",
                 ),
+                *(("--web", web) if web else ()),
                 cwd=folder,
                 env=environment,
                 stdin=asyncio.subprocess.PIPE,
@@ -103,40 +107,68 @@ class Side:
         return answer
 
 
-async def serve(server: str) -> None:
+async def serve(server: str, *, web: str | None) -> None:
     """Do what each line of standard input says, and answer by a line."""
-    from sqlsessions import SqlSessionStorage, new_session_id
+    import sqlsessions
 
-    from .load import blob, drive
+    from .load import drive
     from .scratch import database
 
     def answer(found: dict[str, Any]) -> None:
         print(json.dumps(found), flush=True)
 
+    async with database(server) as url, _requests(web, url) if web else _calls(url) as (calls, names):
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            if work := json.loads(line):
+                answer((await drive(calls[work.pop("op")], names, **work)).json())
+            else:
+                answer({"package": sqlsessions.__file__})
+
+
+@asynccontextmanager
+async def _calls(url: str) -> AsyncIterator[Work]:
+    """Calls of a storage, and the ids of its sessions."""
+    from sqlsessions import SqlSessionStorage, new_session_id
+
+    from .load import blob
+
     ids, data = [new_session_id() for _ in range(SESSIONS)], blob(SIZE)
     variants = cycle([number.to_bytes(4) + data[4:] for number in range(64)])
-    async with database(server) as url, SqlSessionStorage(url) as storage:
+    async with SqlSessionStorage(url) as storage:
 
         async def write(id: str) -> None:
             await storage.write_bytes(id, next(variants))
 
         await asyncio.gather(*map(write, ids))
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            work = json.loads(line)
-            if not work:
-                answer({"package": str(Path(sys.modules[SqlSessionStorage.__module__].__file__ or ""))})
-                continue
-            call = storage.read_bytes if work.pop("op") == "read" else write
-            answer((await drive(call, ids, **work)).json())
+        yield {"read": storage.read_bytes, "write": write}, ids
+
+
+@asynccontextmanager
+async def _requests(side: str, url: str) -> AsyncIterator[Work]:
+    """Requests to an application, and the cookies of its sessions."""
+    from .web_calls import logged_in, requested
+
+    app, cookies = await logged_in(side, url, SESSIONS)
+    yield {"read": partial(requested, app, "/"), "write": partial(requested, app, "/write")}, cookies
 
 
 async def compare(
-    old: str | None, new: str | None, server: str, loop: str, callers: list[int], rounds: int, seconds: float
+    old: str | None,
+    new: str | None,
+    server: str,
+    loop: str,
+    callers: list[int],
+    rounds: int,
+    seconds: float,
+    *,
+    web: str | None = None,
 ) -> dict[tuple[int, str], Samples]:
     """The samples of both in each round, by callers and operation."""
     found: dict[tuple[int, str], Samples] = {}
     async with AsyncExitStack() as stack:
-        sides = [await stack.enter_async_context(Side.of(commit, server, loop)) for commit in (old, new)]
+        sides = [
+            await stack.enter_async_context(Side.of(commit, server, loop, web=web)) for commit in (old, new)
+        ]
         for number in range(rounds + 1):  # the first opens connections, and is short
             for many in callers:
                 for op in ("read", "write"):
@@ -173,6 +205,9 @@ def main() -> None:
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--rounds", type=int, default=11, help="of each comparison; medians count (11)")
     parser.add_argument("--seconds", type=float, default=0.3, help="of each slice (0.3)")
+    parser.add_argument(
+        "--web", choices=("ours", "eager"), help="requests, with sessions read when accessed or before"
+    )
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -182,7 +217,7 @@ def main() -> None:
 
             factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(serve(options.serve))
+            runner.run(serve(options.serve, web=options.web))
         return
     rows: list[tuple[str, ...]] = []
     for server in options.server or SERVERS[:2]:
@@ -195,6 +230,7 @@ def main() -> None:
                 options.callers or [64, 1],
                 options.rounds,
                 options.seconds,
+                web=options.web,
             )
         )
         rows += lines(server, found)

@@ -189,7 +189,7 @@ def streaming(results: Results) -> Iterator[Target]:
 def web(results: Results) -> Iterator[Target]:
     """Requests against those of the same app with other sessions."""
     rates = {(row["name"], row["op"]): row["rates"] for row in results["rows"]}
-    for ours in ("sqlsessions, SQLite", "sqlsessions, PostgreSQL"):
+    for ours in dict.fromkeys(name for name, _ in rates if name.startswith("sqlsessions, ")):
         for theirs, op, bound in WEB:
             mine, other = rates.get((ours, op)), rates.get((theirs, op))
             if mine and other:

@@ -1,12 +1,14 @@
 """The same Starlette app with one kind of session or another, for uvicorn: SIDE and URL say which.
 
-``/login`` begins a session, ``/`` reads it, and ``/write`` changes it.
+``/login`` begins a session, ``/`` reads it, and ``/write`` changes it; ``/cpu`` tells the CPU seconds of the process.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,7 +22,11 @@ AGE = 14 * 24 * 60 * 60
 
 def create_app() -> Any:
     """The app that the environment asks for."""
-    side, url = os.environ["SIDE"], os.environ["URL"]
+    return app_of(os.environ["SIDE"], os.environ["URL"])
+
+
+def app_of(side: str, url: str) -> Any:
+    """The app of a side, with sessions at a URL."""
     if side.startswith("django"):
         from . import web_django
 
@@ -29,6 +35,7 @@ def create_app() -> Any:
         Route("/", _nothing if side == "none" else _read),
         Route("/write", _nothing if side == "none" else _write),
         Route("/login", _nothing if side == "none" else _login),
+        Route("/cpu", _cpu),
     ]
     if side == "fastapi-redis-sdk":
         return _fastapi_redis_sdk(url, routes)
@@ -48,16 +55,20 @@ async def _write(request: Request) -> Response:
     return PlainTextResponse(request.session["user"])
 
 
+async def _cpu(_request: Request) -> Response:
+    return PlainTextResponse(str(time.process_time()))
+
+
 async def _login(request: Request) -> Response:
     request.session.update({"user": "ann", "items": ["x" * 20 for _ in range(10)]})
     return PlainTextResponse("in")
 
 
-def _ours(url: str) -> list[Any]:
+def _ours(url: str, *, eager: bool | None = None) -> list[Any]:
     from sqlsessions import SqlSessionStorage
     from sqlsessions.integrations.starlette import SessionMiddleware
 
-    return [Middleware(SessionMiddleware, storage=SqlSessionStorage(url))]
+    return [Middleware(SessionMiddleware, storage=SqlSessionStorage(url), eager=eager)]
 
 
 def _cached(url: str) -> list[Any]:
@@ -94,4 +105,10 @@ def _fastapi_redis_sdk(url: str, routes: Sequence[Route]) -> Any:
     return app
 
 
-SIDES = {"ours": _ours, "cached": _cached, "cookie": _cookie, "starsessions": _starsessions}
+SIDES: dict[str, Callable[[str], list[Any]]] = {
+    "ours": _ours,
+    "eager": partial(_ours, eager=True),
+    "cached": _cached,
+    "cookie": _cookie,
+    "starsessions": _starsessions,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import django
@@ -62,4 +63,8 @@ async def _login(request: HttpRequest) -> HttpResponse:
     return HttpResponse("in")
 
 
-urlpatterns = [path("", _read), path("write", _write), path("login", _login)]
+async def _cpu(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(time.process_time()))
+
+
+urlpatterns = [path("", _read), path("write", _write), path("login", _login), path("cpu", _cpu)]

@@ -129,12 +129,15 @@ async def test_a_server_can_be_further_away() -> None:
     assert took >= 2 * seconds
 
 
-def test_two_commits_are_measured_side_by_side() -> None:
+@pytest.mark.parametrize("work", [[], ["--web", "ours"]], ids=["calls", "requests"])
+def test_two_commits_are_measured_side_by_side(work: list[str]) -> None:
     if subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False).returncode:
         pytest.skip("this is no checkout")
     command = [sys.executable, "-m", "benchmarks.compare_commits", "HEAD", "--server", "sqlite"]
     options = ["--rounds", "1", "--seconds", "0.05", "--callers", "4"]
-    found = subprocess.run([*command, *options], check=True, timeout=100, capture_output=True, text=True)
+    found = subprocess.run(
+        [*command, *options, *work], check=True, timeout=100, capture_output=True, text=True
+    )
     assert [line.split(" | ")[:3] for line in found.stdout.splitlines()[2:]] == [
         ["| sqlite", "4", "read"],
         ["| sqlite", "4", "write"],
