@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
+from ...errors import SessionCorrupt
 from ...info import Snapshot
 from ...storage import ManagedSessionStorage
-from .unreadable import load_intact, log_unreadable
+from .unreadable import log_unreadable
 
 D = TypeVar("D")
 Found = tuple[str, Snapshot, D]
@@ -55,12 +56,15 @@ def load_live(
 async def _find(
     storage: ManagedSessionStorage, id: str, read: Callable[[bytes], D | None]
 ) -> Found[D] | None:
-    if (snapshot := await load_intact(storage, id)) is None:
-        return None
-    if (data := read(snapshot.data)) is None:
-        log_unreadable(storage, storage.digest(id))
-        return None
-    return id, snapshot, data
+    try:
+        if (snapshot := await storage.load(id)) is None:
+            return None
+        if (data := read(snapshot.data)) is not None:
+            return id, snapshot, data
+    except SessionCorrupt:
+        pass
+    log_unreadable(storage, storage.digest(id))
+    return None
 
 
 async def _newest(finding: Awaitable[list[Found[D] | None]]) -> Found[D] | None:
