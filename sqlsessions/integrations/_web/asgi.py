@@ -88,8 +88,8 @@ class RequestSession:
     async def serve(self) -> None:
         """Call the application, and write the session."""
         try:
-            if self.eager:
-                await self.load()
+            if self.eager and not self.session.loaded:
+                await self._load()
             try:
                 if self.session.loaded or self._bridge is None:
                     await self.app(self.scope, self.receive, self._send)
@@ -244,16 +244,16 @@ class RequestSession:
             return message
         headers: list[Header] = list(message.get("headers") or ())
         vary, cache_control = _caching_of(headers)
-        for title, value in self.manager.headers.of(
+        given = self.manager.headers.of(
             self.session,
             https=is_https(self.scope),
             header=self._request_header,
             vary=vary,
             cache_control=cache_control,
-        ):
-            if cache_control and title == "Cache-Control":
-                headers = [header for header in headers if header[0].lower() != b"cache-control"]
-            headers.append((title.lower().encode(), value.encode("latin-1")))
+        )
+        if cache_control and any(title == "Cache-Control" for title, _ in given):
+            headers = [header for header in headers if header[0].lower() != b"cache-control"]
+        headers += self.manager.headers.encoded(given)
         self._sent += (state.id,)
         return {**message, "headers": headers}
 

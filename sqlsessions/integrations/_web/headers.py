@@ -44,6 +44,7 @@ class ResponseHeaders:
         self._clock = clock
         self._varies = varies
         self._usual = caching_headers(varies, vary="", cache_control="", gives_id=False)
+        self._usual_encoded = _encoded(self._usual)
         self._proxy_warning = ProxyWarning()
 
     def of(
@@ -73,6 +74,10 @@ class ResponseHeaders:
             self._proxy_warning.check(self._cookie, https=https, header=header)
         caching = caching_headers(self._varies, vary=vary, cache_control=cache_control, gives_id=True)
         return [given, *caching]
+
+    def encoded(self, headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+        """Headers from `of` as ASGI has them."""
+        return self._usual_encoded if headers is self._usual else _encoded(headers)
 
     def of_id(self, session: Session, *, https: bool) -> tuple[str, str] | None:
         """The header by which the client gets the session's id, or loses it, if that is due; as for `of`."""
@@ -108,6 +113,10 @@ class ResponseHeaders:
         if state.browser is not None:
             return not state.browser
         return usual if isinstance(usual, bool) else usual(session)
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(title.lower().encode(), value.encode("latin-1")) for title, value in headers]
 
 
 def _seconds(span: int) -> int:
