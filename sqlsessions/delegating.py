@@ -18,6 +18,7 @@ from .storage import (
     KEEP,
     Default,
     Duration,
+    Keep,
     ManagedSessionStorage,
     SessionStorage,
 )
@@ -95,7 +96,7 @@ class DelegatingStorage(ManagedSessionStorage, KeepsEnded):
     async def info(self, id: str) -> SessionInfo | None:
         return await self._managed("info").info(id)
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         return await self._managed("touch").touch(id, ttl=ttl)
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:

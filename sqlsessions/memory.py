@@ -18,7 +18,7 @@ from .errors import SessionConflict, SessionNotFound, StorageUnavailable
 from .events import Events, Hook
 from .info import EndedSession, EndReason, Rebinding, SessionInfo, Snapshot, Successor
 from .records import Cap, Clock, Lifetime, Options, Record
-from .storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from .storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage
 from .values import WriteOptions
 
 R = TypeVar("R")
@@ -174,9 +174,9 @@ class SessionStorageMemory(ManagedSessionStorage, KeepsEnded):
         found = self._found(digest)
         return found and found[0].info(digest)
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         digest = records.digest(id)
-        idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
+        idle = ttl if ttl is DEFAULT or ttl is KEEP else records.duration("ttl", ttl)
         with self._guard:
             if (found := self._found(digest)) is None:
                 return None

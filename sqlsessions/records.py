@@ -227,18 +227,22 @@ class Record:
         """Whether the session has not expired."""
         return self.expires_at is None or self.expires_at > now
 
-    def touched(self, now: int, ttl: int | Default | None, every: int | None) -> Record:
+    def touched(self, now: int, ttl: int | Default | Keep | None, every: int | None) -> Record:
         """The record after a touch: itself if the change is too small to be written.
 
         Args:
             now: The time.
-            ttl: The new idle timeout; DEFAULT is its own.
+            ttl: The new idle timeout; DEFAULT is its own, KEEP extends nothing.
             every: The storage's ``touch_every``. A touch that only this calls for leaves the expiry alone, and with it
                 what responses say of cookies.
         """
-        idle = self.ttl if ttl is DEFAULT else ttl
+        idle = self.ttl if ttl is DEFAULT or ttl is KEEP else ttl
         expires_at = earliest(later(now, idle), self.ends_at)
-        if self.expires_at is None or (expires_at is not None and expires_at < self.expires_at):
+        if (
+            ttl is KEEP
+            or self.expires_at is None
+            or (expires_at is not None and expires_at < self.expires_at)
+        ):
             expires_at = self.expires_at
         if idle == self.ttl and not is_worth_writing(self.expires_at, expires_at, idle):
             if not is_use_due(self.used_at, now, every):

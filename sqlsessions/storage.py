@@ -142,7 +142,7 @@ class ManagedSessionStorage(SessionStorage):
         """What the storage knows about the session; None if there is no live session."""
 
     @abstractmethod
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         """Extend the session's expiry without touching its data.
 
         The expiry never moves backwards. To spare the database, nothing is written while less than 5 % of the idle
@@ -150,7 +150,7 @@ class ManagedSessionStorage(SessionStorage):
 
         Args:
             id: The session id.
-            ttl: A new idle timeout for the session, from now on; by default its own stays.
+            ttl: A new idle timeout from now on; by default its own stays. KEEP notes the use, and extends nothing.
 
         Returns:
             The session after the touch; None if there is no live session.

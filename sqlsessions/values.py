@@ -25,7 +25,7 @@ Keep = Literal[_Unset.KEEP]
 DEFAULT: Final = _Unset.DEFAULT
 """The storage's setting for a new session, the session's own for one that lives."""
 KEEP: Final = _Unset.KEEP
-"""What the live session has: its subject, labels or client; none for a new session."""
+"""What the live session has: its subject, labels or client, and for a touch its expiry; none for a new session."""
 
 
 class WriteOptions(TypedDict, total=False):

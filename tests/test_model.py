@@ -158,9 +158,13 @@ class Touch:
             assert info is None
             return
         old_ttl, old = kept.ttl, kept.info.expires_at
-        if self.ttl is not DEFAULT:
+        if self.ttl not in (DEFAULT, KEEP):
             kept.ttl = None if self.ttl is None else timedelta(seconds=self.ttl)
-        new = soonest(model.clock.now + kept.ttl if kept.ttl else None, kept.ends_at)
+        new = (
+            old
+            if self.ttl is KEEP
+            else soonest(model.clock.now + kept.ttl if kept.ttl else None, kept.ends_at)
+        )
         gains = old is not None and (new is None or new > old)
         little = old and new and kept.ttl and kept.ttl == old_ttl and new - old < kept.ttl / 20
         if gains and not little:
@@ -254,7 +258,7 @@ operations = st.lists(
             st.sampled_from([KEEP, None, *SUBJECTS, *SUBJECTS]),
             st.sampled_from(["any", "any", "none", "last", "one before"]),
         ),
-        st.builds(Touch, ids, spans),
+        st.builds(Touch, ids, st.one_of(spans, st.just(KEEP))),
         st.builds(Rotate, ids, ids),
         st.builds(Invalidate, ids, st.booleans()),
         st.builds(Revoke, st.sampled_from(SUBJECTS), st.sampled_from([None, *IDS])),

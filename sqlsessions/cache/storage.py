@@ -22,7 +22,7 @@ from ..channels import (
 from ..delegating import DelegatingStorage, WriteOptions, layers
 from ..errors import InvalidArgumentType, SessionNotFound
 from ..info import JoinedTransaction, Rebinding, SessionInfo, Snapshot
-from ..storage import DEFAULT, Default, Duration, SessionStorage
+from ..storage import DEFAULT, Default, Duration, Keep, SessionStorage
 from .bus import Bus, HasBus, subscribed
 from .entries import CacheStatistics, Entries, Entry, Flight, kept, of_subject, repeats, same_version
 from .loads import Loads
@@ -234,7 +234,7 @@ class CacheStorage(DelegatingStorage):
         finally:
             await self._publish(listed)
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         digest = self._digest(id)
         info = await super().touch(id, ttl=ttl)
         self._entries.refresh(digest, info)

@@ -15,7 +15,7 @@ from ._web.cookies import cookie_values, parse_id
 
 
 class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]
-    """Django's own of this name, with three differences.
+    """Django's own of this name, with some differences.
 
     Of several cookies of the same name, it takes the one whose session lives; Django's own takes the last.
     Browsers send several after a change of SESSION_COOKIE_PATH or SESSION_COOKIE_DOMAIN, or if another host of
@@ -25,7 +25,8 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]
     whenever the session is saved. Responses overtake each other, and that to a request from before a login,
     with the cookie from before it, would log the user out.
 
-    It gives a ``client_info`` the request.
+    It gives a ``client_info`` the request, and has the use of a session that was only read noted, if the storage has a
+    ``touch_every``.
     """
 
     def process_request(self, request: HttpRequest) -> None:
@@ -49,6 +50,7 @@ class SessionMiddleware(middleware.SessionMiddleware):  # type: ignore[misc]
             if session.modified or not session.is_late:  # else SESSION_SAVE_EVERY_REQUEST is set
                 raise
             patch_vary_headers(response, ("Cookie",))
+        session.note_use()
         sent = response.cookies.get(name)
         if sent is not None and (
             session.ended_late

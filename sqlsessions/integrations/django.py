@@ -27,6 +27,7 @@ from ._django_clients import client_of
 from ._django_labels import RequestedLabels
 from ._django_middleware import SessionMiddleware
 from ._django_settings import Configured
+from ._django_uses import note_use
 from ._web.changing import Data, apply, apply_blocking
 from ._web.clients import ClientRequest, address_and_user_agent
 from ._web.cookies import parse_id
@@ -41,7 +42,6 @@ __all__ = [
 R = TypeVar("R")
 
 SHORTEST = 1e-6  # seconds, for a session whose expiry is in the past
-
 
 _configured = Configured()
 setting_changed.connect(_configured.changed)
@@ -205,9 +205,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             raise UpdateError
         if stored.state.id != self.session_key:
             self._take_key(stored)
-        elif (
-            before is not None and info.version == before.version and not await self.aexists(stored.state.id)
-        ):
+        elif before and info.version == before.version and not await self.aexists(stored.state.id):
             raise UpdateError
         self._logged_in = False
         self._labels.settle()
@@ -340,11 +338,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             return self._anonymous_age
         return super().get_session_cookie_age()  # type: ignore[no-any-return]
 
-    def _get_new_session_key(self) -> str:
-        return new_session_id()
+    _get_new_session_key = staticmethod(new_session_id)
 
     async def _aget_new_session_key(self) -> str:
         return new_session_id()
+
+    def note_use(self) -> None:
+        """Note that the session was read, as the storage's ``touch_every`` says; for the middleware."""
+        note_use(self._manager.writer, self._stored)
 
     def _open(self, *keys: str | None) -> Session:
         stored = self._manager.open(*(self.candidates if {*keys} & {*self.candidates} else keys))
@@ -381,8 +382,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         now = timezone.now()
         expiry = self.get_expiry_date(modification=now, expiry=data.get("_session_expiry"))
         age: float = (expiry - now).total_seconds()
-        browser = self.get_expire_at_browser_close()
-        stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION), browser=browser)
+        stored.set_expiry(min(max(age, SHORTEST), MAX_DURATION), browser=self.get_expire_at_browser_close())
 
     def _set_subject(self, stored: Session, subject: str | None) -> None:
         """Set whose session it is, which is a login unless it was theirs before."""

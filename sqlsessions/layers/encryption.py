@@ -30,7 +30,7 @@ from ..delegating import DelegatingStorage, MovesSessions, WriteOptions, layers
 from ..ended import KeepsEnded
 from ..errors import InvalidArgument, SessionConflict, SessionCorrupt, UnsupportedOperation
 from ..info import EndedSession, Rebinding, SessionInfo, Snapshot, Successor
-from ..storage import DEFAULT, KEEP, Default, Duration, SessionStorage
+from ..storage import DEFAULT, KEEP, Default, Duration, Keep, SessionStorage
 from .ciphertext import HEADER, REBOUND, SEGMENT, KeyRing, opening, size_of
 from .compression import CompressedStorage
 
@@ -158,7 +158,7 @@ class EncryptedStorage(DelegatingStorage):
     async def info(self, id: str) -> SessionInfo | None:
         return self._maybe(await super().info(id))
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         return self._maybe(await super().touch(id, ttl=ttl))
 
     async def rotate(self, id: str, new_id: str) -> SessionInfo:

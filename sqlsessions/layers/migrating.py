@@ -22,7 +22,7 @@ from ..errors import (
     TooManySessions,
 )
 from ..info import Rebinding, SessionInfo, Snapshot
-from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage, SessionStorage
+from ..storage import DEFAULT, Default, Duration, Keep, ManagedSessionStorage, SessionStorage
 from .sources import OldSession, Source, StorageSource, reaching
 
 R = TypeVar("R")
@@ -95,7 +95,7 @@ class MigratingStorage(DelegatingStorage):
     async def info(self, id: str) -> SessionInfo | None:
         return await self._settle(id)
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         await self._settle(id)
         return await self._new.touch(id, ttl=ttl)
 

@@ -15,7 +15,7 @@ from ..errors import SessionConflict, SessionCorrupt, SessionNotFound
 from ..events import Events
 from ..info import EndReason, Rebinding, SessionInfo, Successor
 from ..records import Cap, Clock, Lifetime, Options, Record, written
-from ..storage import KEEP, Default, Duration
+from ..storage import KEEP, Default, Duration, Keep
 from .batching.driver import Driver
 from .batching.executor import BatchExecutor
 from .batching.operations import Delete, KeptDelete, Operation, Row, Touch, Write
@@ -250,7 +250,7 @@ class SessionRepository:
         """Write what a touch changed; False if the session changed since it was read."""
         return bool(await self._change(Touch.of(digest, old, new)))
 
-    async def touch_locked(self, digest: bytes, ttl: int | Default | None) -> SessionInfo | None:
+    async def touch_locked(self, digest: bytes, ttl: int | Default | Keep | None) -> SessionInfo | None:
         """Touch a session that others write or touch all the time, if it lives."""
         touch = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl, every=self.defaults.every)
         record = await self._transaction(touch, IDEMPOTENT, [digest])

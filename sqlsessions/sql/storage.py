@@ -22,7 +22,7 @@ from ..events import Events, Hook
 from ..info import EndedSession, Rebinding, SessionInfo, Snapshot, Successor
 from ..purging import Purged, Purging
 from ..records import Clock, Lifetime, Options
-from ..storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from ..storage import DEFAULT, KEEP, Default, Duration, Keep, ManagedSessionStorage
 from ..values import WriteOptions
 from .accepted import Accepted
 from .batching.operations import Row
@@ -268,8 +268,8 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         record = await self._repository.record(digest)
         return None if record is None else record.info(digest)
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
-        idle = ttl if ttl is DEFAULT else records.duration("ttl", ttl)
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
+        idle = ttl if ttl is DEFAULT or ttl is KEEP else records.duration("ttl", ttl)
         return await self._accepted.at(id, partial(self._writer.touch, idle=idle))
 
     async def invalidate(self, id: str) -> None:

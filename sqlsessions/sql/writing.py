@@ -9,7 +9,7 @@ from ..errors import SessionChanged, SessionConflict
 from ..events import Events
 from ..info import SessionInfo
 from ..records import Options, Record
-from ..storage import Default
+from ..storage import Default, Keep
 from .repository import SessionRepository
 from .staging import Incoming, Limits, Staging
 
@@ -68,7 +68,7 @@ class Writer:
             return record.info(digest) if quiet else await self._written(digest, record, evicted)
         return await self.write(digest, providing(data), options)
 
-    async def touch(self, digest: bytes, idle: int | Default | None) -> SessionInfo | None:
+    async def touch(self, digest: bytes, idle: int | Default | Keep | None) -> SessionInfo | None:
         """Touch a session, if it lives."""
         repository = self._repository
         for _ in range(TOUCH_ATTEMPTS):

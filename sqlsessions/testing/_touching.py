@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from .. import ManagedSessionStorage, SessionInfo
+from .. import KEEP, ManagedSessionStorage, SessionInfo
 from ._base import PATIENCE, Contract, small_and_large, state
 from .clock import ManualClock
 
@@ -52,6 +52,16 @@ class Touching(Contract):
         touched = await managed.touch("id")
         assert touched is not None
         assert touched.expires_at == clock.now + timedelta(seconds=10)
+
+    async def test_a_touch_can_keep_the_expiry(
+        self, managed: ManagedSessionStorage, clock: ManualClock
+    ) -> None:
+        written = await managed.write_bytes("id", b"data", ttl=100)
+        clock.advance(50)
+        assert await managed.touch("id", ttl=KEEP) == written
+        assert await managed.info("id") == written
+        clock.advance(50)
+        assert await managed.touch("id", ttl=KEEP) is None
 
     async def test_a_longer_idle_timeout_counts_at_once_and_stays(
         self, managed: ManagedSessionStorage, clock: ManualClock

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from .. import ManagedSessionStorage, SessionInfo
+from .. import KEEP, ManagedSessionStorage, SessionInfo
 from ._base import PATIENCE, Contract, listed, small_and_large, state
 from .clock import ManualClock
 
@@ -83,6 +83,18 @@ class Uses(Contract):
         clock.advance(every / 2)
         end = clock.now + timedelta(seconds=30 * every)
         assert await noting.touch("id") == replace(written, expires_at=end, used_at=clock.now)
+
+    async def test_a_use_is_noted_by_a_touch_that_keeps_the_expiry(
+        self, noting: ManagedSessionStorage, clock: ManualClock, every: float
+    ) -> None:
+        written = await noting.write_bytes("id", b"data", ttl=5 * every)
+        for _ in range(4):
+            clock.advance(every)
+            touched = await noting.touch("id", ttl=KEEP)
+            assert touched == replace(written, used_at=clock.now)
+            assert await noting.info("id") == touched
+        clock.advance(every)
+        assert await noting.touch("id", ttl=KEEP) is None
 
     async def test_a_write_is_a_use(
         self, noting: ManagedSessionStorage, clock: ManualClock, every: float

@@ -161,6 +161,18 @@ async def test_a_login_is_extended_by_its_use(
     assert await strategy.read_token(token, by_cookie.manager) is None
 
 
+async def test_the_use_of_a_login_is_noted(by_cookie: Service, clock: ManualClock) -> None:
+    storage = SpyStorage(SessionStorageMemory(clock=clock, touch_every=600))
+    strategy: SessionStrategy[User, uuid.UUID] = SessionStrategy(storage)
+    user = await by_cookie.users.create(dict(ANN, hashed_password=""))
+    token = await strategy.write_token(user)
+    storage.calls.clear()
+    for seconds in (599, 1, 599):
+        clock.advance(seconds)
+        assert await strategy.read_token(token, by_cookie.manager) is user
+    assert storage.calls == ["info", "info", "touch", "info"]
+
+
 async def test_a_login_that_is_not_used_ends(
     by_cookie: Service, storage: SpyStorage, clock: ManualClock
 ) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from sqlsessions import InvalidArgument, InvalidArgumentType, SessionStorageMemory, SqlSessionStorage
+from sqlsessions import (
+    CacheStorage,
+    InvalidArgument,
+    InvalidArgumentType,
+    SessionStorageMemory,
+    SqlSessionStorage,
+)
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE
 
@@ -53,6 +60,30 @@ async def test_of_64_touches_at_once_one_is_written(sql_url: str, ttl: timedelta
                 touched = await asyncio.gather(*(storage.touch("id") for _ in range(64)))
             assert len({info and info.used_at for info in touched}) == 1
             assert touched[0] == await storage.info("id")
+
+
+@each_database
+async def test_a_cache_learns_of_a_use_that_another_noted(sql_url: str) -> None:
+    clock = ManualClock()
+    options: dict[str, Any] = {"clock": clock, "touch_every": EVERY}
+    beneath = SqlSessionStorage(sql_url, pool_size=1, **options)
+    cache = CacheStorage(beneath, bus=None, max_staleness=10_000, idle_timeout=10_000)
+    async with SqlSessionStorage(sql_url, **options) as other, cache:
+        written = await other.write_bytes("id", b"data")
+        await cache.load("id")
+        clock.advance(600)
+        touched = await other.touch("id")
+        assert touched == replace(written, used_at=clock.now)
+        assert await cache.info("id") == written
+        clock.advance(599)
+        async with statements(beneath) as seen:
+            assert await cache.touch("id") == touched
+        assert not any(each.startswith("UPDATE") for each in seen)
+        assert await cache.info("id") == touched
+        clock.advance(1)
+        repeated = await cache.write_bytes("id", b"data")
+        assert repeated == replace(written, used_at=clock.now)
+        assert await cache.info("id") == await other.info("id") == repeated
 
 
 TOUCHES = """

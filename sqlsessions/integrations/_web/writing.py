@@ -150,7 +150,8 @@ class Writer:
         assert state.id is not None
         assert info is not None
         if not self._refresh:
-            if renews and await self._storage.info(state.id) is None:
+            noted = await self.note_use(session)
+            if renews and not noted and await self._storage.info(state.id) is None:
                 raise SessionNotFound("the session ended meanwhile")
             state.cookie_due |= renews
             return
@@ -160,6 +161,24 @@ class Writer:
             raise SessionNotFound("the session ended meanwhile")
         state.cookie_due |= touched.expires_at != info.expires_at and self._headers.is_persistent(session)
         session.info = replace(touched, version=info.version)
+
+    def is_use_due(self, session: Session) -> bool:
+        """Whether to note that a session was read which that does not extend."""
+        return session.info is not None and self._renewal.is_use_due(session.info)
+
+    async def note_use(self, session: Session) -> bool:
+        """Note that a session was read, if that is due, and extend it by nothing; whether it was noted.
+
+        Raises:
+            SessionNotFound: If it is gone.
+        """
+        state, info = session.state, session.info
+        if state.id is None or info is None or not self.is_use_due(session):
+            return False
+        if (touched := await self._storage.touch(state.id, ttl=KEEP)) is None:
+            raise SessionNotFound("the session ended meanwhile")
+        session.info = replace(touched, version=info.version)
+        return True
 
     async def _merge(self, session: Session, id: str, changes: Changes) -> None:
         """Make the changes to the session as it is stored by now."""

@@ -19,7 +19,7 @@ from ...channels import Bytes, Consumer, Provider, awaitable, require_callable
 from ...delegating import DelegatingStorage, WriteOptions, layers
 from ...info import EndedSession, Rebinding, SessionInfo, Snapshot
 from ...purging import Purged, Purging
-from ...storage import DEFAULT, Default, Duration, ManagedSessionStorage
+from ...storage import DEFAULT, Default, Duration, Keep, ManagedSessionStorage
 from .instruments import SCOPE, instruments_of
 from .source import Source
 from .spans import Operation
@@ -132,7 +132,7 @@ class InstrumentedStorage(DelegatingStorage):
             operation.found(yes=info is not None)
             return info
 
-    async def touch(self, id: str, *, ttl: Duration | Default | None = DEFAULT) -> SessionInfo | None:
+    async def touch(self, id: str, *, ttl: Duration | Default | Keep | None = DEFAULT) -> SessionInfo | None:
         with self._operation("touch") as operation:
             info = await super().touch(id, ttl=ttl)
             operation.found(yes=info is not None)

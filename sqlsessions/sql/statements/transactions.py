@@ -13,7 +13,7 @@ from ..._versions import is_same_write, next_version
 from ...errors import SessionChanged, SessionConflict, SessionNotFound
 from ...info import Rebinding
 from ...records import Lifetime, Options, Record, written
-from ...storage import Default
+from ...storage import Default, Keep
 from ..dialects import Dialect
 from ..models import sessions
 from . import chunks, labels
@@ -131,7 +131,7 @@ async def touch(
     connection: AsyncConnection,
     digest: bytes,
     clock: Callable[[], int],
-    ttl: int | Default | None,
+    ttl: int | Default | Keep | None,
     every: int | None,
 ) -> Record | None:
     """Touch a session if it lives; see `Record.touched`."""

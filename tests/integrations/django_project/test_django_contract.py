@@ -144,8 +144,6 @@ class TestDjangoByWSGI(InBackground):
         "an_answer_without_a_look_or_a_session_has_no_header_of_sessions": "Django clears what can be no key",
         "shared_caches_keep_no_answer": "Django leaves Cache-Control to the view",
         "a_look_extends_a_session_and_its_cookie": "Django counts from the last change",
-        "a_look_is_noted_once_it_is_due": "Django counts from the last change",
-        "a_look_at_once_with_others_is_noted": "Django counts from the last change",
         "the_cookie_is_secure_over_https": "Django's SESSION_COOKIE_SECURE says whether it is",
         "an_emptied_session_leaves_nothing": KEPT,
         "an_emptied_session_of_a_user_ends": "Django keeps who the user is as data",

@@ -201,6 +201,7 @@ class TestSettings:
             ({"url": "sqlite://", "keyed_ids": True, "keys": []}, "'keyed_ids' sets 'keys' itself"),
             ({"storage": "sqlsessions.SessionStorageMemory", "ttl": 5}, "there are only 'anonymous_ttl'"),
             ({"url": "sqlite://", "anonymous_ttl": 0}, "anonymous_ttl must be above 0"),
+            ({"url": "sqlite://", "touch_every": 0}, "touch_every must be above 0"),
             ({"url": "sqlite://", "anonymous_ttl": None}, "anonymous_ttl must be a number of seconds"),
             ({"url": "sqlite://", "anonymous_ttl": "short"}, "anonymous_ttl must be seconds"),
             ({"storage": "sqlsessions.storage.new_session_id"}, "ManagedSessionStorage"),

@@ -12,7 +12,7 @@ from litestar import Litestar, get, post
 from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import AsyncTestClient, TestClient
 
-from sqlsessions import InvalidArgument, InvalidArgumentType, StorageUnavailable
+from sqlsessions import InvalidArgument, InvalidArgumentType, SessionStorageMemory, StorageUnavailable
 from sqlsessions.integrations.litestar import SessionConfig, load
 from sqlsessions.testing import ManualClock, SpyStorage
 
@@ -290,6 +290,21 @@ async def test_renewal_on_access_may_be_turned_off(storage: SpyStorage, clock: M
             assert (await client.get("/read")).json() == {"a": 1}
             clock.advance(60)
             assert (await client.get("/read")).json() == left
+
+
+async def test_without_renewal_a_use_is_noted(clock: ManualClock) -> None:
+    storage = SpyStorage(SessionStorageMemory(clock=clock, touch_every=10))
+    async with AsyncTestClient(app_over(storage, ttl=100, renew_on_access=False)) as client:
+        await client.post("/write", json={"a": 1})
+        for _ in range(4):
+            clock.advance(24)
+            response = await client.get("/read")
+            assert response.json() == {"a": 1}
+            assert "set-cookie" not in response.headers
+            [info] = [info async for info in storage.sessions()]
+            assert info.used_at == clock.now
+        clock.advance(4)
+        assert (await client.get("/read")).json() == {}
 
 
 def test_refused_types(storage: SpyStorage) -> None:
