@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar, Unpack
@@ -233,12 +233,21 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         data: bytes | None = row[DATA]
         return await self._staging.joined(row) if data is None else data
 
-    def load(self, id: str) -> Coroutine[Any, Any, Snapshot | None]:
-        return self._load(self._accepted.at(id, self._repository.select))
+    async def load(self, id: str) -> Snapshot | None:
+        try:
+            row = await self._accepted.at(id, self._repository.select)
+        except SessionNotFound:
+            return None
+        return _snapshot(row, await self._staging.joined(row) if row[DATA] is None else row[DATA])
 
     async def load_key(self, key: str) -> Snapshot | None:
-        digest = self._digests.own(key)
-        return None if digest is None else await self._load(self._repository.select(digest))
+        if (digest := self._digests.own(key)) is None:
+            return None
+        try:
+            row = await self._repository.select(digest)
+        except SessionNotFound:
+            return None
+        return _snapshot(row, await self._staging.joined(row) if row[DATA] is None else row[DATA])
 
     async def infos(self, keys: Collection[str]) -> dict[str, SessionInfo]:
         return await self._repository.infos(self._digests.all_own(keys))
@@ -252,14 +261,6 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
 
     async def successors(self, keys: Collection[str]) -> dict[str, Successor]:
         return await self._repository.successors(self._digests.all_own(keys))
-
-    async def _load(self, selecting: Awaitable[Row]) -> Snapshot | None:
-        try:
-            row = await selecting
-        except SessionNotFound:
-            return None
-        data = await self._staging.joined(row) if row[DATA] is None else row[DATA]
-        return Snapshot(data, record_of(row).info(bytes(row[0])))
 
     async def info(self, id: str) -> SessionInfo | None:
         return await self._accepted.at(id, self._info)
@@ -388,3 +389,7 @@ class SqlSessionStorage(ManagedSessionStorage, KeepsEnded):
         if self._replica is not None:
             await self._replica.aclose()
         await self._database.engines.aclose()
+
+
+def _snapshot(row: Row, data: bytes) -> Snapshot:
+    return Snapshot(data, record_of(row).info(bytes(row[0])))

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
 
 from .. import ManagedSessionStorage, SessionNotFound, SessionStorage
 from ._base import PATIENCE, Contract, listed, provider_of, small_and_large, whole
@@ -146,3 +152,33 @@ class Concurrency(Contract):
                 assert await storage.read_bytes("id") in (old, blobs[seed])
         await storage.write_bytes("id", b"the last word")
         assert await storage.read_bytes("id") == b"the last word"
+
+    async def test_a_call_that_is_cancelled_before_it_begins_leaves_no_trace(
+        self, storage: SessionStorage
+    ) -> None:
+        await storage.write_bytes("id", b"data")
+        calls: list[Coroutine[Any, Any, Any]] = [
+            storage.write("id", provider_of(b"new")),
+            storage.write_bytes("id", b"new"),
+            storage.read("id", whole),
+            storage.read_bytes("id"),
+            storage.invalidate("id"),
+        ]
+        if isinstance(storage, ManagedSessionStorage):
+            calls += [
+                storage.load("id"),
+                storage.info("id"),
+                storage.touch("id"),
+                storage.rotate("id", "new"),
+            ]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            while calls:
+                task = asyncio.create_task(calls.pop())
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            del task
+            gc.collect()
+        assert not [str(each.message) for each in told if "never awaited" in str(each.message)]
+        assert await storage.read_bytes("id") == b"data"
