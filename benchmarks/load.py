@@ -12,6 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PACED = 16
+PAUSE = 0.005
+"""Callers that pause, and seconds between the calls of one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -64,6 +68,30 @@ async def drive(
     took, cpu, count = clock() - begin, time.process_time() - cpu, len(latencies)
     p50, p99 = percentiles(latencies)
     return Sample(count / took, p50 * 1e3, p99 * 1e3, cpu / count * 10_000, count)
+
+
+async def paced(
+    operation: Callable[[str], Awaitable[Any]], ids: Sequence[str], until: asyncio.Task[Any]
+) -> dict[str, float]:
+    """Call an operation with random ids until something is done, with pauses, so that calls alone do not fill the machine.
+
+    Returns:
+        ``p50`` and ``p99`` in milliseconds, and the ``rate`` per second.
+    """
+    latencies: list[float] = []
+
+    async def caller(number: int) -> None:
+        choose = random.Random(number)
+        while not until.done():
+            begin = time.perf_counter()
+            await operation(choose.choice(ids))
+            latencies.append((time.perf_counter() - begin) * 1e3)
+            await asyncio.sleep(PAUSE * 2 * choose.random())
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(caller(number) for number in range(PACED)))
+    p50, p99 = percentiles(latencies)
+    return {"p50": p50, "p99": p99, "rate": len(latencies) / (time.perf_counter() - begin)}
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:

@@ -76,11 +76,12 @@ async def redis_server(
 
 
 @asynccontextmanager
-async def postgresql_server(*, fsync: float = 0.0) -> AsyncIterator[str]:
+async def postgresql_server(*, fsync: float = 0.0, shared_buffers: int = 128) -> AsyncIterator[str]:
     """The URL of a PostgreSQL as it comes, whose commits wait for the disk.
 
     Args:
         fsync: Seconds that an fsync takes besides.
+        shared_buffers: Its cache, in MiB.
 
     Raises:
         Unavailable: If it is not installed.
@@ -93,7 +94,11 @@ async def postgresql_server(*, fsync: float = 0.0) -> AsyncIterator[str]:
         made = await asyncio.create_subprocess_exec(*create, stdout=asyncio.subprocess.DEVNULL, **user)
         if await made.wait():
             raise Unavailable("initdb failed")
-        settings = POSTGRESQL | {"port": str(port), "unix_socket_directories": str(folder)}
+        settings = POSTGRESQL | {
+            "port": str(port),
+            "shared_buffers": f"{shared_buffers}MB",
+            "unix_socket_directories": str(folder),
+        }
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         async with _running(

@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sqlalchemy import event, text
@@ -20,13 +20,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlsessions import SqlSessionStorage
 
 from .filling import fill, id_of
-from .load import percentiles
+from .load import paced
 from .scratch import database
 from .worker import say
 
-READERS = 16
-PAUSE = 0.005
-"""Seconds between the reads of one reader, so that reads alone do not fill the machine."""
 COMMAND = [sys.executable, "-c", "from sqlsessions.cli import main; main()", "purge", "--url"]
 
 
@@ -44,12 +41,12 @@ async def measure(server: str, expired: int, seconds: float, *, gently: bool) ->
         await fill(url, expired, live=True)
         async with SqlSessionStorage(url) as storage:
             ids = [id_of(random.randrange(expired)) for _ in range(50_000)]
-            await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds / 2)))
-            without = await _reads(storage, ids, asyncio.create_task(asyncio.sleep(seconds)))
+            await paced(storage.read_bytes, ids, asyncio.create_task(asyncio.sleep(seconds / 2)))
+            without = await paced(storage.read_bytes, ids, asyncio.create_task(asyncio.sleep(seconds)))
             longest = _longest_statement(storage)
             begin = time.perf_counter()
             purging = asyncio.create_task(_gently(storage) if gently else storage.purge())
-            during = await _reads(storage, ids, purging)
+            during = await paced(storage.read_bytes, ids, purging)
             took = time.perf_counter() - begin
             if purging.result() != expired:
                 raise RuntimeError(f"purged {purging.result()} sessions, not {expired}")
@@ -84,26 +81,6 @@ def _longest_statement(storage: SqlSessionStorage) -> Callable[[], float]:
         longest = max(longest, (time.perf_counter() - connection.info["began"]) * 1e3)
 
     return lambda: longest
-
-
-async def _reads(
-    storage: SqlSessionStorage, ids: Sequence[str], until: asyncio.Task[Any]
-) -> dict[str, float]:
-    """Latencies of paced reads, in milliseconds, until something is done."""
-    latencies: list[float] = []
-
-    async def reader(number: int) -> None:
-        choose = random.Random(number)
-        while not until.done():
-            begin = time.perf_counter()
-            await storage.read_bytes(choose.choice(ids))
-            latencies.append((time.perf_counter() - begin) * 1e3)
-            await asyncio.sleep(PAUSE * 2 * choose.random())
-
-    begin = time.perf_counter()
-    await asyncio.gather(*(reader(number) for number in range(READERS)))
-    p50, p99 = percentiles(latencies)
-    return {"p50": p50, "p99": p99, "rate": len(latencies) / (time.perf_counter() - begin)}
 
 
 async def two_at_once(server: str, expired: int) -> None:

@@ -41,7 +41,7 @@ DRIVERS = {
 
 
 @asynccontextmanager
-async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
+async def database(kind: str, *, fsync: float = 0.0, shared_buffers: int = 0) -> AsyncIterator[str]:
     """The URL of a new database with the tables of sqlsessions, or of a new Redis.
 
     Args:
@@ -49,6 +49,7 @@ async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
             ``redis-7.4``, the same of that version or newer, or ``redis-always``, which answers once a write is on disk.
         fsync: Seconds that the server needs besides to reach its disk; not of ``mariadb`` and ``mysql``, and of
             ``sqlite`` it is this process that would have to be slowed.
+        shared_buffers: The cache of PostgreSQL, in MiB, which is then one of our own.
 
     Raises:
         Unavailable: If there is no server.
@@ -64,8 +65,9 @@ async def database(kind: str, *, fsync: float = 0.0) -> AsyncIterator[str]:
             url = URL.create(DRIVERS[kind], database=str(Path(folder) / "sessions.db"))
         else:
             server = make_url(address(kind))
-            if fsync:
-                server = make_url(await stack.enter_async_context(postgresql_server(fsync=fsync)))
+            if fsync or shared_buffers:
+                own = postgresql_server(fsync=fsync, shared_buffers=shared_buffers or 128)
+                server = make_url(await stack.enter_async_context(own))
             url = await stack.enter_async_context(_on_server(server.set(drivername=DRIVERS[kind])))
         await schema.upgrade(url)
         yield url.render_as_string(hide_password=False)
