@@ -10,7 +10,7 @@ from typing import Self
 
 from sqlalchemy import make_url
 
-PORTS = {"postgresql": 5432, "redis": 6379}
+PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379}
 LONGEST = 0.3  # seconds that a fault lasts
 
 

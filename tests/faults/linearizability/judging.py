@@ -29,6 +29,7 @@ class Findings:
         verdicts: How many histories got which.
         errors: What no call should have raised, and how often.
         faults: How many there were.
+        reads: How caches answered; of killed processes it is not known.
         kept: Files of the histories that failed.
         seconds: Time spent.
     """
@@ -40,6 +41,7 @@ class Findings:
     verdicts: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     faults: dict[str, int] = field(default_factory=dict)
+    reads: Counter[str] = field(default_factory=Counter)
     kept: list[Path] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -54,6 +56,10 @@ class Findings:
         counts = f"{self.histories} histories, {self.operations} operations, {self.unknown} unknown, "
         counts += f"{self.verdicts['undecided']} undecided, {self.verdicts['violation']} violations"
         lines = [f"{counts} in {self.seconds:.0f} s; faults: {faults or 'none counted'}"]
+        if self.reads:
+            lines.append(
+                "  reads: " + ", ".join(f"{count} {how}" for how, count in sorted(self.reads.items()))
+            )
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [f"  unexpected, {count} times: {error}" for error, count in self.errors.items()]
         lines += [f"  kept as {path}" for path in self.kept]
@@ -77,6 +83,7 @@ async def judge(
     plan: Plan,
     *,
     histories: int | None = None,
+    operations: int | None = None,
     seconds: float | None = None,
     keep_in: Path = KEPT,
     name: str = "found",
@@ -86,7 +93,8 @@ async def judge(
 
     Args:
         plan: What to record.
-        histories: How many; None is as many as the time allows.
+        histories: How many at least; None is as many as the other limits allow.
+        operations: How many calls at least, in all histories; None is the same.
         seconds: When to stop; None is when there are enough.
         keep_in: Where to write those that fail.
         name: How their files begin.
@@ -99,16 +107,19 @@ async def judge(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as judges:
         async with Recorder.open(plan) as recorder:
-            index = 0
-            while (histories is None or index < histories) and (
-                seconds is None or time.monotonic() - began < seconds
+            index = recorded = 0
+            while (
+                (histories is None or len(judged) < histories)
+                and (operations is None or recorded < operations)
+                and (seconds is None or time.monotonic() - began < seconds)
             ):
-                history = await recorder.record(index)
-                judged.append(
-                    (history, loop.run_in_executor(judges, _check, relaxed(history, plan), patience))
-                )
+                for history in await recorder.record(index):
+                    recorded += len(history.operations)
+                    judged.append(
+                        (history, loop.run_in_executor(judges, _check, relaxed(history, plan), patience))
+                    )
                 index += 1
-            findings.faults = recorder.faults
+            findings.faults, findings.reads = recorder.faults, recorder.reads
         for number, (history, verdict) in enumerate(judged):
             findings.add(history, await verdict, keep_in, f"{name}-{plan.seed}-{number}")
     findings.seconds = time.monotonic() - began

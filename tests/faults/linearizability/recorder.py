@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -42,12 +43,14 @@ class Plan:
         faults: Which of `FAULTS`.
         seed: Of everything random.
         processes: Workers.
-        clients: Clients of each.
+        clients: Clients of each, in each history.
         ids: Session ids that all clients of a history share.
+        together: Histories that are recorded at the same time, by the same workers.
         habits: What each client does.
         options: More arguments of each worker's storage; as "cache", those of a cache over it; as "bound", seconds for
             which a proof of its bus holds; as "mute", whether that gives no notices.
-        bus: The URL of what carries notices, where the fault "bus" stands in between.
+        bus: The URL of what carries notices, where the fault "bus" stands in between; of MariaDB or MySQL, whose
+            notices come the way of everything else, that of the database.
         staleness: Seconds by which what is only looked at may be behind.
         servers: What the fault "server" kills, one at a time.
     """
@@ -58,6 +61,7 @@ class Plan:
     processes: int = 4
     clients: int = 3
     ids: int = 3
+    together: int = 1
     habits: Habits = field(default_factory=Habits)
     options: Mapping[str, Any] = field(default_factory=dict)
     servers: Sequence[Server] = ()
@@ -74,12 +78,23 @@ class Plan:
         if "server" in self.faults and not self.servers:
             raise ValueError("the fault server needs servers of its own, that may be killed")
 
+    @property
+    def notices_by_polling(self) -> bool:
+        """Whether the fault "bus" is one of the whole database."""
+        return self.bus is not None and self.bus.startswith("mysql")
+
+    @property
+    def loses_connections(self) -> bool:
+        """Whether calls may be lost on their way, or their answers."""
+        return not self.faults <= NEVER_LOSES_CONNECTIONS or self.notices_by_polling
+
 
 class Recorder:
     """Workers that are ready for history after history.
 
     Attributes:
         faults: How many of each kind there were.
+        reads: How caches answered.
     """
 
     def __init__(
@@ -87,10 +102,15 @@ class Recorder:
     ) -> None:
         self.plan = plan
         self._bus = bus
-        self._options = plan.options if bus is None else {**plan.options, "bus": bus.url}
-        self.faults = dict.fromkeys(plan.faults, 0)
-        self._proxies = proxies
+        self._options = dict(plan.options)
         self._urls = [proxy.url for proxy in proxies] or list(plan.urls)
+        if bus and plan.notices_by_polling:
+            self._urls = [bus.url]
+        elif bus:
+            self._options["bus"] = bus.url
+        self.faults = dict.fromkeys(plan.faults, 0)
+        self.reads: Counter[str] = Counter()
+        self._proxies = proxies
         self._stack = stack
         self._workers: list[Worker] = []
         self._spare: asyncio.Task[Worker] | None = None
@@ -124,14 +144,19 @@ class Recorder:
             self._workers.append(await self._spare)
         await asyncio.gather(*(worker.close() for worker in self._workers))
 
-    async def record(self, index: int) -> History:
-        """One history, on ids of its own."""
+    async def record(self, index: int) -> list[History]:
+        """Histories of the same time, each on ids of its own."""
         plan = self.plan
         events: list[dict[str, Any]] = []
         self._numbers = 0
         task = {
-            "ids": [f"{self._run} {index} {number}" for number in range(plan.ids)],
-            "seed": f"{plan.seed} {index}",
+            "histories": [
+                {
+                    "ids": [f"{self._run} {index} {place} {number}" for number in range(plan.ids)],
+                    "seed": f"{plan.seed} {index} {place}",
+                }
+                for place in range(plan.together)
+            ],
             "habits": asdict(self._habits()),
         }
         if "kill" in plan.faults and self._spare is None:
@@ -156,11 +181,18 @@ class Recorder:
                 raise result
         if self._proxies:
             self.faults["cut"] += sum(proxy.lost for proxy in self._proxies) - lost
-        return History.of(
-            events,
-            cancelled_end=plan.faults <= NEVER_LOSES_CONNECTIONS,
-            note=f"faults {' '.join(sorted(plan.faults)) or 'none'}, seed {plan.seed}, history {index}",
-        )
+        by_history: list[list[dict[str, Any]]] = [[] for _ in range(plan.together)]
+        for event in events:
+            by_history[event.pop("history")].append(event)
+        faults = " ".join(sorted(plan.faults)) or "none"
+        return [
+            History.of(
+                part,
+                cancelled_end=not plan.loses_connections,
+                note=f"faults {faults}, seed {plan.seed}, history {index} {place}",
+            )
+            for place, part in enumerate(by_history)
+        ]
 
     def _habits(self) -> Habits:
         if "cancel" not in self.plan.faults:
@@ -173,7 +205,7 @@ class Recorder:
             worker = self._workers[place]
             numbers = range(self._numbers, self._numbers + self.plan.clients)
             self._numbers = numbers.stop
-            await worker.play(task | {"clients": [*numbers]}, events)
+            self.reads.update(await worker.play(task | {"clients": [*numbers]}, events))
             if not worker.killed:
                 return
             # There is none if one was also killed as it had come to the end of the history before.
@@ -192,8 +224,9 @@ class Recorder:
 
     async def _underway(self, chance: random.Random, events: list[dict[str, Any]]) -> None:
         """Wait until a random part of the history is over."""
-        all_events = 2 * self.plan.processes * self.plan.clients * self.plan.habits.operations
-        part = all_events * chance.uniform(0.05, 0.7)
+        plan = self.plan
+        calls = plan.together * plan.processes * plan.clients * plan.habits.operations
+        part = 2 * calls * chance.uniform(0.05, 0.7)
         while len(events) < part:
             await asyncio.sleep(0.002)
 

@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from sqlsessions import schema
 
-from ...sql.support import NETWORK, each_database, postgresql
+from ...sql.support import NETWORK, each_database, each_database_and_mysql, postgresql
 from ..servers.galera import galera
 from ..servers.mariadb import mariadb_server
 from ..servers.pgbouncer import pgbouncer
@@ -27,6 +27,11 @@ from .recorder import Plan
 QUICK = Habits(operations=12)
 REDIS = os.environ.get("SQLSESSIONS_TEST_REDIS", "redis://127.0.0.1:6379")
 SECONDS = 40.0  # of each test at length
+CALLS = int(os.environ.get("SQLSESSIONS_HISTORY_CALLS", "200000"))
+MOST_SECONDS = 900.0  # of each test with many calls
+READ_MOSTLY = {
+    "load": 150, "read": 6, "info": 4, "touch": 4, "write": 12, "write if": 8, "invalidate": 1, "end": 1, "rotate": 3,
+}  # fmt: skip
 # PgBouncer's transaction pooling, before 1.21, knows no prepared statements.
 UNPREPARED: dict[str, Any] = {
     "engine_options": {"connect_args": {"statement_cache_size": 0, "prepared_statement_cache_size": 0}}
@@ -94,21 +99,21 @@ async def test_caches_at_length(sql_url: str, strict: bool, faults: str) -> None
     await clean(cached(sql_url, faults, strict=strict), seconds=SECONDS)
 
 
-def cached(url: str, faults: str, *, strict: bool) -> Plan:
+def cached(url: str, faults: str, *, strict: bool, bound: float = 0.05, bus: str | None = None) -> Plan:
     """Workers with caches, whose bound is as short as a history."""
     exact = strict or url.startswith("sqlite")
     return Plan(
         [url],
         frozenset(faults.split()),
         habits=QUICK,
-        options={"cache": {"strict": strict, "max_staleness": 0.05}},
-        staleness=0.0 if exact else 0.05,
+        options={"cache": {"strict": strict, "max_staleness": bound}},
+        bus=bus,
+        staleness=0.0 if exact else bound,
     )
 
 
-def told(url: str, faults: str, **options: Any) -> Plan:
+def told(url: str, faults: str, *, bound: float = 0.1, **options: Any) -> Plan:
     """Workers with caches that learn of changes by their bus alone, which is behind by so much at most."""
-    bound = 0.1
     return Plan(
         [url],
         frozenset(faults.split()),
@@ -131,7 +136,7 @@ async def test_caches_that_learn_by_their_bus_alone(sql_url: str) -> None:
 @pytest.mark.parametrize("faults", ["stop bus", "kill", "cut"])
 async def test_caches_that_learn_by_their_bus_alone_at_length(sql_url: str, faults: str) -> None:
     """What is cut, paused and away is the connection of the bus where it has one, else all."""
-    if not sql_url.startswith("postgresql"):
+    if sql_url.startswith("sqlite"):
         faults = faults.replace("stop bus", "stop")
     if faults == "cut" and sql_url.startswith("sqlite"):
         pytest.skip("SQLite has no connections to lose")
@@ -144,16 +149,46 @@ async def test_caches_that_learn_by_their_bus_alone_at_length(sql_url: str, faul
 @pytest.mark.parametrize("faults", ["stop bus", "kill"])
 async def test_caches_with_redis_at_length(sql_url: str, faults: str) -> None:
     """Who cannot reach it, or is killed before it was told, leaves the others to the bound of their caches."""
-    plan = replace(cached(sql_url, faults, strict=False), bus=REDIS)
-    await clean(plan, seconds=SECONDS)
+    await clean(cached(sql_url, faults, strict=False, bus=REDIS), seconds=SECONDS)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("sql_url", ["postgresql+asyncpg", "mysql+asyncmy"], indirect=True)
-async def test_a_bus_that_gives_no_notices_is_found_out(sql_url: str, tmp_path: Path) -> None:
-    findings = await judge(told(sql_url, "stop", mute=True), histories=10, keep_in=tmp_path)
+@pytest.mark.parametrize("many", [False, True])
+async def test_a_bus_that_gives_no_notices_is_found_out(sql_url: str, tmp_path: Path, many: bool) -> None:
+    plan = told(sql_url, "stop", mute=True)
+    findings = await judge(busy(plan) if many else plan, histories=10, keep_in=tmp_path)
     assert findings.verdicts["violation"], str(findings)
+
+
+def busy(plan: Plan) -> Plan:
+    """The same with many sessions at the same time, which are mostly read, so that caches hold most of them."""
+    habits = Habits(operations=96, weights=tuple(READ_MOSTLY.items()))
+    return replace(plan, together=16, habits=habits)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(MOST_SECONDS + 300)
+@each_database_and_mysql
+async def test_many_calls_of_caches_that_learn_by_their_bus_alone(sql_url: str) -> None:
+    faults = "stop" if sql_url.startswith("sqlite") else "stop bus"
+    await clean(busy(told(sql_url, faults, bound=0.25)), operations=CALLS, seconds=MOST_SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(MOST_SECONDS + 300)
+@each_database_and_mysql
+async def test_many_calls_of_strict_caches(sql_url: str) -> None:
+    await clean(busy(cached(sql_url, "stop", strict=True)), operations=CALLS // 4, seconds=MOST_SECONDS)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(MOST_SECONDS + 300)
+@postgresql
+async def test_many_calls_of_caches_with_redis(sql_url: str) -> None:
+    plan = busy(cached(sql_url, "stop bus", strict=False, bound=0.25, bus=REDIS))
+    await clean(plan, operations=CALLS, seconds=MOST_SECONDS)
 
 
 @pytest.mark.long

@@ -10,7 +10,9 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sqlsessions import CacheStorage, ManagedSessionStorage, SqlSessionStorage, StorageUnavailable
@@ -21,8 +23,16 @@ from sqlsessions.sql.bus import polling
 from .clients import LIMITS, Client, Habits
 
 
-def tell(event: dict[str, Any]) -> None:
-    os.write(1, json.dumps(event).encode() + b"\n")
+def tell(event: dict[str, Any], **more: Any) -> None:
+    os.write(1, json.dumps(event | more).encode() + b"\n")
+
+
+def reads(storage: ManagedSessionStorage) -> Counter[str]:
+    """How many reads a cache has answered alone, by looking at the version, and not at all."""
+    if not isinstance(storage, CacheStorage):
+        return Counter()
+    found = storage.statistics
+    return Counter(hits=found.hits, checked=found.checked, missed=found.misses)
 
 
 def hurry(bound: float) -> None:
@@ -53,13 +63,16 @@ async def main(url: str, options: dict[str, Any]) -> None:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             given = json.loads(line)
             habits = Habits(**given["habits"])
-            versions: dict[int, int] = {}
-            clients = [
-                Client(storage, given["ids"], number, f"{given['seed']} {number}", tell, habits, versions)
-                for number in given["clients"]
-            ]
+            clients: list[Client] = []
+            for place, of in enumerate(given["histories"]):
+                log, versions = partial(tell, history=place), dict[int, int]()
+                clients += (
+                    Client(storage, of["ids"], number, f"{of['seed']} {number}", log, habits, versions)
+                    for number in given["clients"]
+                )
+            before = reads(storage)
             await asyncio.gather(*(client.run() for client in clients))
-            tell({"done": True})
+            tell({"done": reads(storage) - before})
 
 
 if __name__ == "__main__":

@@ -48,17 +48,23 @@ class Worker:
                 raise WorkerFailed("a worker ended before it was ready")
         return self
 
-    async def play(self, task: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
-        """Let its clients do what they do, and collect their events until they are done or killed."""
+    async def play(self, task: Mapping[str, Any], events: list[dict[str, Any]]) -> Mapping[str, int]:
+        """Let its clients do what they do, and collect their events until they are done or killed.
+
+        Returns:
+            How its cache answered their reads, if it has one and was not killed.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(task).encode() + b"\n")
         async with asyncio.timeout(PATIENCE):
             while event := await self._event():
                 if "done" in event:
-                    return
+                    reads: dict[str, int] = event["done"]
+                    return reads
                 events.append(event)
         if not self.killed:
             raise WorkerFailed("a worker ended in the midst of a history")
+        return {}
 
     async def _event(self) -> dict[str, Any] | None:
         """The next event; None if the process has ended, perhaps in the midst of one."""
