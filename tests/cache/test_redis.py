@@ -60,10 +60,11 @@ def connected() -> int:
 
 
 @asynccontextmanager
-async def cached(delegate: SessionStorageMemory | Plain, channel: str) -> AsyncIterator[CacheStorage]:
-    async with CacheStorage(
-        delegate, max_staleness=3600, bus=RedisBus(f"{URL}?client_name={CLIENT}", channel=channel)
-    ) as cache:
+async def cached(
+    delegate: SessionStorageMemory | Plain, channel: str, options: str = ""
+) -> AsyncIterator[CacheStorage]:
+    bus = RedisBus(f"{URL}?client_name={CLIENT}{options}", channel=channel)
+    async with CacheStorage(delegate, max_staleness=3600, bus=bus) as cache:
         await proven(cache)
         yield cache
 
@@ -106,10 +107,11 @@ async def test_own_writes_are_served_from_the_cache(delegate: Recorder, channel:
         assert delegate.calls["read"] == reads
 
 
+@pytest.mark.parametrize("options", ["", "&retry_on_timeout=yes"])
 async def test_a_connection_that_is_lost_is_a_gap(
-    delegate: Recorder, channel: str, clock: ManualClock
+    delegate: Recorder, channel: str, clock: ManualClock, options: str
 ) -> None:
-    async with cached(delegate, channel) as cache:
+    async with cached(delegate, channel, options) as cache:
         await cache.write_bytes("id", b"data")
         with redis.Redis.from_url(URL) as client:
             client.client_kill_filter(_type="pubsub")
@@ -143,6 +145,34 @@ async def test_many_changes_at_once_share_a_connection(delegate: Recorder, chann
 
         await until(seen)
         assert await here.read_bytes(ids[-1]) == b"new"
+
+
+class Slow:
+    """A client that sends when it is let, and connects to do so."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        self.connected = True
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        self.begun.set()
+        await self.go.wait()
+        self.connected = True
+
+    async def aclose(self) -> None:
+        self.connected = False
+
+
+async def test_a_client_that_is_closed_while_it_sends_leaves_no_connection() -> None:
+    bus, client = RedisBus(URL), Slow()
+    bus._client, bus._task = client, asyncio.current_task()  # type: ignore[assignment]
+    sending = asyncio.create_task(bus._send([b"d" * 32]))
+    await client.begun.wait()
+    bus._client = None
+    await client.aclose()
+    client.go.set()
+    await sending
+    assert not client.connected
 
 
 async def test_a_burst_empties_the_caches_of_others(

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from .base import Notice
@@ -73,11 +75,14 @@ class RedisBus(ListeningBus):
             self._doubt()
             logger.warning("other caches could not be told of a change: %s", type(error).__name__)
         finally:
-            if not own:
-                await client.aclose()
+            if self._client is not client:  # its own, or closed meanwhile, after which it has connected again
+                with suppress(RedisError, OSError):
+                    await client.aclose()
 
     def _connect(self) -> Any:
-        return Redis.from_url(self._url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        # A connection that came back by itself would hide that notices were missed.
+        never = Retry(NoBackoff(), 0)
+        return Redis.from_url(self._url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=never)
 
     async def _serve(self) -> None:
         client = self._connect()
@@ -91,9 +96,9 @@ class RedisBus(ListeningBus):
                 await self._beat(line)
         finally:
             self._client = None
-            with suppress(RedisError, OSError):
-                await channels.aclose()
-                await client.aclose()
+            for opened in (channels, client):
+                with suppress(RedisError, OSError):
+                    await opened.aclose()
 
     def _arrived(self, data: bytes) -> None:
         if data[:SENDER] == self._sender:
