@@ -165,7 +165,7 @@ class Slow:
 
 async def test_a_client_that_is_closed_while_it_sends_leaves_no_connection() -> None:
     bus, client = RedisBus(URL), Slow()
-    bus._client, bus._task = client, asyncio.current_task()  # type: ignore[assignment]
+    bus._client, bus._task = client, asyncio.current_task()
     sending = asyncio.create_task(bus._send([b"d" * 32]))
     await client.begun.wait()
     bus._client = None
