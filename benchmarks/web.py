@@ -60,7 +60,7 @@ def collect(*, rounds: int, quick: bool, servers: Sequence[str]) -> dict[str, An
     if (wrk := shutil.which("wrk")) is None:
         return {"rows": [], "skipped": {"Starlette app": "wrk is not installed"}}
     result: dict[str, Any] = run(
-        "web", rounds=rounds, seconds=1 if quick else 5, servers=list(servers), wrk=wrk
+        "web", rounds=rounds, seconds=1 if quick else 2, servers=list(servers), wrk=wrk
     )
     return result
 
