@@ -115,10 +115,13 @@ async def serving(side: str, url: str, *, workers: int = 1) -> AsyncIterator[int
     try:
         async with asyncio.timeout(30):
             while not await answers(port):
+                if process.returncode is not None:
+                    raise Unavailable("its app does not start: is what it needs installed?")
                 await asyncio.sleep(0.1)
         yield port
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
