@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sqlsessions import SessionInfo, SqlSessionStorage
+from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage
 from sqlsessions._versions import KnownVersions
 from sqlsessions.testing import ManualClock
 
@@ -76,3 +76,29 @@ async def test_a_write_over_a_session_that_was_seen_changes_no_index(
     assert "subject" not in first.partition("WHERE")[0]
     assert "expires_bucket=" not in first.replace(" ", "")
     assert (miss.split()[0], second.split()[0]) == ("UPDATE", "INSERT")  # it expires an hour earlier or more
+
+
+@sqlite
+@pytest.mark.parametrize("meanwhile", [60.0, -2 * 3600.0], ids=["later", "an hour earlier or more"])
+@pytest.mark.parametrize("old", OLD)
+async def test_a_conditional_write_changes_no_index_and_leaves_the_row_of_one_with_options(
+    sql_url: str, old: str, meanwhile: float
+) -> None:
+    left = []
+    options: list[dict[str, Any]] = [{}, {"subject": OLD[old].get("subject")}]
+    for same in options:  # the second is given an option that changes nothing
+        clock = ManualClock()
+        async with SqlSessionStorage(sql_url, clock=clock, pool_size=1) as storage:
+            version = (await storage.write_bytes("id", b"old", **OLD[old])).version
+            clock.advance(meanwhile)
+            async with statements(storage) as seen:
+                info = await storage.write_bytes("id", b"new", if_match=version, **same)
+            assert info == await storage.info("id")
+            left.append((await query(sql_url, "SELECT * FROM sessions"))[0][2:])
+            with pytest.raises(SessionConflict):
+                await storage.write_bytes("id", b"newer", if_match=version, **same)
+            await storage.invalidate("id")
+        assert all(each.startswith("UPDATE") for each in seen)
+        kept = "expires_bucket=" not in seen[0].replace(" ", "")
+        assert kept is not bool(same)
+    assert left[0] == left[1]

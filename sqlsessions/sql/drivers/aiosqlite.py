@@ -53,7 +53,10 @@ class AiosqliteDriver(Driver[Any]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._rewrite = _sql(rewrite(self._dialect), [*c.keys()])
+        self._rewrite = {
+            conditional: _sql(rewrite(self._dialect, conditional=conditional), [*c.keys(), "if_match"])
+            for conditional in (False, True)
+        }
         self._upsert = cache(self._upsert_statement)
         self._conditional = cache(self._conditional_statement)
 
@@ -95,16 +98,15 @@ class AiosqliteDriver(Driver[Any]):
 
     def _change(self, raw: sqlite3.Connection, change: Operation) -> Any:
         if isinstance(change, Write):
-            if change.if_match:
+            values, over = (*change.row, change.if_match), bool(change.if_match)
+            if (over or change.rewrites) and not any(change.given):
+                sql, ordered = self._rewrite[over]
+                if (found := raw.execute(sql, ordered(values)).fetchone()) is not None:
+                    return found
+            if over:
                 sql, ordered = self._conditional(change.given)
-                values = (*change.row, change.if_match)
             else:
-                if change.before and change.if_match is None and not any(change.given):
-                    sql, ordered = self._rewrite
-                    if (found := raw.execute(sql, ordered(change.row)).fetchone()) is not None:
-                        return found
                 sql, ordered = self._upsert(change.given, change.if_match == 0)
-                values = change.row
             return raw.execute(sql, ordered(values)).fetchone()
         if isinstance(change, Touch):
             sql, ordered = _TOUCH

@@ -200,6 +200,7 @@ def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool)
     return dialect.upsert(insert, c.id, assignments, condition, applied, (c.id, *RECORD))
 
 
+_IF_MATCH = bindparam("p_if_match", type_=BigInteger())
 _BLOCK: ColumnElement[int] = literal_column(str(BLOCK))
 
 
@@ -214,17 +215,23 @@ def _following(version: ColumnElement[int]) -> ColumnElement[int]:
 
 
 @lru_cache
-def rewrite(dialect: Dialect) -> Executable:
-    """What `upsert` does without options to a live session, if the hour of its expiry comes no earlier; else nothing.
+def rewrite(dialect: Dialect, *, conditional: bool) -> Executable:
+    """What a write does without options to a live session, if the hour of its expiry comes no earlier; else nothing.
 
     It leaves alone what such a write keeps, above all the columns that are in an index.
+
+    Args:
+        dialect: The database.
+        conditional: Whether it is that of `conditional`, and not of `upsert`.
     """
     now = parameter("updated_at")
     expires_at = _least(dialect, _NEVER, now + c.ttl, c.ends_at)
     no_bucket: ColumnElement[int] = literal_column(str(_NO_BUCKET))
     hour = func.coalesce(dialect.hour(expires_at), no_bucket)
+    version = parameter("version")
+    applies = and_(INLINE, c.version == _IF_MATCH) if conditional else _below(dialect, version)
     values = {
-        "version": _following(parameter("version")),
+        "version": version if conditional else _following(version),
         "data": parameter("data"),
         "size": parameter("size"),
         "updated_at": dialect.greatest(now, c.created_at + literal_column("1")),
@@ -232,7 +239,7 @@ def rewrite(dialect: Dialect) -> Executable:
     }
     same = c.id == parameter("id")
     late = func.coalesce(c.expires_bucket, no_bucket) <= hour
-    where = and_(same, live_at(now), _below(dialect, parameter("version")), late)
+    where = and_(same, live_at(now), applies, late)
     return update(sessions).where(where).values(values).returning(c.id, *RECORD)
 
 
@@ -241,7 +248,7 @@ def conditional(dialect: Dialect, given: ExplicitOptions) -> Executable:
     """Write a small session over a small one of a version. Returns a row only if it wrote."""
     statement = update(sessions).where(
         c.id == parameter("id"),
-        c.version == bindparam("p_if_match", type_=BigInteger()),
+        c.version == _IF_MATCH,
         live_at(parameter("updated_at")),
         INLINE,
     )
