@@ -202,14 +202,13 @@ class UnsupportedOperation(SessionError, NotImplementedError):
     """A layer was asked for something that the storage beneath it does not offer."""
 
 
-def missing(error: ModuleNotFoundError, what: str, extra: str) -> ModuleNotFoundError:
+def missing(error: ModuleNotFoundError, what: str, extra: str | None) -> ModuleNotFoundError:
     """An error that names the extra, to be raised in the place of the import's own.
 
     Args:
         error: That of the import.
-        what: What of ours was imported.
-        extra: Its name in ``sqlsessions[...]``.
+        what: What of ours was imported or made.
+        extra: Its name in ``sqlsessions[...]``; None if the package is in no extra.
     """
-    return ModuleNotFoundError(
-        f"{what} needs what `pip install 'sqlsessions[{extra}]'` installs", name=error.name
-    )
+    wanted = error.name if extra is None else f"'sqlsessions[{extra}]'"
+    return ModuleNotFoundError(f"{what} needs what `pip install {wanted}` installs", name=error.name)

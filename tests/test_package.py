@@ -53,6 +53,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 PACKAGES = {
+    "cache.bus.redis": ("redis", "redis"),
     "integrations.agent_framework": ("agent_framework", "agent-framework"),
     "integrations.aiohttp": ("aiohttp_session", "aiohttp"),
     "integrations.django": ("django", "django"),

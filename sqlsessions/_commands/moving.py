@@ -81,7 +81,7 @@ async def _source(place: Place) -> AsyncIterator[Source]:
         client = _client(place.url) if "client" in inspect.signature(made).parameters else None
         source: Source = made(place.url if client is None else client, **_checked(made, place))
     except ImportError as error:
-        raise Failed(f"to import from {place.library}, install {error.name}", USAGE) from error
+        raise Failed(str(error), USAGE) from error  # which names the extra
     try:
         async with source:
             yield source

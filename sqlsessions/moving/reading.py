@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._validation import checked_subject
-from ..errors import InvalidArgument, InvalidArgumentType
+from ..errors import InvalidArgument, InvalidArgumentType, missing
 from ..layers.sources import Refused
 
 Subject = str | Callable[[dict[str, Any]], str | None] | None
@@ -97,18 +97,24 @@ def as_json(data: dict[str, Any]) -> bytes:
     return _WIDE + encoded if wide else encoded
 
 
-def flask_data(stored: bytes) -> Any:
-    """Data as Flask-Session 0.6 and newer write it: msgpack or JSON.
+def flask_loads() -> Callable[[bytes], Any]:
+    """A decoder of data as Flask-Session 0.6 and newer write it: msgpack or JSON.
 
     Raises:
-        msgspec.DecodeError: If it is neither.
+        ModuleNotFoundError: If msgspec is not installed: else all data would count as what cannot be read.
     """
-    import msgspec  # noqa: PLC0415 (only this needs it)
-
     try:
-        return msgspec.msgpack.decode(stored)
-    except msgspec.DecodeError:
-        return msgspec.json.decode(stored)
+        import msgspec  # noqa: PLC0415 (only this needs it)
+    except ModuleNotFoundError as error:
+        raise missing(error, "data of Flask-Session", None) from error
+
+    def loads(stored: bytes) -> Any:
+        try:
+            return msgspec.msgpack.decode(stored)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(stored)
+
+    return loads
 
 
 def checked_text(name: str, value: str) -> str:

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 from redis.exceptions import RedisError
 
 from ..layers.sources import OldSession, Refused, Source
-from .reading import UNSAFE_ID, Reading, Subject, checked_text, flask_data, is_id
+from .reading import UNSAFE_ID, Reading, Subject, checked_text, flask_loads, is_id
 from .signatures import FlaskSigning, Signing
 
 PAGE = 250  # keys
@@ -200,7 +200,7 @@ class FlaskSessionRedis(RedisSource):
         loads: Callable[[bytes], Any] | None = None,
         subject: Subject = None,
     ) -> None:
-        super().__init__(client, prefix, Reading(subject, loads or flask_data))
+        super().__init__(client, prefix, Reading(subject, loads or flask_loads()))
         self._signing = FlaskSigning(secret_keys) if secret_keys else None
 
 

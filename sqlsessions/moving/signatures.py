@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, missing
 from .reading import checked_text
 
 
@@ -55,10 +55,16 @@ class Signing(ABC):
 class FlaskSigning(Signing):
     """The signatures of Flask-Session with ``SESSION_USE_SIGNER``, by itsdangerous."""
 
-    def sign(self, id: str, key: str | None = None) -> str:
-        from itsdangerous import Signer  # noqa: PLC0415 (only this needs it)
+    def __init__(self, keys: Sequence[str]) -> None:
+        try:
+            from itsdangerous import Signer  # noqa: PLC0415 (only this needs it)
+        except ModuleNotFoundError as error:
+            raise missing(error, "a signature of Flask-Session", "flask") from error
+        super().__init__(keys)
+        self._signer = Signer
 
-        signer = Signer(key or self._keys[0], salt="flask-session", key_derivation="hmac")
+    def sign(self, id: str, key: str | None = None) -> str:
+        signer = self._signer(key or self._keys[0], salt="flask-session", key_derivation="hmac")
         return signer.sign(id).decode()
 
     def id_of(self, value: str) -> str | None:

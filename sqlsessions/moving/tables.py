@@ -30,13 +30,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, missing
 from ..layers.sources import OldSession, Refused, Source
 from ..sql.dialects import DIALECTS
 from ..sql.engine.options import for_engine
 from ..sql.engine.temporary import TEMPORARY
 from ..sql.engine.urls import async_url
-from .reading import FORGED, UNSAFE_ID, Reading, Subject, checked_text, flask_data, is_id
+from .reading import FORGED, UNSAFE_ID, Reading, Subject, checked_text, flask_loads, is_id
 from .signatures import ExpressSigning, FlaskSigning, checked_keys
 
 T = TypeVar("T")
@@ -148,7 +148,10 @@ class DjangoTable(TableSource):
         table: str = "django_session",
         zone: tzinfo = UTC,
     ) -> None:
-        from django.core import signing  # noqa: PLC0415 (only this needs Django)
+        try:
+            from django.core import signing  # noqa: PLC0415 (only this needs Django)
+        except ModuleNotFoundError as error:
+            raise missing(error, "DjangoTable", "django") from error
 
         key, *fallbacks = checked_keys(secret_keys)
         super().__init__(url, table, "session_key", column("session_data", Text), "expire_date")
@@ -211,7 +214,7 @@ class FlaskSessionTable(TableSource):
         super().__init__(url, table, "session_id", column("data", LargeBinary), "expiry")
         self._prefix = checked_text("prefix", prefix)
         self._signing = FlaskSigning(secret_keys) if secret_keys else None
-        self._reading = Reading(subject, loads or flask_data)
+        self._reading = Reading(subject, loads or flask_loads())
 
     def _key_of(self, id: str) -> str | None:
         if not is_id(id):

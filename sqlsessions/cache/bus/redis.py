@@ -9,7 +9,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio import Redis
+from ...errors import missing
+
+try:
+    from redis.asyncio import Redis
+except ModuleNotFoundError as error:
+    raise missing(error, "RedisBus", "redis") from error
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
