@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,31 @@ def test_the_routes_of_the_contract_are_those_of_its_docstring() -> None:
     routes = rows((ROOT / "docs" / "integrations.md").read_text())
     assert len(routes) > 10
     assert routes == rows(str(IntegrationContract.__doc__))
+
+
+SETTINGS = {
+    "aiohttp": "AioHttpStorage",
+    "fastapi_users": "SessionStrategy",
+    "flask": "SqlSessionInterface",
+    "litestar": "SessionConfig",
+    "quart": "SqlSessionInterface",
+    "starlette": "SessionMiddleware",
+}
+"""What is configured, by the module of `sqlsessions.integrations`, whose page has a table of the settings."""
+
+ELSEWHERE = {
+    "app", "storage",  # positional
+    "httponly", "max_age", "renew_on_access", "session_id_bytes", "store",  # of what an integration replaces
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", SETTINGS)
+def test_the_table_of_settings_is_complete(module: str) -> None:
+    configured = getattr(import_module(f"sqlsessions.integrations.{module}"), SETTINGS[module])
+    page = (ROOT / "docs" / f"{module.replace('_', '-')}.md").read_text()
+    first_cells = " ".join(re.findall(r"^\|([^|]*)\|", page, re.MULTILINE))
+    told = set(re.findall(r"`(\w+)`", first_cells))
+    assert set(inspect.signature(configured).parameters) - ELSEWHERE <= told
 
 
 def parsed(page: Path) -> list[Token]:
