@@ -32,6 +32,7 @@ from .statements.single import DATA, EXPIRES_AT, RECORD, SIZE, ExplicitOptions, 
 from .statements.transactions import Stored
 
 T = TypeVar("T")
+Page = list[tuple[bytes, Record]]
 
 c = sessions.c
 
@@ -246,9 +247,13 @@ class SessionRepository:
             now=self.now(),
         )
 
-    async def touch(self, digest: bytes, old: Record, new: Record) -> bool:
-        """Write what a touch changed; False if the session changed since it was read."""
-        return bool(await self._change(Touch.of(digest, old, new)))
+    async def touch(self, digest: bytes, old: Record, ttl: int | Default | Keep | None) -> Record | None:
+        """Touch a session that was read, and give it; None if it has changed since."""
+        touched = partial(Record.touched, ttl=ttl, every=self.defaults.every)
+        if (new := touched(old, self.now())) is old:
+            return old
+        touch = Touch.of(digest, old, new, touched)
+        return (touch.record or new) if await self._change(touch) else None
 
     async def touch_locked(self, digest: bytes, ttl: int | Default | Keep | None) -> SessionInfo | None:
         """Touch a session that others write or touch all the time, if it lives."""
@@ -296,15 +301,9 @@ class SessionRepository:
 
         async def work(connection: AsyncConnection) -> Stored | Record:
             nonlocal moved
+            dialect, now = self._database.dialect, self.now()
             moved = await transactions.move(
-                connection,
-                self._database.dialect,
-                digest,
-                new_digest,
-                self.now(),
-                copied,
-                tombstone,
-                rebinding,
+                connection, dialect, digest, new_digest, now, copied, tombstone, rebinding
             )
             return moved
 
@@ -361,19 +360,17 @@ class SessionRepository:
         live = dict[str, SessionInfo]()
         for some in batches(digests):
             wanted = select(c.id, *RECORD).where(c.id.in_(some), live_at(self.now()))
-            found = await self._database.run(partial(fetch, statement=wanted))
-            live |= {bytes(digest).hex(): record.info(digest) for digest, record in found}
+            for digest, record in await self._database.run(partial(fetch, statement=wanted)):
+                live[bytes(digest).hex()] = record.info(digest)
         return live
 
-    async def page(
-        self, subject: str | None, after: tuple[bytes, Record] | None
-    ) -> list[tuple[bytes, Record]]:
+    async def page(self, subject: str | None, after: tuple[bytes, Record] | None) -> Page:
         """Some live sessions; see `page_of`."""
         own = None if subject is None else self._database.dialect.subject_is(c.subject, subject)
         statement = page_of(self._within, own, after, self.now(), PAGE)
         return await self._database.run(partial(fetch, statement=statement))
 
-    def labelled(self, label: str) -> AsyncIterator[list[tuple[bytes, Record]]]:
+    def labelled(self, label: str) -> AsyncIterator[Page]:
         """The live sessions with a label, by id, page by page."""
         return pages_of(label, self._within, self._database.run, self.now)
 

@@ -74,8 +74,7 @@ class Writer:
         for _ in range(TOUCH_ATTEMPTS):
             if (record := await repository.record(digest)) is None:
                 return None
-            touched = record.touched(repository.now(), idle, repository.defaults.every)
-            if touched is record or await repository.touch(digest, record, touched):
+            if (touched := await repository.touch(digest, record, idle)) is not None:
                 return touched.info(digest)
         return await repository.touch_locked(digest, idle)
 

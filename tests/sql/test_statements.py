@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from sqlsessions import SessionConflict, SqlSessionStorage
+from sqlsessions.records import digest
+from sqlsessions.sql.batching.queue import MAX_BATCH
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of, whole
 
@@ -109,7 +112,7 @@ async def test_a_small_write_is_one_upsert(
     elif storage.engine.dialect.update_returning:
         assert verbs(seen) == ["UPDATE"] * 2
     else:  # MariaDB has no UPDATE ... RETURNING, and an upsert would bring back an ended session
-        assert verbs(seen) == ["SET", "START", "SELECT", "UPDATE", "COMMIT"] * 2
+        assert verbs(seen) == ["START", "SELECT", "UPDATE", "COMMIT"] * 2
     assert await storage.read_bytes("id") == b"22"
 
 
@@ -130,7 +133,7 @@ async def test_a_small_invalidation_deletes_and_leaves_a_trace(storage: SqlSessi
         == {
             "postgresql": ["WITH"],
             "sqlite": ["DELETE", "INSERT"],  # in one go
-            "mysql": ["SET", "START", "SELECT", "DELETE", "INSERT", "COMMIT"],
+            "mysql": ["START", "SELECT", "DELETE", "INSERT", "COMMIT"],
         }[storage.engine.dialect.name]
     )
 
@@ -180,6 +183,51 @@ async def test_changes_that_wait_together_take_few_statements(
     assert len(calls) == len(versions)
     assert verbs(seen).count("COMMIT") == 2  # the touches look first
     assert len(seen) <= len(calls)
+
+
+@mariadb
+async def test_writes_that_wait_together_are_one_statement_that_commits_by_itself(
+    storage: SqlSessionStorage,
+) -> None:
+    async with statements(storage) as seen:
+        async with holding(storage, 1):
+            writes = (storage.write_bytes(f"id {number}", INLINE) for number in range(2 * MAX_BATCH))
+            waiting = [asyncio.create_task(write) for write in writes]
+            await asyncio.sleep(0)
+        infos = await asyncio.gather(*waiting)
+    assert verbs(seen) == ["INSERT"] * 2  # batches
+    assert [await storage.info(f"id {number}") for number in range(2 * MAX_BATCH)] == infos
+
+
+@pytest.mark.parametrize("sql_url", ["mysql+asyncmy", "MySQL+asyncmy"], indirect=True)
+async def test_touches_that_wait_together_are_done_although_the_sessions_changed(
+    storage: SqlSessionStorage, clock: ManualClock
+) -> None:
+    await storage.write_bytes("ended", INLINE, ttl=1000)
+    ids = ["id 0", "id 1", "id 2", "ended"]
+    for id in ids:
+        await storage.write_bytes(id, INLINE, ttl=1000)
+    read = {id: await storage._repository.record(digest(id)) for id in ids}
+    clock.advance(100)
+    for id in ids:
+        await storage.write_bytes(id, b"new")
+    await storage.invalidate("ended")
+    async with holding(storage, 1):
+        waiting = [
+            asyncio.create_task(storage._repository.touch(digest(id), record, 2_000_000_000))
+            for id, record in read.items()
+            if record is not None
+        ]
+        await asyncio.sleep(0)
+    *touched, ended = await asyncio.gather(*waiting)
+    assert ended is None
+    assert await storage.load("ended") is None
+    for id, record in zip(ids, touched, strict=False):
+        snapshot = await storage.load(id)
+        assert record is not None
+        assert snapshot is not None
+        assert (snapshot.data, snapshot.info) == (b"new", record.info(digest(id)))
+        assert snapshot.info.expires_at == snapshot.info.updated_at + timedelta(seconds=2000)
 
 
 @pytest.mark.parametrize("sql_url", ["MySQL+asyncmy", "MySQL+aiomysql"], indirect=True)

@@ -16,6 +16,7 @@ from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage, Storage
 from sqlsessions.records import Record, digest
 from sqlsessions.sql.dialects import base
 from sqlsessions.sql.engine.pool import Checkout
+from sqlsessions.storage import Default, Keep
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import PATIENCE
 
@@ -66,9 +67,9 @@ async def test_a_touch_with_a_ttl_counts_although_others_write_all_the_time(
         await storage.write_bytes("id", INLINE, ttl=100)
         touch = storage._repository.touch
 
-        async def overtaken(digest: bytes, old: Record, new: Record) -> bool:
+        async def overtaken(digest: bytes, old: Record, ttl: int | Default | Keep | None) -> Record | None:
             await storage.write_bytes("id", INLINE)
-            return await touch(digest, old, new)
+            return await touch(digest, old, ttl)
 
         monkeypatch.setattr(storage._repository, "touch", overtaken)
         info = await storage.touch("id", ttl=1000)

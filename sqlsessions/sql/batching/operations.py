@@ -154,31 +154,56 @@ class Write(Operation):
 
 
 class Touch(Operation):
-    """Writes an expiry and a use; gives whether it did: not if the session changed since it was read.
+    """Writes an expiry and a use; gives whether it did.
+
+    It does not if the session changed since it was read, unless that is locked: then it touches that as it is.
+
+    Args:
+        values: The id, version, expiry and last touch that were seen, the new idle timeout and expiry, and the time.
+        touched: Gives what the touch makes of a session at a time; None touches none that has changed.
 
     Attributes:
-        values: The id, version, expiry and last touch that were seen, the new idle timeout and expiry, and the time.
+        record: The session as it is touched, if it had changed.
+        now: The time, once an attempt has begun.
     """
 
-    __slots__ = ("values",)
+    __slots__ = ("now", "record", "touched", "values")
     names = ("id", "version", "seen", "seen_touch", "ttl", "expires_at", "touched_at")
 
     def __init__(
-        self, values: tuple[bytes, int, int | None, int | None, int | None, int | None, int | None]
+        self,
+        values: tuple[bytes, int, int | None, int | None, int | None, int | None, int | None],
+        touched: Callable[[Record, int], Record] | None = None,
     ) -> None:
         super().__init__(values[0])
         self.values = values
+        self.touched = touched
+        self.now = 0
+        self.record: Record | None = None
 
     @classmethod
-    def of(cls, digest: bytes, old: Record, new: Record) -> Touch:
+    def of(
+        cls, digest: bytes, old: Record, new: Record, touched: Callable[[Record, int], Record] | None = None
+    ) -> Touch:
         """The touch that makes one record of a session another."""
         seen = (old.version, old.expires_at, old.touched_at)
-        return cls((digest, *seen, new.ttl, new.expires_at, new.touched_at))
+        return cls((digest, *seen, new.ttl, new.expires_at, new.touched_at), touched)
 
     def begin(self, now: int) -> bool:
         """See `Operation.begin`."""
+        self.now = now
         seen = self.values[2]
         return seen is None or seen > now  # else it has expired since, and stays so
+
+    def begin_over(self, old: Record) -> bool:
+        """Set the values of a touch of a session that is locked; whether it lives."""
+        if (old.version, old.expires_at, old.touched_at) == self.values[1:4]:
+            return True
+        if self.touched is None or not old.live(self.now):
+            return False
+        self.record = self.touched(old, self.now)
+        self.values = Touch.of(self.digest, old, self.record).values
+        return True
 
     @property
     def parameters(self) -> dict[str, Any]:

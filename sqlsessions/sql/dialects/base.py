@@ -136,6 +136,7 @@ class Dialect(ABC):
     Attributes:
         drivers: Its async drivers, the preferred one first, and the extra that installs each.
         begin: Statements that open a transaction fit for locking and writing.
+        begin_own: The same on a connection that we opened, if less is enough there.
         moved_rows_escape: Whether a statement that waits for a row misses it if it has another id by then.
         key_hint: What makes a statement look for sessions by their ids, whatever else it says of them, if that needs
             saying.
@@ -159,6 +160,7 @@ class Dialect(ABC):
 
     drivers: ClassVar[dict[str, str]]
     begin: ClassVar[tuple[str, ...]]
+    begin_own: ClassVar[tuple[str, ...] | None] = None
     moved_rows_escape: ClassVar[bool] = False
     key_hint: ClassVar[str | None] = None
     exact_levels: ClassVar[tuple[str, ...]] = ()

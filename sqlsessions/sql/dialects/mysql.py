@@ -52,6 +52,7 @@ class MySQL(Dialect):
     modules: ClassVar = ("asyncmy", "aiomysql", "pymysql")
     # Under REPEATABLE READ, a locking read of a row that is not there would lock the gap around it.
     begin: ClassVar = ("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION")
+    begin_own: ClassVar = ("START TRANSACTION",)
     # A row that gets another id is another row to InnoDB. In a caller's transaction only locks on the gaps between
     # rows hold it up. The index is named, lest the whole table be locked.
     moved_rows_escape: ClassVar = True

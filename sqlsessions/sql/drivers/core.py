@@ -55,6 +55,8 @@ class CoreDriver(Driver[AsyncConnection]):
     async def write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> list[Any]:
         if len(changes) == 1 and self._is_one_statement(connection, changes[0]):
             written = await self._write_one(connection, changes[0])
+        elif self._is_one_upsert(connection, changes):
+            written = await self._write(connection, changes)  # which commits by itself
         else:
             written = await self._database.in_transaction(connection, partial(self._write, changes=changes))
         return [written.get(change.digest) for change in changes]
@@ -65,6 +67,17 @@ class CoreDriver(Driver[AsyncConnection]):
         if isinstance(change, Write) and change.rewrites:
             return connection.dialect.insert_returning
         return not isinstance(change, Delete)
+
+    def _is_one_upsert(self, connection: AsyncConnection, changes: Sequence[Operation]) -> bool:
+        """Whether changes go out as one statement, on a connection whose isolation level is ours."""
+        [(_, members), *others] = grouped(changes)
+        return (
+            not others
+            and makes_row(members[0])
+            and connection.dialect.insert_returning
+            and self._database.engines.owned
+            and self._fit_into_one(members)
+        )
 
     async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:
         return (await connection.execute(READ_CHUNKS, _named(wanted))).all()
@@ -118,10 +131,10 @@ class CoreDriver(Driver[AsyncConnection]):
 
     def _statements(self, writes: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """Writes, shared out to as many statements as the database takes them in."""
-        most = self._dialect.statement_bytes
-        if most is None or len(writes) == 1 or sum(write.size for write in writes) <= most:
+        if self._fit_into_one(writes):
             yield writes
             return
+        most = self._dialect.statement_bytes or 0
         some: list[Any] = []
         held = 0
         for write in writes:
@@ -131,6 +144,10 @@ class CoreDriver(Driver[AsyncConnection]):
             some.append(write)
             held += write.size
         yield some
+
+    def _fit_into_one(self, writes: Sequence[Any]) -> bool:
+        most = self._dialect.statement_bytes
+        return most is None or len(writes) == 1 or sum(write.size for write in writes) <= most
 
 
 def _named(values: Chunk | Chunks) -> dict[str, Any]:

@@ -78,10 +78,10 @@ async def change_locked(
 
 
 def _applies(change: Operation, stored: Stored) -> bool:
-    """Whether a change does something to a session as it is; sets the values of a write."""
+    """Whether a change does something to a session as it is; sets the values of a write or touch."""
     record = stored.record
     if isinstance(change, Touch):
-        return (record.version, record.expires_at, record.touched_at) == change.values[1:4]
+        return change.begin_over(record)
     if isinstance(change, Write):
         return not stored.chunked and change.begin_over(record)
     return isinstance(change, Delete) and not stored.chunked and record.live(change.now)

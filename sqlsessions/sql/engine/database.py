@@ -47,6 +47,7 @@ class Database:
     ) -> None:
         self.engines = Engines(target, settings, engine_options)
         self.dialect: Dialect = self.engines.dialect
+        self._begin = (self.engines.owned and self.dialect.begin_own) or self.dialect.begin
         self.retry_for = settings.retry_for
         self.patience = settings.patience(serial=self.dialect.serial)
         self.observer: Observer | None = None
@@ -109,7 +110,7 @@ class Database:
         if self.engines.state().pooler:  # the checkout is one
             return await work(connection)
         try:
-            for statement in self.dialect.begin:
+            for statement in self._begin:
                 await connection.exec_driver_sql(statement)
             result = await work(connection)
             await connection.exec_driver_sql("COMMIT")
