@@ -55,9 +55,9 @@ def sql_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a database with our tables and no sessions, for every database and driver."""
     kind = SERVED_BY[request.param]
     made_by = available(kind)
-    url = migrated(kind)
+    url = made_by.lend(migrated(kind))
     yield url.set(drivername=request.param.lower()).render_as_string(hide_password=False)
-    made_by.clear(url)
+    made_by.take_back(url)
 
 
 @pytest.fixture(scope="session", autouse=True)

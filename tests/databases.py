@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import sqlite3
 import tempfile
 import warnings
@@ -67,6 +68,14 @@ class Server(ABC):
     def clear(self, url: URL) -> None:
         """Delete every session of one."""
 
+    def lend(self, url: URL) -> URL:
+        """One for a single test, by one with our tables and no sessions."""
+        return url
+
+    def take_back(self, url: URL) -> None:
+        """End what was lent."""
+        self.clear(url)
+
 
 TABLES = ("session_chunks", "session_labels", "session_ends", "sessions")
 
@@ -85,6 +94,14 @@ class SQLiteServer(Server):
         with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
             for table in TABLES:
                 connection.execute(f"DELETE FROM {table}")
+
+    def lend(self, url: URL) -> URL:
+        copy = self.create()  # so that nothing which a test left open is in the way of the next
+        shutil.copy(str(url.database), str(copy.database))
+        return copy
+
+    def take_back(self, url: URL) -> None:
+        self.drop(url)
 
 
 class NetworkServer(Server):
