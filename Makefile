@@ -62,11 +62,11 @@ QUICK := -m 'not long and not server and not variant' tests/cache tests/sql test
 # More to run with them, as in `make lowest ALSO=tests/integrations`.
 ALSO ?=
 
-quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for the edit loop: about a minute
+quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for the edit loop: a minute or two
 	$(TESTS) $(QUICK) $(ALSO)
 
 test: $(VENV)/.dev ## Run the tests
-	@echo 'About 9 minutes with PostgreSQL and MariaDB, 5 without, on two cores; `make quick` takes one.'
+	@echo 'About half an hour with all servers, on two cores; `make quick` takes a minute or two.'
 	$(TESTS)
 
 traced: $(VENV)/.dev

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
+from .peers.django_db import on_sqlite
 
 
 def create_app(url: str, *, ours: bool) -> Any:
@@ -23,11 +23,6 @@ def create_app(url: str, *, ours: bool) -> Any:
         url: Of an SQLite database.
         ours: Whether its sessions are ours.
     """
-    sqlite = {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": url.partition(":///")[2],
-        "OPTIONS": {"init_command": PRAGMAS},
-    }
     sessions = "sqlsessions.integrations.django" if ours else "django.contrib.sessions.backends.db"
     middleware = "sqlsessions.integrations.django" if ours else "django.contrib.sessions.middleware"
     settings.configure(
@@ -37,7 +32,7 @@ def create_app(url: str, *, ours: bool) -> Any:
         ROOT_URLCONF=__name__,
         INSTALLED_APPS=["django.contrib.sessions"],
         MIDDLEWARE=[f"{middleware}.SessionMiddleware"],
-        DATABASES={"default": sqlite},
+        DATABASES={"default": on_sqlite(url)},
         SESSION_ENGINE=sessions,
         SQLSESSIONS={"url": url},
     )

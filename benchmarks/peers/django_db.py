@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import django
 from asgiref.sync import sync_to_async
@@ -12,6 +13,13 @@ from django.db import connections
 from .base import Peer
 
 
+def on_sqlite(url: str) -> dict[str, Any]:
+    """The settings of an SQLite database at WAL and synchronous=FULL."""
+    pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
+    path = url.partition(":///")[2]
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": {"init_command": pragmas}}
+
+
 class Django(Peer):
     """`django.contrib.sessions.backends.db` at WAL and synchronous=FULL."""
 
@@ -19,11 +27,8 @@ class Django(Peer):
 
     async def setup(self, ids: Sequence[str]) -> None:
         """Make its table and the sessions: its own saving does not create one of a given id."""
-        path = self.url.partition(":///")[2]
-        pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"
-        sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": {"init_command": pragmas}}
         settings.configure(
-            DATABASES={"default": sqlite},
+            DATABASES={"default": on_sqlite(self.url)},
             INSTALLED_APPS=["django.contrib.sessions"],
             SECRET_KEY="benchmark",
             USE_TZ=True,

@@ -13,6 +13,8 @@ import pytest_asyncio
 from .. import (
     ByteReadChannel,
     ByteWriteChannel,
+    InvalidArgument,
+    InvalidArgumentType,
     ManagedSessionStorage,
     Provider,
     SessionInfo,
@@ -25,6 +27,16 @@ R = TypeVar("R")
 
 PATIENCE = 30.0  # seconds until something that should come about counts as hanging
 SIZES = ("empty", "one", "small", "inline-1", "inline", "inline+1", "chunk-1", "chunk", "chunk+1", "large")
+NO_NAMES: list[tuple[Any, type[Exception]]] = [
+    ("", InvalidArgument),
+    ("x" * 256, InvalidArgument),
+    ("a\0b", InvalidArgument),
+    ("a\ud800", InvalidArgument),
+    (5, InvalidArgumentType),
+    (b"ann", InvalidArgumentType),
+    (["ann"], InvalidArgumentType),
+]
+"""What can be neither a subject nor a label, and the error that says so."""
 by_size = pytest.mark.parametrize("size", SIZES)
 small_and_large = pytest.mark.parametrize("size", ["small", "large"])
 

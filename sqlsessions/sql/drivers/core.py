@@ -69,14 +69,15 @@ class CoreDriver(Driver[AsyncConnection]):
         return not isinstance(change, Delete)
 
     def _is_one_upsert(self, connection: AsyncConnection, changes: Sequence[Operation]) -> bool:
-        """Whether changes go out as one statement, on a connection whose isolation level is ours."""
-        [(_, members), *others] = grouped(changes)
+        """Whether changes go out as one statement, on a connection whose isolation level is ours.
+
+        Those that make sessions are all of one kind: see `parted`.
+        """
         return (
-            not others
-            and makes_row(members[0])
-            and connection.dialect.insert_returning
+            connection.dialect.insert_returning
             and self._database.engines.owned
-            and self._fit_into_one(members)
+            and makes_row(changes[0])
+            and self._fit_into_one(changes)
         )
 
     async def read_chunks(self, connection: AsyncConnection, wanted: Chunks) -> Sequence[Row]:
