@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sqlite3
 import threading
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import SchemaOutOfDate, SqlSessionStorage, StorageUnavailable
 from sqlsessions.testing._base import PATIENCE, provider_of
 
+from ..databases import open_files
 from .support import INLINE, LARGE, NETWORK, TINY, each_database, holding, in_use, quiet, sqlite
 
 CALLS: dict[str, Callable[[SqlSessionStorage], Awaitable[Any]]] = {
@@ -184,6 +187,22 @@ async def test_a_read_only_database_can_be_read(sql_url: str) -> None:
         assert await storage.read_bytes("large") == LARGE
         for name in ("write", "write large", "rotate", "invalidate"):
             assert "is not writable for this process" in str(await refusal(storage, CALLS[name]))
+
+
+@sqlite
+async def test_a_storage_that_is_closed_after_an_error_has_no_file_open(sql_url: str) -> None:
+    url = make_url(sql_url)
+    async with SqlSessionStorage(sql_url, **TINY) as storage:
+        await storage.write_bytes("id", INLINE)
+    storage = SqlSessionStorage(f"sqlite:///file:{url.database}?mode=ro&uri=true", **TINY)
+    gc.disable()
+    try:
+        for name in ("write", "write large", "rotate", "invalidate"):
+            await refusal(storage, CALLS[name])
+        await storage.aclose()
+        assert open_files(url) == []
+    finally:
+        gc.enable()
 
 
 @each_database

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -200,7 +201,14 @@ def _keep_from_log(connection: Any) -> None:
     execute = connection._execute  # noqa: SLF001
 
     async def executed(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        return await execute(lambda: function(*arguments, **options))
+        # Popped, so that an error's traceback refers to no cursor: that would keep a closed file open.
+        calls = [partial(function, *arguments, **options)]
+        del function, arguments, options
+
+        def run() -> Any:
+            return calls.pop()()
+
+        return await execute(run)
 
     connection._execute = executed  # noqa: SLF001
 
