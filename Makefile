@@ -22,7 +22,7 @@ export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run quick test traced faults soak check pythons lowest newest ci docs lint types imports coverage wheel smoke \
+.PHONY: help run quick test faults soak check pythons lowest newest ci docs lint types imports coverage wheel smoke \
 	bench bench-quick migration release-check clean
 .DEFAULT_GOAL := help
 
@@ -46,12 +46,6 @@ run: $(VENV)/.example ## Start the example service on http://127.0.0.1:8000; ano
 smoke: $(VENV)/.dev ## Drive the example service over HTTP, with a new database
 	$(BIN)/python -m examples.smoke
 
-# Traced for coverage in `make check`. The rest is the contract on every driver, which runs the same lines
-# again, and what runs in processes of its own: tracing those too would double the time.
-TRACED := tests/cache tests/schema tests/sql tests/integrations tests/archive tests/commands tests/observability \
-	tests/moving tests/fuzz tests/test_capping.py tests/test_purging.py tests/faults/test_pgbouncer.py tests/faults/test_replicas.py \
-	tests/test_contract_memory.py tests/test_contract_sql.py::TestInMemory \
-	$(filter-out tests/layers/test_contract%,$(wildcard tests/layers/test_*.py))
 COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=95
 
 # Memory, in-memory SQL, caches and queues: no server, framework, browser or process of its own.
@@ -69,12 +63,8 @@ test: $(VENV)/.dev ## Run the tests
 	@echo 'About half an hour with all servers, on two cores; `make quick` takes a minute or two.'
 	$(TESTS)
 
-traced: $(VENV)/.dev
-	$(TESTS) $(COVERAGE) $(TRACED)
-	$(TESTS) $(TRACED:%=--deselect=%)
-
-coverage: $(VENV)/.dev ## Report what the tests do not reach
-	$(TESTS) $(COVERAGE) $(TRACED)
+coverage: $(VENV)/.dev ## Run the tests, and report what they do not reach
+	$(TESTS) $(COVERAGE)
 
 faults: $(VENV)/.dev ## Break things around the storages, at length: servers, connections, disks, clocks
 	$(BIN)/python -m pytest -v -m 'long or not long' tests/faults
@@ -100,7 +90,7 @@ docs: $(VENV)/.dev ## Build the documentation site, into build/site
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-check: lint types imports traced wheel smoke docs ## Everything, on one Python
+check: lint types imports coverage wheel smoke docs ## Everything, on one Python
 
 pythons: $(VENV)/.dev ## Run the quick tests on every supported Python of this machine
 	@found=$$($(BIN)/python -m tools.pythons $(PYTHONS)) && echo "$$found" | while read -r version path; do \

@@ -5,23 +5,51 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .databases import DATABASES, MIGRATED, SERVED_BY, available, migrated
+from .databases import DATABASES, MIGRATED, ON_MYSQL, SERVED_BY, available, migrated
 
 SERVERS = {name for pair in SERVED_BY.items() if pair[1] != "sqlite" for name in pair}
 """The databases that are servers, and their drivers, as tests are parametrized with them."""
 
+AGAIN = {"postgresql+psycopg", "mysql+aiomysql", *ON_MYSQL}
+"""What runs the same lines as the first driver of a database, but for few."""
+
+# The contract on every driver runs the same lines again, and other tests in processes of their own: tracing all of it
+# for coverage would take half as long again.
+TRACED = (
+    "cache", "schema", "sql", "integrations", "archive", "commands", "observability", "moving", "fuzz", "layers",
+    "test_capping.py", "test_purging.py", "test_contract_memory.py", "test_contract_sql.py",
+    "faults/test_pgbouncer.py", "faults/test_replicas.py",
+)  # fmt: skip
+
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, so that `make quick` can leave them out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, so that `make quick` can leave them out, and those that are not traced."""
+    traces = config.pluginmanager.hasplugin("_cov")
     for item in items:
-        if isinstance(item, pytest.Function) and (
-            SERVERS & set(parameters(item)) or "tls_servers" in item.fixturenames
-        ):
-            item.add_marker("server")
+        if isinstance(item, pytest.Function):
+            chosen = set(parameters(item))
+            if SERVERS & chosen or "tls_servers" in item.fixturenames:
+                item.add_marker("server")
+            if traces and not is_traced(item, chosen):
+                item.add_marker("no_cover")
+
+
+def is_traced(item: pytest.Function, chosen: set[str]) -> bool:
+    """Whether coverage counts a test."""
+    path = item.path.relative_to(Path(__file__).parent)
+    contract = path.name.startswith("test_contract") and item.cls is not None
+    if (
+        contract
+        and path.parts[0] in ("test_contract_sql.py", "layers")
+        and item.cls.__name__ != "TestInMemory"
+    ):
+        return False
+    return not AGAIN & chosen and any(path.is_relative_to(each) for each in TRACED)
 
 
 def parameters(item: pytest.Function) -> Iterator[str]:

@@ -27,9 +27,13 @@ class TestUrl(StorageContract):
     @pytest.fixture(autouse=True)
     def _url(self, sql_url: str) -> None:
         self.url = sql_url
+        if sql_url.startswith("mysql+aiomysql"):  # which escapes large parameters in Python
+            self.inline_limit, self.chunk_size = 4096, 16384
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
-        return SqlSessionStorage(self.url, clock=clock)
+        return SqlSessionStorage(
+            self.url, clock=clock, inline_limit=self.inline_limit, chunk_size=self.chunk_size
+        )
 
 
 @pytest.mark.parametrize("sql_url", ON_MYSQL, indirect=True)
