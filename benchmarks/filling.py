@@ -17,11 +17,12 @@ from sqlalchemy.pool import NullPool
 BATCH = 1_000_000
 HOUR = 3_600_000_000  # microseconds
 TTL = 14 * 24 * HOUR
+APART = 1000  # microseconds between the creation of one session and the next
 
 POSTGRESQL = """
 INSERT INTO sessions (id, version, data, size, created_at, updated_at, expires_at, ttl, expires_bucket, subject)
 SELECT digest, (:now / 1000 << 21) + i, convert_to(rpad(i::text, 200, 'x'), 'UTF8'), 200,
-       :now, :now, expires_at, :ttl, expires_at / :hour, nullif(:subject, '')
+       :now - i * :apart, :now, expires_at, :ttl, expires_at / :hour, nullif(:subject, '')
 FROM (
     SELECT i, sha256(convert_to(:prefix || i, 'UTF8')) AS digest,
            :first + (random() * :span)::bigint AS expires_at
@@ -44,7 +45,10 @@ def id_of(number: int, *, live: bool = True) -> str:
 
 
 async def fill(url: str, count: int, *, live: bool, subject: str | None = None) -> None:
-    """Make sessions of 200 bytes, live for up to two weeks more or expired for as long."""
+    """Make sessions of 200 bytes, live for up to two weeks more or expired for as long.
+
+    No two were created at the same time, since a subject's are listed in the order of that.
+    """
     now = time.time_ns() // 1000
     first = now + HOUR if live else now - TTL
     span = TTL - 2 * HOUR
@@ -61,7 +65,8 @@ async def fill(url: str, count: int, *, live: bool, subject: str | None = None) 
         await connection.execute(text("SET work_mem = '256MB'"))
         for low in range(0, count, BATCH):
             numbers = {"low": low, "high": min(low + BATCH, count) - 1, "prefix": _prefix(live)}
-            times: dict[str, Any] = {"now": now, "first": first, "span": span, "ttl": TTL, "hour": HOUR}
+            times: dict[str, Any] = {"now": now, "first": first, "span": span, "ttl": TTL}
+            times |= {"hour": HOUR, "apart": APART}
             times["subject"] = subject or ""
             await connection.execute(_literal(POSTGRESQL, numbers | times))
         await connection.execute(text("VACUUM ANALYZE sessions"))
@@ -89,7 +94,17 @@ def _rows(
     for digest, i in sorted(digests):
         expires_at = first + int.from_bytes(digest[:6]) * span // 2**48
         data = str(i).ljust(200, "x").encode()
-        yield digest, (now // 1000 << 21) + i, data, now, now, expires_at, TTL, expires_at // HOUR, subject
+        yield (
+            digest,
+            (now // 1000 << 21) + i,
+            data,
+            now - i * APART,
+            now,
+            expires_at,
+            TTL,
+            expires_at // HOUR,
+            subject,
+        )
 
 
 async def _fill_mysql(url: str, count: int, rows: Rows) -> None:
