@@ -241,12 +241,13 @@ class Dialect(ABC):
             assignments: What is assigned to which column, the version first.
             condition: Where.
             applied: What holds of a row whose version was assigned.
-            returning: What it returns.
+            returning: What it returns; empty for nothing.
         """
-        statement: Executable = insert.on_conflict_do_update(
+        statement: Any = insert.on_conflict_do_update(
             index_elements=[key], set_=dict(assignments), where=condition
-        ).returning(*returning)
-        return statement
+        )
+        written: Executable = statement.returning(*returning) if returning else statement
+        return written
 
     def hour(self, time: ColumnElement[int | None]) -> ColumnElement[int | None]:
         """The hour since 1970 of a time in microseconds."""

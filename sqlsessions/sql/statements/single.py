@@ -172,14 +172,16 @@ def parameters(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 @lru_cache
-def upsert(dialect: Dialect, given: ExplicitOptions, *, absent: bool) -> Executable:
+def upsert(dialect: Dialect, given: ExplicitOptions, *, absent: bool, returning: bool = True) -> Executable:
     """Write a small session over a small one, or where there is none; see `over`."""
     names = written_columns(client=given.client)
     insert = dialect.insert(sessions).values({name: parameter(name) for name in names})
-    return over(dialect, insert, given, absent=absent)
+    return over(dialect, insert, given, absent=absent, returning=returning)
 
 
-def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool) -> Executable:
+def over(
+    dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool, returning: bool = True
+) -> Executable:
     """Complete an INSERT of small sessions so that it writes over small ones.
 
     It returns no row, or one with another token, where it did not write: because the old session is
@@ -190,6 +192,7 @@ def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool)
         insert: Of all columns.
         given: The options that are given.
         absent: Whether to write only where there is no live session.
+        returning: Whether it returns rows.
     """
     new = dialect.incoming(insert)
     condition, following = _below(dialect, new.version), _following(new.version)
@@ -197,7 +200,7 @@ def over(dialect: Dialect, insert: Any, given: ExplicitOptions, *, absent: bool)
         condition = and_(condition, not_(live_at(new.updated_at)))
     assignments = renewed(dialect, given, lambda name: following if name == "version" else new[name])
     applied = c.version % _BLOCK == new.version % _BLOCK
-    return dialect.upsert(insert, c.id, assignments, condition, applied, (c.id, *RECORD))
+    return dialect.upsert(insert, c.id, assignments, condition, applied, (c.id, *RECORD) if returning else ())
 
 
 _IF_MATCH = bindparam("p_if_match", type_=BigInteger())
@@ -244,22 +247,27 @@ def rewrite(dialect: Dialect, *, conditional: bool) -> Executable:
 
 
 @lru_cache
-def conditional(dialect: Dialect, given: ExplicitOptions) -> Executable:
-    """Write a small session over a small one of a version. Returns a row only if it wrote."""
+def conditional(dialect: Dialect, given: ExplicitOptions, *, returning: bool = True) -> Executable:
+    """Write a small session over a small one of a version. Returns a row only if it wrote, if it is to return any."""
     statement = update(sessions).where(
         c.id == parameter("id"),
         c.version == _IF_MATCH,
         live_at(parameter("updated_at")),
         INLINE,
     )
-    values = ((c[name], value) for name, value in renewed(dialect, given, parameter))
-    return statement.ordered_values(*values).returning(c.id, *RECORD)
+    values = ((c[name], value) for name, value in renewed(dialect, given, parameter, lives=True))
+    statement = statement.ordered_values(*values)
+    return statement.returning(c.id, *RECORD) if returning else statement
 
 
 def renewed(
-    dialect: Dialect, given: ExplicitOptions, new: Callable[[str], ColumnElement[Any]]
+    dialect: Dialect,
+    given: ExplicitOptions,
+    new: Callable[[str], ColumnElement[Any]],
+    *,
+    lives: bool = False,
 ) -> list[tuple[str, ColumnElement[Any]]]:
-    """`records.written` in SQL: what a write assigns to each column of a row that exists.
+    """`records.written` in SQL: what a write assigns to each column of a row that exists, if not what it has.
 
     In this order even a database that assigns from left to right, seeing the new values, gets it
     right: ``expires_at``, which tells whether the old session lives, comes last. ``touched_at`` stays: that of an old
@@ -269,37 +277,45 @@ def renewed(
         dialect: The database.
         given: The options that are given.
         new: The values of the session as if it were new, by column.
+        lives: Whether the old session is known to live.
     """
     live = live_at(new("updated_at"))
 
-    def kept(name: str, *, unless: bool) -> ColumnElement[Any]:
-        return new(name) if unless else case((live, c[name]), else_=new(name))
+    def if_live(then: ColumnElement[Any], otherwise: ColumnElement[Any]) -> ColumnElement[Any]:
+        return then if lives else case((live, then), else_=otherwise)
 
-    def kept_or_none(name: str) -> ColumnElement[Any]:
-        return case((live, c[name]), else_=null())
+    def kept(name: str, *, unless: bool) -> ColumnElement[Any]:
+        return new(name) if unless else if_live(c[name], new(name))
+
+    def earlier(never: int, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        if not lives:
+            return _least(dialect, never, one, other)
+        # MariaDB's Spider garbles the NULLIF of an UPDATE.
+        return dialect.least(func.coalesce(one, other), func.coalesce(other, one))  # type: ignore[no-any-return]
 
     rewritten = dialect.greatest(new("updated_at"), c.created_at + literal_column("1"))
     ttl = kept("ttl", unless=given.ttl)
     if given.max_age:
         age = new("ends_at") - new("created_at")
-        ends_at: ColumnElement[Any] = case((live, c.created_at + age), else_=new("ends_at"))
+        ends_at = if_live(c.created_at + age, new("ends_at"))
     else:
         ends_at = kept("ends_at", unless=False)
-    expires_at = _least(dialect, _NEVER, new("updated_at") + ttl, ends_at)
-    return [
+    expires_at = earlier(_NEVER, new("updated_at") + ttl, ends_at)
+    values = [
         ("version", new("version")),
         ("size", new("size")),
         ("subject", kept("subject", unless=given.subject)),
-        ("client", new("client") if given.client else kept_or_none("client")),
-        ("labels", kept_or_none("labels")),
-        ("updated_at", case((live, rewritten), else_=new("updated_at"))),
+        ("client", new("client") if given.client else if_live(c.client, null())),
+        ("labels", if_live(c.labels, null())),
+        ("updated_at", if_live(rewritten, new("updated_at"))),
         ("ttl", ttl),
         ("ends_at", ends_at),
         ("created_at", kept("created_at", unless=False)),
-        ("expires_bucket", _least(dialect, _NO_BUCKET, c.expires_bucket, dialect.hour(expires_at))),
+        ("expires_bucket", earlier(_NO_BUCKET, c.expires_bucket, dialect.hour(expires_at))),
         ("data", new("data")),
         ("expires_at", expires_at),
     ]
+    return [(name, value) for name, value in values if value is not c[name]]
 
 
 def _least(dialect: Dialect, never: int, *times: ColumnElement[Any]) -> ColumnElement[Any]:
