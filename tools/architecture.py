@@ -79,7 +79,7 @@ PANELS = {
             "sql.replica": (9, 5.9, 7.1, "reads elsewhere"),
             "sql.staging": (9, 7.3, 8.4, "large blobs"),
             "sql.keeping": (10, 3.7, 5.5, "records of ends"),
-            "sql.drivers": (10, 5.7, 7.6, "asyncpg, aiosqlite, core"),
+            "sql.drivers": (10, 5.7, 7.6, "one each, or core"),
             "sql.batching": (11, 5.7, 8.4, "operations sent as one batch"),
             "sql.statements": (12, 3.7, 7.8, "single, transactions, chunks, in doubt"),
             "sql.engine": (13, 0.6, 6.2, "an engine per event loop, pool, retries, URLs"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import event, make_url, text
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from sqlsessions import SessionNotFound, SqlSessionStorage, new_session_id, schema
+from sqlsessions.sql.drivers.asyncmy import AsyncmyDriver
 from sqlsessions.sql.models import SUPERSEDED, TOMBSTONE
 
 TINY: dict[str, Any] = {"inline_limit": 100, "chunk_size": 100}
@@ -114,17 +116,39 @@ async def statements(storage: SqlSessionStorage) -> AsyncIterator[list[str]]:
 
     await listen(on=True)
     try:
-        yield seen
+        async with packets(lambda packet: [*map(note, packet)]):
+            yield seen
     finally:
         await listen(on=False)
 
 
 @asynccontextmanager
+async def packets(note: Callable[[list[str]], object] | None = None) -> AsyncIterator[list[list[str]]]:
+    """The statements of batches on MariaDB and MySQL meanwhile, by packets."""
+    sent: list[list[str]] = []
+    send = AsyncmyDriver.send
+
+    async def sending(driver: Any, connection: Any, packet: Sequence[str]) -> Any:
+        sent.append(list(packet))
+        if note is not None:
+            note(sent[-1])
+        return await send(driver, connection, packet)
+
+    with patch.object(AsyncmyDriver, "send", sending):
+        yield sent
+
+
+@asynccontextmanager
 async def holding(storage: SqlSessionStorage, number: int) -> AsyncIterator[list[Any]]:
     """Take connections from the pool of a storage, and give the drivers' own objects for them."""
-    await storage._database.engines.state().release_idle(every=True)
+    state = storage._database.engines.state()
     async with AsyncExitStack() as held:
-        connections = [await held.enter_async_context(storage.engine.connect()) for _ in range(number)]
+        state.waiting += 1  # so that none that is given back meanwhile is kept at hand
+        try:
+            await state.release_idle(every=True)
+            connections = [await held.enter_async_context(storage.engine.connect()) for _ in range(number)]
+        finally:
+            state.waiting -= 1
         yield [(await connection.get_raw_connection()).driver_connection for connection in connections]
 
 

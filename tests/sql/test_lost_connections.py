@@ -99,6 +99,23 @@ async def kill_all(url: str) -> None:
             await query(url, f"KILL {id}")
 
 
+@pytest.mark.parametrize(
+    "sql_url",
+    ["postgresql+asyncpg", "mysql+asyncmy", "mysql+aiomysql", "MySQL+asyncmy", "MySQL+aiomysql"],
+    indirect=True,
+)
+async def test_a_connection_that_the_server_has_closed_is_not_used_again(sql_url: str) -> None:
+    async with SqlSessionStorage(sql_url, retry_for=0) as storage:
+        await storage.write_bytes("id", INLINE)
+        [(_, idle)] = storage._database.engines.state().kept_idle
+        await kill_all(sql_url)
+        async with asyncio.timeout(PATIENCE):
+            while not storage._database.dialect.closed(idle):
+                await asyncio.sleep(0)
+        await storage.write_bytes("id", b"new")
+        assert await storage.read_bytes("id") == b"new"
+
+
 @each_network_driver
 @pytest.mark.parametrize("how", ["reset", "killed"])
 async def test_idle_connections_may_die_unnoticed(

@@ -88,6 +88,7 @@ class MySQL(Dialect):
         ERROR_DURING_COMMIT: ErrorKind.LOST,
         CONFLICT: ErrorKind.RETRY,
         1927: ErrorKind.LOST,  # ER_CONNECTION_KILLED
+        4031: ErrorKind.LOST,  # ER_CLIENT_INTERACTION_TIMEOUT
         NO_TLS: ErrorKind.OTHER,
         NOT_TRUSTED: ErrorKind.OTHER,
         2002: ErrorKind.REFUSED,  # CR_CONNECTION_ERROR
@@ -178,7 +179,9 @@ class MySQL(Dialect):
     def stamp(self, data: bytes = b"", *, later: int = 0) -> ColumnElement[bytes]:
         time = func.hex(self.now() + literal_column(str(SECOND + later)))
         padded = func.lpad(time, literal_column("16"), literal_column("'0'"))
-        stamp: Any = func.concat(func.unhex(padded), literal(data, LargeBinary()), type_=LargeBinary())
+        stamp: Any = func.unhex(padded, type_=LargeBinary())
+        if data:
+            stamp = func.concat(stamp, literal(data, LargeBinary()), type_=LargeBinary())
         return cast("ColumnElement[bytes]", stamp)
 
     def insert(self, table: Table) -> Any:
@@ -213,8 +216,9 @@ class MySQL(Dialect):
         (first, version), *others = assignments
         ordered = [(first, case((condition, version), else_=columns[first]))]
         ordered += [(name, case((applied, value), else_=columns[name])) for name, value in others]
-        statement: Executable = insert.on_duplicate_key_update(ordered).returning(*returning)
-        return statement
+        statement: Any = insert.on_duplicate_key_update(ordered)
+        written: Executable = statement.returning(*returning) if returning else statement
+        return written
 
     def hour(self, time: ColumnElement[int | None]) -> ColumnElement[int | None]:
         hour: ColumnElement[Any] = time.op("DIV", return_type=Integer())(literal_column(str(HOUR)))
@@ -243,6 +247,15 @@ class MySQL(Dialect):
     def cut(self, connection: Any) -> None:
         if (transport := _transport(connection)) is not None:
             transport.abort()
+
+    def closed(self, connection: Any) -> bool:
+        transport = _transport(connection)
+        reader = getattr(connection, "_reader", None)  # aiomysql's, whose transport stays open
+        return transport is None or transport.is_closing() or getattr(reader, "_eof", False)
+
+    def kind_without_code(self, error: BaseException) -> ErrorKind:
+        lost = "not connected" in str(error).lower()
+        return ErrorKind.LOST if lost else super().kind_without_code(error)
 
     def code(self, error: BaseException) -> object:
         said = f"{error} {error.__cause__}"

@@ -10,12 +10,22 @@ from ..engine.database import Database
 
 __all__ = ["driver_for"]
 
-_SHORT_WAYS = {"asyncpg": "AsyncpgDriver", "aiosqlite": "AiosqliteDriver"}
+_SHORT_WAYS = {
+    "asyncpg": ("asyncpg", "AsyncpgDriver"),
+    "aiosqlite": ("aiosqlite", "AiosqliteDriver"),
+    "asyncmy": ("asyncmy", "AsyncmyDriver"),
+    "aiomysql": ("asyncmy", "AsyncmyDriver"),
+}
+_ANY = ("core", "CoreDriver")
+_OWN_ENGINES_ONLY = ("asyncmy",)
+"""Ways that rely on how we set up connections."""
 
 
 def driver_for(database: Database) -> Driver[Any]:
     """The shortest way to a database that there is."""
-    name = database.driver if database.engines.direct else "core"
-    module, kind = (name, _SHORT_WAYS[name]) if name in _SHORT_WAYS else ("core", "CoreDriver")
+    engines = database.engines
+    module, kind = _SHORT_WAYS.get(database.driver, _ANY) if engines.direct else _ANY
+    if module in _OWN_ENGINES_ONLY and not engines.owned:
+        module, kind = _ANY
     driver: Driver[Any] = getattr(import_module(f".{module}", __name__), kind)(database)
     return driver

@@ -1,0 +1,365 @@
+"""asyncmy and aiomysql without SQLAlchemy in between: the transaction of a batch is one packet, and one round trip.
+
+The server carries out the statements of a packet one after the other, until one fails. So no lock is held while the
+client does something else, and a COMMIT is the last thing that is done, if all else was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import cache
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    LargeBinary,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+)
+
+from ..._validation import RESERVED
+from ...records import Record
+from ..batching.driver import Chunk, Chunks, Driver
+from ..batching.operations import (
+    KeptDelete,
+    Operation,
+    Read,
+    Row,
+    Touch,
+    Write,
+    grouped,
+    makes_row,
+    matched,
+)
+from ..dialects import ErrorKind
+from ..dialects.mysql_session import STATEMENT_SIZE
+from ..engine.database import Database
+from ..models import chunks, ends, sessions
+from ..statements.single import (
+    CHUNKED,
+    INLINE,
+    PARTS,
+    READ_CHUNKS,
+    RECORD,
+    TOUCH,
+    WRITE_CHUNK,
+    ExplicitOptions,
+    conditional,
+    live_at,
+    parameter,
+    part_of,
+    upsert,
+    written_columns,
+)
+
+c = sessions.c
+
+Literal = Callable[[Any], str]
+"""Gives a value as the text of a statement has it: the driver's own, of a connection."""
+
+Answer = tuple[Sequence[Row], int]
+"""Of a statement: its rows, and how many rows it changed or would have changed to what they are."""
+
+Insert = tuple[str, str, str]
+"""The text of an INSERT before its rows, that of a row, and the text after them."""
+
+_NOW = bindparam("p_now", type_=BigInteger())
+_TOMBSTONE = bindparam("p_tombstone", type_=chunks.c.seq.type)
+_BURIED = exists().where(
+    chunks.c.version == literal_column("0"),
+    chunks.c.id == parameter("id"),
+    chunks.c.seq == _TOMBSTONE,
+)
+"""Whether a session has its tombstone, and so is locked, and ends."""
+
+_IDS = "sessions.id IN (%s)"
+
+
+class Statement(NamedTuple):
+    """A statement as the drivers take it.
+
+    Attributes:
+        text: With a ``%s`` for each value.
+        places: Where each value is in the row of values that the statement is given.
+    """
+
+    text: str
+    places: tuple[int, ...]
+
+    def of(self, literal: Literal, values: Sequence[Any]) -> str:
+        """The statement with its values."""
+        return self.text % tuple([literal(values[place]) for place in self.places])
+
+
+class AsyncmyDriver(Driver[Any]):
+    """BatchExecutor over the own connections of asyncmy and aiomysql, taken from SQLAlchemy's pool."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._statement = cache(self._compiled)
+        self._upsert = cache(self._upsert_parts)
+        self._overwriting = cache(self._overwriting_parts)
+        self._begin = self._dialect.begin_own or self._dialect.begin
+
+    def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
+        return self._database.driver_connection(writes=writes)
+
+    async def read(self, connection: Any, reads: Sequence[Read]) -> list[Row | None]:
+        part = part_of(map(_PART, reads))
+        [(rows, _)] = await self.send(connection, [self._select(connection, reads, part)])
+        return matched(reads, rows)
+
+    async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        if makes_row(changes[0]):  # then all do, and are of one kind: see `parted`
+            written = await self._write(connection, changes)
+        elif len(changes) == 1 and isinstance(changes[0], Touch):
+            touching = self._changing(connection.literal, changes[0])
+            [(_, touched)] = await self.send(connection, touching)
+            return [touched > 0]
+        else:
+            written = await self._change(connection, changes)
+        return [written.get(change.digest) for change in changes]
+
+    async def read_chunks(self, connection: Any, wanted: Chunks) -> Sequence[Row]:
+        statement = self._statement("read_chunks").of(connection.literal, wanted.values)
+        [(rows, _)] = await self.send(connection, [statement])
+        return rows
+
+    async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
+        await self.send(connection, [self._statement("write_chunk").of(connection.literal, chunk.values)])
+
+    async def send(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
+        """Send statements in one packet, and give what the server answers to each."""
+        answers: list[Answer] = []
+        async with connection.cursor() as cursor:
+            await cursor.execute("; ".join(statements))
+            while True:
+                answers.append((await cursor.fetchall(), cursor.rowcount))
+                if not await cursor.nextset():
+                    return answers
+
+    async def _transaction(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
+        """Send statements as a transaction, in one packet if they are not too long for one."""
+        async with self._whole(connection):
+            return (await self._send_all(connection, [*self._begin, *statements, "COMMIT"]))[
+                len(self._begin) : -1
+            ]
+
+    async def _send_all(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
+        return [answer for packet in _packets(statements) for answer in await self.send(connection, packet)]
+
+    @asynccontextmanager
+    async def _whole(self, connection: Any) -> AsyncIterator[None]:
+        """Roll back what the block has begun if it fails."""
+        try:
+            yield
+        except Exception as error:
+            if self._dialect.error_kind(error) is not ErrorKind.LOST:
+                await self._roll_back(connection)
+            raise
+
+    async def _roll_back(self, connection: Any) -> None:
+        try:
+            await self.send(connection, ["ROLLBACK"])
+        except Exception:  # noqa: BLE001 (the first error is the one to report)
+            with suppress(Exception):
+                connection.close()  # so that the pool has it no more
+
+    async def _write(self, connection: Any, writes: Sequence[Any]) -> dict[bytes, Any]:
+        """Make writes that may make sessions, and are of one kind, in the order of the ids."""
+        [(kind, members)] = grouped(writes)
+        _, given, if_match = kind
+        returning: bool = self._database.engine.dialect.insert_returning
+        # Without RETURNING it is MySQL, where two INSERTs that wait for the same end of a session can deadlock: a session
+        # that is likely to be there is locked first, and what is not there is left to a transaction of its own.
+        if not returning and (seen := [write for write in members if write.rewrites]):
+            return await self._overwrite(connection, seen)
+        statements = self._inserts(connection, self._upsert(given, if_match is False, returning), members)
+        if returning and len(statements) == 1:  # which commits by itself
+            answers = await self.send(connection, statements)
+        elif returning:
+            answers = await self._transaction(connection, statements)
+        else:
+            statements.append(self._select(connection, members, "record"))
+            answers = (await self._transaction(connection, statements))[-1:]
+        return {found[0]: found for rows, _ in answers for found in rows}
+
+    async def _overwrite(self, connection: Any, writes: Sequence[Write]) -> dict[bytes, Any]:
+        """Make writes over sessions that are there, which takes two packets."""
+        async with self._whole(connection):
+            lock = self._statement("lock").text % self._ids(connection, writes)
+            [*_, (rows, _)] = await self.send(connection, [*self._begin, lock])
+            there = {row[0]: row for row in rows}
+            done = [
+                write
+                for write in writes
+                if (row := there.get(write.digest)) and not row[1] and write.begin_over(Record(*row[2:]))
+            ]
+            statements = self._inserts(connection, self._overwriting(), done) if done else []
+            await self._send_all(connection, [*statements, "COMMIT"])
+        return {write.digest: _WRITTEN(write.row) for write in done}
+
+    def _inserts(self, connection: Any, insert: Insert, writes: Sequence[Write]) -> list[str]:
+        """The statements that insert the rows of writes."""
+        head, row, tail = insert
+        columns, literal = row.count("%s"), connection.literal
+        return [
+            f"{head}{', '.join([row % tuple(map(literal, write.row[:columns])) for write in some])}{tail}"
+            for some in self._shared_out(writes)
+        ]
+
+    async def _change(self, connection: Any, changes: Sequence[Any]) -> dict[bytes, Any]:
+        """Make changes of sessions that are there, one after the other.
+
+        Each locks its own session alone, if that is there, and they do so in the order of the ids. Statements that lock
+        all sessions first would not do: one that is made just then would be locked out of that order.
+        """
+        statements: list[str] = []
+        places: dict[bytes, int] = {}
+        for change in sorted(changes, key=_DIGEST):
+            places[change.digest] = len(statements)
+            statements += self._changing(connection.literal, change)
+        writes = [change for change in changes if isinstance(change, Write)]
+        if writes:
+            statements.append(self._select(connection, writes, "record"))
+        answers = await self._transaction(connection, statements)
+        done: dict[bytes, Any] = {digest: answers[place][1] > 0 for digest, place in places.items()}
+        if writes:  # of which the row tells by whom it was written
+            rows = {row[0]: row for row in answers[-1][0]}
+            done |= {write.digest: rows.get(write.digest) for write in writes}
+        return done
+
+    def _changing(self, literal: Literal, change: Any) -> list[str]:
+        """The statements of a change, of which the first one tells whether it is made."""
+        if isinstance(change, Touch):
+            return [self._statement("touch").of(literal, change.values)]
+        if isinstance(change, Write):
+            return [self._statement("conditional", change.given).of(literal, (*change.row, change.if_match))]
+        names = ("tombstone", "keep", "delete") if isinstance(change, KeptDelete) else ("tombstone", "delete")
+        values = (change.digest, change.tombstone, change.now, getattr(change, "reason", None))
+        return [self._statement(name).of(literal, values) for name in names]
+
+    def _select(self, connection: Any, operations: Iterable[Operation], part: Any) -> str:
+        return self._statement(part).text % self._ids(connection, operations)
+
+    def _ids(self, connection: Any, operations: Iterable[Operation]) -> str:
+        digests = sorted({operation.digest for operation in operations})
+        return ", ".join(map(connection.literal, digests))
+
+    def _shared_out(self, writes: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """Writes, shared out to as many statements as the database takes them in."""
+        most = self._dialect.statement_bytes
+        some: list[Any] = []
+        held = 0
+        for write in writes:
+            if some and most is not None and held + write.size > most:
+                yield some
+                some, held = [], 0
+            some.append(write)
+            held += write.size
+        yield some
+
+    def _upsert_parts(self, given: ExplicitOptions, absent: bool, returning: bool) -> Insert:
+        statement = upsert(self._dialect, given, absent=absent, returning=returning)
+        return self._parts(statement, len(written_columns(client=given.client)))
+
+    def _overwriting_parts(self) -> Insert:
+        names = c.keys()
+        insert = self._dialect.insert(sessions).values({name: parameter(name) for name in names})
+        return self._parts(self._dialect.overwriting(insert, names[1:]), len(names))
+
+    def _parts(self, statement: Any, columns: int) -> Insert:
+        text = str(statement.compile(dialect=self._database.engine.dialect))
+        row = f"({', '.join(['%s'] * columns)})"
+        head, tail = text.split(row)
+        return head % (), row, tail % ()
+
+    def _compiled(self, name: Any, *arguments: Any) -> Statement:
+        """A statement for the server that the engine has met."""
+        statement, names = self._described(name, *arguments)
+        compiled: Any = statement.compile(dialect=self._database.engine.dialect)
+        text = str(compiled).replace("sessions.id = %s", _IDS) if name in _OF_IDS else str(compiled)
+        places = tuple(names.index(each.removeprefix("p_")) for each in compiled.positiontup)
+        return Statement(text, places)
+
+    def _described(self, name: Any, *arguments: Any) -> tuple[Any, Sequence[str]]:
+        """A statement, and the names of the values that it is given."""
+        this, ending = c.id == parameter("id"), ("id", "tombstone", "now", "reason")
+        statement: Any
+        names: Sequence[str] = ("id",)
+        match name:
+            case "lock":
+                statement = select(c.id, CHUNKED, *RECORD).where(this).order_by(c.id).with_for_update()
+            case "touch":
+                statement, names = TOUCH, Touch.names
+            case "conditional":
+                statement = conditional(self._dialect, *arguments, returning=False)
+                names = (*c.keys(), "if_match")
+            case "tombstone":
+                statement = _burying(self._dialect.stamp(), and_(this, INLINE, live_at(_NOW)))
+                names = ending
+            case "keep":
+                statement, names = _keeping(and_(this, _BURIED)), ending
+            case "delete":
+                statement, names = delete(sessions).where(this, _BURIED), ending
+            case "read_chunks":
+                statement, names = READ_CHUNKS, Chunks.names
+            case "write_chunk":
+                statement, names = WRITE_CHUNK, Chunk.names
+            case _:
+                statement = select(*PARTS[name]).where(this)
+        return statement, names
+
+
+def _eight_bytes(number: Any) -> Any:
+    digits = func.lpad(func.hex(number), literal_column("16"), literal_column("'0'"))
+    return func.unhex(digits, type_=LargeBinary())
+
+
+def _burying(stamp: Any, ending: Any) -> Executable:
+    """Leaves the tombstone of a session, which it locks."""
+    data = func.concat(stamp, _eight_bytes(c.version), _eight_bytes(_NOW), type_=LargeBinary())
+    gone = select(literal_column("0"), c.id, _TOMBSTONE, data).where(ending).with_for_update()
+    return insert(chunks).from_select(["version", "id", "seq", "data"], gone)
+
+
+def _keeping(ending: Any) -> Executable:
+    """Keeps the records of sessions that end."""
+    record = {
+        "ended_at": _NOW,
+        "reason": bindparam("p_reason", type_=ends.c.reason.type),
+        "used_at": func.greatest(c.updated_at, func.coalesce(c.touched_at, c.updated_at)),
+        **{name: c[name] for name in ("id", "version", "subject", "created_at", "client")},
+    }
+    of_session = or_(c.subject.is_(None), func.ascii(c.subject) != literal_column(str(ord(RESERVED))))
+    return insert(ends).from_select([*record], select(*record.values()).where(ending, of_session))
+
+
+def _packets(statements: Iterable[str]) -> Iterator[list[str]]:
+    """Statements in their order, as many in a packet as it takes."""
+    packet: list[str] = []
+    held = 0
+    for statement in statements:
+        if packet and held + len(statement) > STATEMENT_SIZE:
+            yield packet
+            packet, held = [], 0
+        packet.append(statement)
+        held += len(statement)
+    yield packet
+
+
+_PART = attrgetter("part")
+_DIGEST = attrgetter("digest")
+_OF_IDS = ("lock", *PARTS)
+_WRITTEN = itemgetter(0, *([*c.keys()].index(column.name) for column in RECORD))
+"""Gives ``id, *RECORD`` of a row of all columns."""
