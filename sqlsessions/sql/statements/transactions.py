@@ -120,7 +120,8 @@ async def replace(
     values = {column.name: parameter(column.name) for column in c}
     if old is not None and old.chunked:
         await chunks.mark(connection, dialect, old.record.version, digest)
-    statement = insert(sessions) if old is None else update(sessions).where(c.id == parameter("id"))
+    # Spider would compare all columns, some with their new values, if an update assigned the id.
+    statement = insert(sessions) if old is None else update(sessions).where(c.id == values.pop("id"))
     await connection.execute(statement.values(values), parameters(row(digest, record, data)))
     if live is None or live.labels != record.labels:
         await labels.index(connection, digest, record, old.record if old else None)
