@@ -60,7 +60,7 @@ quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for 
 	$(TESTS) $(QUICK) $(ALSO)
 
 test: $(VENV)/.dev ## Run the tests
-	@echo 'About twenty minutes with all servers, on two cores; `make quick` takes a minute or two.'
+	@echo 'About half an hour with all servers, on two cores; `make quick` takes a minute or two.'
 	$(TESTS)
 
 coverage: $(VENV)/.dev ## Run the tests, and report what they do not reach
