@@ -22,7 +22,7 @@ export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run quick test faults soak check pythons lowest newest ci docs lint types imports coverage wheel smoke \
+.PHONY: help run quick test faults soak check pythons lowest newest versions ci docs lint types imports coverage wheel smoke \
 	bench bench-quick migration release-check clean
 .DEFAULT_GOAL := help
 
@@ -110,8 +110,12 @@ newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everythi
 	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest EXTRA=suite \
 		CONSTRAINTS=/dev/null
 
-ci: PYTHONS := --others
-ci: check pythons lowest ## Everything that CI runs
+# Two lanes of one worker each: an environment is made in one while tests run in the other.
+ci: check ## Everything that CI runs
+	@$(MAKE) -j2 --output-sync=target WORKERS=1 PYTHONS=--others pythons versions
+
+versions:
+	@$(MAKE) lowest
 	@$(MAKE) newest || echo 'warning: the quick tests fail with the newest versions of everything'
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
