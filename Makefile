@@ -34,8 +34,11 @@ $(BIN)/python:
 	@$(INTERPRETER) -c '$(CHECK_VERSION)'
 	$(INTERPRETER) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
+# One at a time, where there is flock: each writes the package's metadata beside the code.
+ALONE := $(if $(shell command -v flock),flock Makefile)
+
 $(VENV)/.example $(VENV)/.suite $(VENV)/.dev: $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
+	$(ALONE) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	touch $@
 
 PORT ?= 8000

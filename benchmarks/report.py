@@ -22,12 +22,13 @@ What stands behind lines that were missed, as far as it is known:
 
 - Where a table gives a load average above the number of processors, the machine had much else to do. Sides that
   consist of more processes wait more often for a processor then, and rates scatter widely. CPU seconds scatter less.
-- MySQL has no `RETURNING`: there a write that begins a session is a transaction of its own, of five statements, while on
-  the other databases all writes that wait go out together. The figures of MySQL are from before writes of sessions that
-  are there did so, too.
+- MySQL has no `RETURNING`: there writes of sessions that the process has seen lately lock them first, and then write,
+  which takes two round trips; on the other databases all writes that wait are one.
 - At most two batches of writes are under way, however long a commit takes: with 1,024 callers 0.9, 1.4 and 1.7 of them
   on average where an fsync takes 0, 5 and 20 ms more.
-- A single caller shares no statement with others, and on MariaDB and MySQL each statement goes through SQLAlchemy.
+- A single caller shares no statement with others.
+- A core that is compiled was tried: the modules that a read or a write passes, by Cython as they are, took 10 to 20 %
+  more CPU for it than CPython 3.11 does, and by mypyc as much. The rest is asyncio, the driver and the server.
 - psycopg's pipeline is one connection, which was the fastest next door. Its `sync`, without which nothing is committed,
   holds the connection until it is answered, so that writes come one after the other where the server is far away.
 - A web request in which something is awaited costs more than what is done for it. Around a storage that answers at
