@@ -27,8 +27,8 @@ What stands behind lines that were missed, as far as it is known:
 - At most two batches of writes are under way, however long a commit takes: with 1,024 callers 0.9, 1.4 and 1.7 of them
   on average where an fsync takes 0, 5 and 20 ms more.
 - A single caller shares no statement with others.
-- A core that is compiled was tried: the modules that a read or a write passes, by Cython as they are, took 10 to 20 %
-  more CPU for it than CPython 3.11 does, and by mypyc as much. The rest is asyncio, the driver and the server.
+- A compiled core was tried. With the modules that a read passes compiled by Cython, a read took 10 to 20 % more CPU than
+  with CPython 3.11, and with six of them compiled by mypyc as much: the rest is asyncio, the driver and the server.
 - psycopg's pipeline is one connection, which was the fastest next door. Its `sync`, without which nothing is committed,
   holds the connection until it is answered, so that writes come one after the other where the server is far away.
 - A web request in which something is awaited costs more than what is done for it. Around a storage that answers at
