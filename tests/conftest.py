@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .databases import DATABASES, MIGRATED, ON_MYSQL, SERVED_BY, available, migrated
+from .databases import AGAIN, DATABASES, MIGRATED, SERVED_BY, available, migrated
 
 SERVERS = {name for pair in SERVED_BY.items() if pair[1] != "sqlite" for name in pair}
 """The databases that are servers, and their drivers, as tests are parametrized with them."""
-
-AGAIN = {"postgresql+psycopg", "mysql+aiomysql", *ON_MYSQL}
-"""What runs the same lines as the first driver of a database, but for few."""
 
 # The contract on every driver runs the same lines again, and other tests in processes of their own: tracing all of it
 # for coverage would take half as long again.

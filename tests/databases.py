@@ -45,6 +45,9 @@ ON_MYSQL = {"MySQL+asyncmy": "mysql", "MySQL+aiomysql": "mysql"}
 
 SERVED_BY = DATABASES | ON_MYSQL
 
+AGAIN = {"postgresql+psycopg", "mysql+aiomysql", *ON_MYSQL}
+"""What runs the same lines as the first driver of a database, but for few."""
+
 
 MYSQL_SERVERS = {
     "mariadb": ("SQLSESSIONS_TEST_MARIADB", "mysql://root@127.0.0.1:3306"),

@@ -65,7 +65,7 @@ from ..statements.single import (
 c = sessions.c
 
 Literal = Callable[[Any], str]
-"""Gives a value as the text of a statement has it: the driver's own, of a connection."""
+"""Gives a value as the text of a statement has it."""
 
 Answer = tuple[Sequence[Row], int]
 """Of a statement: its rows, and how many rows it changed or would have changed to what they are."""
@@ -123,7 +123,7 @@ class AsyncmyDriver(Driver[Any]):
         if makes_row(changes[0]):  # then all do, and are of one kind: see `parted`
             written = await self._write(connection, changes)
         elif len(changes) == 1 and isinstance(changes[0], Touch):
-            touching = self._changing(connection.literal, changes[0])
+            touching = self._changing(literal_of(connection), changes[0])
             [(_, touched)] = await self.send(connection, touching)
             return [touched > 0]
         else:
@@ -131,12 +131,13 @@ class AsyncmyDriver(Driver[Any]):
         return [written.get(change.digest) for change in changes]
 
     async def read_chunks(self, connection: Any, wanted: Chunks) -> Sequence[Row]:
-        statement = self._statement("read_chunks").of(connection.literal, wanted.values)
+        statement = self._statement("read_chunks").of(literal_of(connection), wanted.values)
         [(rows, _)] = await self.send(connection, [statement])
         return rows
 
     async def write_chunk(self, connection: Any, chunk: Chunk) -> None:
-        await self.send(connection, [self._statement("write_chunk").of(connection.literal, chunk.values)])
+        statement = self._statement("write_chunk").of(literal_of(connection), chunk.values)
+        await self.send(connection, [statement])
 
     async def send(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements in one packet, and give what the server answers to each."""
@@ -212,7 +213,7 @@ class AsyncmyDriver(Driver[Any]):
     def _inserts(self, connection: Any, insert: Insert, writes: Sequence[Write]) -> list[str]:
         """The statements that insert the rows of writes."""
         head, row, tail = insert
-        columns, literal = row.count("%s"), connection.literal
+        columns, literal = row.count("%s"), literal_of(connection)
         return [
             f"{head}{', '.join([row % tuple(map(literal, write.row[:columns])) for write in some])}{tail}"
             for some in self._shared_out(writes)
@@ -226,9 +227,10 @@ class AsyncmyDriver(Driver[Any]):
         """
         statements: list[str] = []
         places: dict[bytes, int] = {}
+        literal = literal_of(connection)
         for change in sorted(changes, key=_DIGEST):
             places[change.digest] = len(statements)
-            statements += self._changing(connection.literal, change)
+            statements += self._changing(literal, change)
         writes = [change for change in changes if isinstance(change, Write)]
         if writes:
             statements.append(self._select(connection, writes, "record"))
@@ -254,7 +256,7 @@ class AsyncmyDriver(Driver[Any]):
 
     def _ids(self, connection: Any, operations: Iterable[Operation]) -> str:
         digests = sorted({operation.digest for operation in operations})
-        return ", ".join(map(connection.literal, digests))
+        return ", ".join(map(literal_of(connection), digests))
 
     def _shared_out(self, writes: Sequence[Any]) -> Iterator[Sequence[Any]]:
         """Writes, shared out to as many statements as the database takes them in."""
@@ -319,6 +321,19 @@ class AsyncmyDriver(Driver[Any]):
             case _:
                 statement = select(*PARTS[name]).where(this)
         return statement, names
+
+
+def literal_of(connection: Any) -> Literal:
+    """What gives values as a connection takes them: bytes in hexadecimal, all else in the driver's own way.
+
+    The drivers escape bytes one by one, which takes forty times as long where they are compressed or encrypted.
+    """
+    escaped: Literal = connection.literal
+
+    def literal(value: Any) -> str:
+        return f"x'{value.hex()}'" if type(value) is bytes else escaped(value)
+
+    return literal
 
 
 def _eight_bytes(number: Any) -> Any:
