@@ -15,7 +15,7 @@ VENV ?= .venv-$(VERSION)
 endif
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
-# dev has the tools besides, whose own needs keep other packages from being old.
+# dev has the tools besides, whose own needs keep other packages from being old; quick has no frameworks.
 EXTRA ?= dev
 BIN := $(VENV)/bin
 export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
@@ -37,7 +37,7 @@ $(BIN)/python:
 # One at a time, where there is flock: each writes the package's metadata beside the code.
 ALONE := $(if $(shell command -v flock),flock Makefile)
 
-$(VENV)/.example $(VENV)/.suite $(VENV)/.dev: $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.example $(VENV)/.quick $(VENV)/.suite $(VENV)/.dev: $(VENV)/.%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(ALONE) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$*]'
 	touch $@
 
@@ -98,7 +98,7 @@ check: lint types imports coverage wheel smoke docs ## Everything, on one Python
 pythons: $(VENV)/.dev ## Run the quick tests on every supported Python of this machine
 	@found=$$($(BIN)/python -m tools.pythons $(PYTHONS)) && echo "$$found" | while read -r version path; do \
 		echo "Python $$version: $$path"; \
-		$(MAKE) quick PYTHON="$$path" VENV="$(VENV)-$$version" EXTRA=suite </dev/null || exit 1; \
+		$(MAKE) quick PYTHON="$$path" VENV="$(VENV)-$$version" EXTRA=$(if $(ALSO),suite,quick) </dev/null || exit 1; \
 	done
 
 # Old libraries use what newer ones deprecate.

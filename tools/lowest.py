@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from .pythons import as_numbers, project
 
-OF_DEVELOPMENT = {"suite", "dev", "bench", "example"}
+OF_DEVELOPMENT = {"quick", "suite", "dev", "bench", "example"}
 BOUND = re.compile(r"(?P<name>[\w.-]+)(\[[\w,-]+\])?>=(?P<version>[\d.]+)")
 
 
