@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from asyncmy.converters import escape_bytes_prefixed
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sqlsessions import SessionConflict, SqlSessionStorage
+from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage
 from sqlsessions.records import digest
+from sqlsessions.sql.batching.executor import BatchExecutor
 from sqlsessions.sql.batching.queue import MAX_BATCH
 from sqlsessions.testing import ManualClock
 from sqlsessions.testing._base import provider_of, whole
@@ -25,6 +25,7 @@ from .support import (
     TINY,
     chunk_rows,
     each_database,
+    each_database_and_mysql,
     holding,
     mariadb,
     packets,
@@ -189,10 +190,40 @@ async def test_changes_that_wait_together_take_few_statements(
     assert [verbs(packet).count("COMMIT") for packet in changes] == [1, 1]
     for packet in changes:  # whose statements lock a session each
         text = " ".join(packet)
-        digests = map(escape_bytes_prefixed, sorted(map(digest, versions)))
+        digests = [f"x'{each.hex()}'" for each in sorted(map(digest, versions))]
         places = [text.index(each) for each in digests if each in text]
         assert len(places) in (5, 10)
         assert places == sorted(places)
+
+
+@each_database_and_mysql
+async def test_writes_that_lose_together_are_told_without_another_read(
+    storage: SqlSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [await storage.write_bytes(f"id {number}", INLINE) for number in range(4)]
+    stale = [info.version for info in infos]
+    await storage.write_bytes("id 1", b"newer")
+    await storage.write_bytes("id 2", LARGE)
+    reads: list[bytes] = []
+    read = BatchExecutor.read
+    monkeypatch.setattr(BatchExecutor, "read", lambda *given: reads.append(given[1]) or read(*given))
+    async with holding(storage, 1):
+        writes = (
+            storage.write_bytes(f"id {number}", b"mine", if_match=version)
+            for number, version in enumerate(stale)
+        )
+        waiting = [asyncio.create_task(write) for write in (*writes, storage.invalidate("id 3"))]
+        await asyncio.sleep(0)
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in found] == [
+        SessionInfo,
+        SessionConflict,
+        SessionConflict,
+        SessionInfo,
+        type(None),
+    ]
+    assert reads == []
+    assert [await storage.read_bytes(f"id {number}") for number in range(3)] == [b"mine", b"newer", LARGE]
 
 
 @mariadb

@@ -10,11 +10,12 @@ from time import monotonic
 from typing import Any
 
 from ..._versions import KnownVersions, is_same_write
-from ...errors import StorageUnavailable
+from ...errors import SessionConflict, StorageUnavailable
 from ..dialects import ErrorKind
 from ..engine.database import Database
 from ..engine.retry import AWAY, translated
 from ..statements import in_doubt
+from ..statements.transactions import CONFLICT
 from .driver import Driver
 from .operations import Delete, Operation, Row, Write
 
@@ -157,6 +158,9 @@ class Batch:
         if result and isinstance(operation, Write):
             self._known.note(operation.digest, result[1])
             if not is_same_write(result[1], operation.version):
+                if operation.conflicts(result[1]):
+                    fail(operation, SessionConflict(CONFLICT))
+                    return
                 result = None
         if not operation.future.done():  # else its caller has left
             operation.kept = not result and isinstance(operation, (Write, Delete))

@@ -79,7 +79,7 @@ class Driver(ABC, Generic[C]):
 
     @abstractmethod
     async def write(self, connection: C, changes: Sequence[Operation]) -> list[Any]:
-        """The results of some changes to different sessions, in their order."""
+        """The results of some changes to different sessions, in their order; see their classes."""
 
     @abstractmethod
     async def read_chunks(self, connection: C, wanted: Chunks) -> Sequence[Row]:

@@ -82,8 +82,9 @@ class Read(Operation):
 class Write(Operation):
     """Writes a small session over a small one, or where there is none.
 
-    Gives ``id, *RECORD`` as written; None if it did not write, because the old session is chunked, the
-    condition does not hold, or the database cannot do it in one statement: it is kept then.
+    Gives ``id, *RECORD`` as written. If it did not write, because the old session is chunked, the condition does not
+    hold, or the database cannot do it in one statement, that is the session as it is, or None where nobody has looked:
+    its caller gets None, and it is kept, unless the session shows that there is a conflict.
 
     Args:
         digest: The session.
@@ -140,6 +141,10 @@ class Write(Operation):
             return False
         self.row = self.row_at(self.now, old, next_version(old.version, self.version))
         return True
+
+    def conflicts(self, version: int) -> bool:
+        """Whether the condition cannot hold, since the session has a version that another write made."""
+        return bool(self.if_match) and version != self.if_match and not self.in_doubt
 
     @property
     def rewrites(self) -> bool:

@@ -105,8 +105,9 @@ class AiosqliteDriver(Driver[Any]):
                     return found
             if over:
                 sql, ordered = self._conditional(change.given)
-            else:
-                sql, ordered = self._upsert(change.given, change.if_match == 0)
+                found = raw.execute(sql, ordered(values)).fetchone()
+                return found or raw.execute(_SELECT["record"], (change.digest,)).fetchone()
+            sql, ordered = self._upsert(change.given, change.if_match == 0)
             return raw.execute(sql, ordered(values)).fetchone()
         if isinstance(change, Touch):
             sql, ordered = _TOUCH

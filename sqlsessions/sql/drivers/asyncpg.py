@@ -41,6 +41,7 @@ from ..batching.operations import (
     Touch,
     Write,
     grouped,
+    makes_row,
     matched,
 )
 from ..dialects import DIALECTS
@@ -90,7 +91,6 @@ class AsyncpgDriver(Driver[Any]):
         self._upsert = cache(self._upsert_statement)
         self._upsert_many = cache(self._upsert_many_statement)
         self._conditional = cache(self._conditional_statement)
-        self._conditional_many = cache(self._conditional_many_statement)
         self._several = cache(self._several_statement)
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
@@ -107,11 +107,11 @@ class AsyncpgDriver(Driver[Any]):
         if len(changes) == 1:
             return [await self._change_one(connection, changes[0])]
         groups = grouped(changes)
-        if len(groups) == 1:
-            [(kind, members)] = groups
-            rows = await self._change(connection, kind, members)
-        else:
+        kind, members = groups[0]
+        if len(groups) > 1 or (isinstance(members[0], Write) and not makes_row(members[0])):
             rows = await self._change_all(connection, groups)
+        else:
+            rows = await self._change(connection, kind, members)
         results = {row[0]: row for row in rows}
         return [
             results.get(change.digest) if isinstance(change, Write) else change.digest in results
@@ -145,14 +145,11 @@ class AsyncpgDriver(Driver[Any]):
             touch = _TOUCH[True, self._durable_touches]
             return await connection.fetch(touch, *_columns(kind, members))  # type: ignore[no-any-return]
         _, given, if_match = kind
-        if if_match:
-            statement, ordered = self._conditional_many(given)
-        else:
-            statement, ordered = self._upsert_many(given, if_match is False)
+        statement, ordered = self._upsert_many(given, if_match is False)
         return await connection.fetch(statement, *ordered(_columns(kind, members)))  # type: ignore[no-any-return]
 
     async def _change_all(self, connection: Any, groups: list[tuple[Any, list[Any]]]) -> list[Any]:
-        """Make changes of several kinds, which make no rows, by one statement: no lock outlasts a round trip."""
+        """Make changes that make no rows, also of several kinds, by one statement: no lock outlasts a round trip."""
         groups.sort(key=lambda group: repr(group[0]))  # so that there are few statements
         ids = sorted(change.digest for _, members in groups for change in members)
         columns = [column for kind, members in groups for column in _columns(kind, members)]
@@ -171,11 +168,6 @@ class AsyncpgDriver(Driver[Any]):
     def _conditional_statement(self, given: ExplicitOptions) -> Ordered:
         return _ordered(conditional(self._dialect, given), ROW)
 
-    def _conditional_many_statement(self, given: ExplicitOptions) -> Ordered:
-        columns = CONDITIONAL[given.client]
-        new = _rows(columns, given)
-        return _ordered(self._over(new, given, _same(new["id"], lock=True)), columns)
-
     def _over(self, new: Mapping[str, ColumnElement[Any]], given: ExplicitOptions, same: Any) -> Any:
         return (
             update(sessions)
@@ -185,8 +177,11 @@ class AsyncpgDriver(Driver[Any]):
         )
 
     def _several_statement(self, kinds: tuple[Any, ...]) -> Ordered:
-        """A statement for changes of several kinds; of the ids of all, and the columns of each."""
-        locked = _locking().cte("locked")
+        """A statement for changes of some kinds; of the ids of all, and the columns of each.
+
+        It returns the id of what was touched or ended, and a row for each write: as written, or else as it is.
+        """
+        locked = _locking(*RECORD).cte("locked")
         names, results = ["id"], []
         for number, kind in enumerate(kinds):
             suffix = f"_{number}"
@@ -205,12 +200,14 @@ class AsyncpgDriver(Driver[Any]):
                 done = self._over(new, kind[1], same)
             names += [name + suffix for name in columns]
             row = done.cte(f"done_{number}").c
-            missing = (cast(null(), column.type) for column in RECORD)
-            results.append(
-                select(row.id, *(row[column.name] for column in RECORD))
-                if "version" in row
-                else select(row.id, *missing)
-            )
+            if "version" in row:
+                others = locked.c.id.in_(select(new["id"])), locked.c.id.not_in(select(row.id))
+                results += [
+                    select(*map(row.get, _RESULT)),
+                    select(*map(locked.c.get, _RESULT)).where(*others),
+                ]
+            else:
+                results.append(select(row.id, *(cast(null(), column.type) for column in RECORD)))
         return _ordered(union_all(*results), names)
 
 
@@ -286,9 +283,9 @@ def _same(id: Any, *, lock: bool) -> Any:
     return and_(same, c.id.in_(select(_locking().cte("locked").c.id))) if lock else same
 
 
-def _locking() -> Any:
+def _locking(*columns: Column[Any]) -> Any:
     ids = bindparam("p_id", type_=ARRAY(c.id.type))
-    return select(c.id).where(c.id == any_(ids)).order_by(c.id).with_for_update()
+    return select(c.id, *columns).where(c.id == any_(ids)).order_by(c.id).with_for_update()
 
 
 def _plain(type_: Any) -> Any:
@@ -363,6 +360,7 @@ def _delete(*, many: bool, kept: bool) -> str:
 
 
 _PART = attrgetter("part")
+_RESULT = ["id", *(column.name for column in RECORD)]
 _SELECT_ONE = {part: _select(part, many=False) for part in PARTS}
 _SELECT = {part: _select(part, many=True) for part in PARTS}
 _TOUCH = {

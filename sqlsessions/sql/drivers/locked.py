@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -46,7 +47,7 @@ async def change_locked(
         durable: Whether touches alone must be on the disk, too.
 
     Returns:
-        The results of those that did something, by digest.
+        The results of those that did something, by digest; of writes that did not, the sessions as they are.
     """
     there = {
         stored.id: stored for stored in await locked(connection, c.id.in_([each.digest for each in changes]))
@@ -74,7 +75,12 @@ async def change_locked(
                 if isinstance(each, KeptDelete)
             ],
         )
-    return {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
+    found: dict[bytes, Any] = {
+        each.digest: (each.digest, *astuple(there[each.digest].record))
+        for each in changes
+        if isinstance(each, Write) and each.digest in there
+    }
+    return found | {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
 
 
 def _applies(change: Operation, stored: Stored) -> bool:
