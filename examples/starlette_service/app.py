@@ -42,9 +42,12 @@ NOTES = """<h1>Notes of {user}</h1>
 <form method="post" action="/end-others"><button>End the others</button></form>
 <form method="post" action="/logout"><button>Log out</button></form>
 <script>
-new WebSocket(location.origin.replace("http", "ws") + "/live").onclose = (event) => {{
+const live = new WebSocket(location.origin.replace("http", "ws") + "/live")
+live.onclose = (event) => {{
   if (event.code === 1008) location.reload()
 }}
+// The answer to a form is under way: a page that reloads drops it, and with it the end of the cookie.
+addEventListener("submit", () => {{ live.onclose = null }})
 </script>"""
 
 
