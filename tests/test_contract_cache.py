@@ -15,6 +15,8 @@ class TestOverMemory(StorageContract):
 
 @pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
 class TestOverSql(StorageContract):
+    many = 100
+
     @pytest.fixture(autouse=True)
     def _url(self, sql_url: str) -> None:
         self.url = sql_url

@@ -14,7 +14,8 @@ from sqlsessions import (
 from sqlsessions.testing import ManualClock, StorageContract
 from sqlsessions.testing._ended import Ended
 
-from .databases import ON_MYSQL
+from .conftest import parameters
+from .databases import AGAIN, ON_MYSQL
 
 KEPT = 90 * 24 * 3600.0
 KEYS = [b"k" * 32]
@@ -39,8 +40,10 @@ class TestUrl(Ended):
     keep_ended = KEPT
 
     @pytest.fixture(autouse=True)
-    def _url(self, sql_url: str) -> None:
+    def _url(self, sql_url: str, request: pytest.FixtureRequest) -> None:
         self.url = sql_url
+        if AGAIN & set(parameters(request.node)):
+            self.many = 100
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return SqlSessionStorage(self.url, clock=clock, keep_ended=KEPT, namespace="shop")

@@ -28,8 +28,8 @@ class TestUrl(StorageContract):
     @pytest.fixture(autouse=True)
     def _url(self, sql_url: str, request: pytest.FixtureRequest) -> None:
         self.url = sql_url
-        if AGAIN & set(parameters(request.node)):  # the size of what is large is then no matter
-            self.inline_limit, self.chunk_size = 4096, 16384
+        if AGAIN & set(parameters(request.node)):  # how large and how many is then no matter
+            self.inline_limit, self.chunk_size, self.many = 4096, 16384, 100
 
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return SqlSessionStorage(
@@ -44,6 +44,7 @@ class TestOnMySQL(TestUrl):
 
 @pytest.mark.parametrize("sql_url", ["postgresql+asyncpg"], indirect=True)
 class TestEngine(TestUrl):
+    many = 100
     # Here the engine's connections outlive the event loops that they belong to, which is the caller's
     # affair: see tests/sql/test_engines.py.
     test_event_loops_one_after_the_other_work_or_say_why_not = None  # type: ignore[assignment]

@@ -27,6 +27,7 @@ KEYS = [b"k" * 32]
 
 
 class TestInMemory(StorageContract):
+    many = 100
     touch_every = 600.0
     refuses_when_closed = True
 

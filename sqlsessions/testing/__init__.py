@@ -99,6 +99,8 @@ class StorageContract(
             above it are tried. 64 KiB unless set.
         chunk_size: The size of the pieces of larger blobs; blobs around it, and of three and a half
             pieces, are tried. 256 KiB unless set.
+        many: How many sessions are enough to fill several pages of a list, should the storage read it in pages. 1,100
+            unless set.
         keep_ended: For how many seconds the storage keeps records of sessions that have ended, if it is a `KeepsEnded`
             that was asked to; None, the default, is not at all.
         touch_every: After how many seconds the storage notes the use of a session by a touch that gains nothing else, if it

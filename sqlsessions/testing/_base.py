@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import pytest
@@ -48,6 +49,7 @@ class Contract:
 
     inline_limit = 64 * 1024
     chunk_size = 256 * 1024
+    many = 1100
     refuses_when_closed = False
     keep_ended: float | None = None
     touch_every: float | None = None
@@ -106,6 +108,7 @@ class Blob(bytes):
         return Blob(bytes(self) + other)
 
 
+@lru_cache(maxsize=64)
 def blob(size: int, seed: int = 0) -> bytes:
     """Pseudo-random bytes, the same for the same seed."""
     return Blob(random.Random(seed).randbytes(size))

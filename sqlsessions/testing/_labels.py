@@ -24,7 +24,6 @@ from ._base import NO_NAMES, Contract, small_and_large
 from .clock import ManualClock
 
 ALIKE = ["sid:ann", "sid:Ann", "sid:ann ", "sid:\u00e0nn", "sid:a\u0300nn", "%", "sid:", "1", "01"]
-MANY = 1100
 CLIENT = {"address": "192.0.2.7", "user_agent": 'B\u00f6rk/\U0001f600 "1"'}
 
 
@@ -161,7 +160,7 @@ class Labels(Contract):
         self, named: ManagedSessionStorage
     ) -> None:
         infos = []
-        for start in range(0, MANY, 50):
+        for start in range(0, self.many, 50):
             infos += await asyncio.gather(
                 *(
                     named.write_bytes(f"id {start + step}", b"data", labels=["a", f"{step}"])
@@ -171,8 +170,8 @@ class Labels(Contract):
         other = await named.write_bytes("other", b"data", labels=["b"])
         assert await labelled(named, "a") == sorted(infos, key=lambda info: info.key)
         assert {info.key for info in await labelled(named, "7")} == {info.key for info in infos[7::50]}
-        assert await named.revoke_label("7") == MANY // 50
-        assert await named.revoke_label("a") == MANY - MANY // 50
+        assert await named.revoke_label("7") == self.many // 50
+        assert await named.revoke_label("a") == self.many - self.many // 50
         assert await labelled(named, "a") == []
         assert await labelled(named, "b") == [other]
 

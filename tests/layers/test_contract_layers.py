@@ -21,6 +21,8 @@ class TestEncryptedOverMemory(StorageContract):
 
 
 class TestEncryptedOverSql(StorageContract):
+    many = 100
+
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return EncryptedStorage(SqlSessionStorage("sqlite://", clock=clock), KEYS)
 
@@ -36,6 +38,7 @@ class TestEncryptedOverCache(StorageContract):
 
 
 class TestEncryptedSubjects(StorageContract):
+    many = 100
     # One of up to 160 bytes: see tests/layers/test_encryption.py.
     test_a_subject_holds_up_to_255_characters = None  # type: ignore[assignment]
     test_sixteen_labels_of_255_characters = None  # type: ignore[assignment]
@@ -50,6 +53,8 @@ class TestCompressedOverMemory(StorageContract):
 
 
 class TestCompressedOverSql(StorageContract):
+    many = 100
+
     async def create_storage(self, clock: ManualClock) -> SessionStorage:
         return CompressedStorage(SqlSessionStorage("sqlite://", clock=clock))
 

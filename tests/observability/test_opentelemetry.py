@@ -301,5 +301,7 @@ def test_what_cannot_be_instrumented_is_refused(telemetry: Telemetry) -> None:
 
 
 class TestContract(StorageContract):
+    many = 100
+
     async def create_storage(self, clock: ManualClock) -> ManagedSessionStorage:
         return instrument(SqlSessionStorage("sqlite://", clock=clock))

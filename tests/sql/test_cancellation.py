@@ -203,6 +203,6 @@ async def test_a_stream_read_by_a_task_that_outlives_the_consumer_is_closed_quie
             async with asyncio.timeout(PATIENCE):
                 await asyncio.wait(readers)
             await quiet(storage)
-            gc.collect()
+            gc.collect(1)
             assert in_use(storage) == 0
     assert heard == []

@@ -51,6 +51,8 @@ class TestNamespace(Keyed):
 
 @pytest.mark.variant
 class TestCacheOverKeyed(Keyed):
+    many = 100
+
     async def create_storage(self, clock: ManualClock) -> ManagedSessionStorage:
         keyed = SqlSessionStorage("sqlite://", clock=clock, namespace="shop", keys=[KEY])
         return CacheStorage(EncryptedStorage(keyed, [KEY]))

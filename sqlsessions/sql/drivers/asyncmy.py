@@ -331,7 +331,7 @@ def literal_of(connection: Any) -> Literal:
     escaped: Literal = connection.literal
 
     def literal(value: Any) -> str:
-        return f"x'{value.hex()}'" if type(value) is bytes else escaped(value)
+        return f"x'{value.hex()}'" if isinstance(value, bytes) else escaped(value)
 
     return literal
 
