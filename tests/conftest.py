@@ -9,17 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from sqlsessions.testing import IntegrationContract, StorageContract
+
 from .databases import AGAIN, DATABASES, MIGRATED, SERVED_BY, available, migrated
 
 SERVERS = {name for pair in SERVED_BY.items() if pair[1] != "sqlite" for name in pair}
 """The databases that are servers, and their drivers, as tests are parametrized with them."""
 
-# The contract on every driver runs the same lines again, and other tests in processes of their own: tracing all of it
-# for coverage would take half as long again.
+# What is traced for coverage takes almost twice as long. So what goes through the same lines as the rest is not: the
+# contract on further storages and frameworks, and what tries the same calls again, cut off at each of their steps.
 TRACED = (
     "cache", "schema", "sql", "integrations", "archive", "commands", "observability", "moving", "fuzz", "layers",
     "test_capping.py", "test_purging.py", "test_contract_memory.py", "test_contract_sql.py",
     "faults/test_pgbouncer.py", "faults/test_replicas.py",
+)  # fmt: skip
+CONTRACTS = ("TestMemory", "TestInMemory", "TestStarlette", "TestLitestar")
+AT_EACH_STEP = (
+    "layers/test_ciphertext.py", "sql/test_cancellation.py", "sql/test_lost_setup.py", "sql/test_model_sql.py",
+    "sql/test_mysql_settings.py",
 )  # fmt: skip
 
 
@@ -38,15 +45,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def is_traced(item: pytest.Function, chosen: set[str]) -> bool:
     """Whether coverage counts a test."""
-    path = item.path.relative_to(Path(__file__).parent)
-    contract = path.name.startswith("test_contract") and item.cls is not None
     if (
-        contract
-        and path.parts[0] in ("test_contract_sql.py", "layers")
-        and item.cls.__name__ != "TestInMemory"
+        item.cls is not None
+        and issubclass(item.cls, (StorageContract, IntegrationContract))
+        and item.cls.__name__ not in CONTRACTS
     ):
         return False
-    return not AGAIN & chosen and any(path.is_relative_to(each) for each in TRACED)
+    path = item.path.relative_to(Path(__file__).parent)
+    within = any(path.is_relative_to(each) for each in TRACED)
+    return within and path.as_posix() not in AT_EACH_STEP and not AGAIN & chosen
 
 
 def parameters(item: pytest.Function) -> Iterator[str]:
