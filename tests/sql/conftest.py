@@ -6,14 +6,15 @@ import asyncio
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from sqlsessions import schema
+from sqlsessions import SqlSessionStorage, schema
 from sqlsessions.sql.bus import polling
 from sqlsessions.testing import ManualClock
 
@@ -21,6 +22,7 @@ from ..faults.servers.certificates import Certificates, certificates
 from ..faults.servers.mariadb import MariaDB
 from ..faults.servers.postgres import Postgres
 from ..faults.servers.process import folder, give
+from .support import TINY
 
 
 @pytest.fixture
@@ -83,6 +85,14 @@ def tls_urls(tls_servers: dict[str, Any]) -> dict[str, str]:
     for url in found.values():
         asyncio.run(schema.upgrade(url))
     return found
+
+
+@pytest_asyncio.fixture
+async def storage(sql_url: str, clock: ManualClock) -> AsyncIterator[SqlSessionStorage]:
+    """A storage of one connection, to which a few hundred bytes are a large session."""
+    async with SqlSessionStorage(sql_url, clock=clock, pool_size=1, **TINY) as storage:
+        await storage.write_bytes("warm", b"")
+        yield storage
 
 
 @pytest.fixture(scope="module")

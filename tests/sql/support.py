@@ -88,6 +88,11 @@ async def purge_in_time(storage: SqlSessionStorage, url: str) -> None:
         await age(url, 2 * 86_400)
 
 
+def verbs(seen: list[str]) -> list[str]:
+    """The first word of each statement."""
+    return [statement.split()[0] for statement in seen]
+
+
 @asynccontextmanager
 async def statements(storage: SqlSessionStorage) -> AsyncIterator[list[str]]:
     """The statements that the one connection of a storage is given meanwhile, whichever way."""

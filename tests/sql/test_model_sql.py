@@ -63,6 +63,7 @@ def test_a_cache_over_sqlite_agrees_with_the_model(operations: list[Any], every:
     asyncio.run(play(create, sized(few_chunks(operations), {0: 5})))
 
 
+@pytest.mark.variant
 @settings(max_examples=30, deadline=None)
 @given(operations, touch_every)
 def test_layers_over_keyed_ids_agree_with_the_model(operations: list[Any], every: float | None) -> None:

@@ -1,0 +1,162 @@
+"""Changes that wait together go out together, and each caller is told what became of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqlsessions import SessionConflict, SessionInfo, SqlSessionStorage
+from sqlsessions.records import digest
+from sqlsessions.sql.batching.executor import BatchExecutor
+from sqlsessions.sql.batching.queue import MAX_BATCH
+from sqlsessions.testing import ManualClock
+
+from .support import (
+    INLINE,
+    LARGE,
+    each_database_and_mysql,
+    holding,
+    mariadb,
+    packets,
+    statements,
+    verbs,
+)
+
+
+@mariadb
+async def test_changes_that_wait_together_take_few_statements(
+    storage: SqlSessionStorage, clock: ManualClock
+) -> None:
+    kinds = ("touch", "match", "end")
+    versions = {}
+    for id in (f"{kind} {number}" for number in range(5) for kind in kinds):
+        versions[id] = (await storage.write_bytes(id, INLINE, ttl=1000)).version
+    clock.advance(100)
+    async with packets() as sent:
+        async with holding(storage, 1):
+            calls: list[Coroutine[Any, Any, object]] = []
+            for id, version in versions.items():
+                match id.split()[0]:
+                    case "touch":
+                        calls.append(storage.touch(id))
+                    case "match":
+                        calls.append(storage.write_bytes(id, b"", if_match=version))
+                    case "end":
+                        calls.append(storage.invalidate(id))
+            waiting = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+    assert len(calls) == len(versions)
+    reads, *changes = sorted(sent, key=lambda packet: verbs(packet).count("COMMIT"))  # the touches look first
+    assert verbs(reads) == ["SELECT"]
+    assert [verbs(packet).count("COMMIT") for packet in changes] == [1, 1]
+    for packet in changes:  # whose statements lock a session each
+        text = " ".join(packet)
+        digests = [f"x'{each.hex()}'" for each in sorted(map(digest, versions))]
+        places = [text.index(each) for each in digests if each in text]
+        assert len(places) in (5, 10)
+        assert places == sorted(places)
+
+
+@each_database_and_mysql
+async def test_writes_that_lose_together_are_told_without_another_read(
+    storage: SqlSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos = [await storage.write_bytes(f"id {number}", INLINE) for number in range(4)]
+    stale = [info.version for info in infos]
+    await storage.write_bytes("id 1", b"newer")
+    await storage.write_bytes("id 2", LARGE)
+    monkeypatch.delattr(BatchExecutor, "read")
+    async with holding(storage, 1):
+        writes = (
+            storage.write_bytes(f"id {number}", b"mine", if_match=version)
+            for number, version in enumerate(stale)
+        )
+        waiting = [asyncio.create_task(write) for write in (*writes, storage.invalidate("id 3"))]
+        await asyncio.sleep(0)
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in found] == [
+        SessionInfo,
+        SessionConflict,
+        SessionConflict,
+        SessionInfo,
+        type(None),
+    ]
+    monkeypatch.undo()
+    assert [await storage.read_bytes(f"id {number}") for number in range(3)] == [b"mine", b"newer", LARGE]
+
+
+@mariadb
+async def test_writes_that_wait_together_are_one_statement_that_commits_by_itself(
+    storage: SqlSessionStorage,
+) -> None:
+    async with statements(storage) as seen:
+        async with holding(storage, 1):
+            writes = (storage.write_bytes(f"id {number}", INLINE) for number in range(2 * MAX_BATCH))
+            waiting = [asyncio.create_task(write) for write in writes]
+            await asyncio.sleep(0)
+        infos = await asyncio.gather(*waiting)
+    assert verbs(seen) == ["INSERT"] * 2  # batches
+    assert [await storage.info(f"id {number}") for number in range(2 * MAX_BATCH)] == infos
+
+
+@pytest.mark.parametrize("sql_url", ["mysql+asyncmy", "MySQL+asyncmy"], indirect=True)
+async def test_touches_that_wait_together_are_done_although_the_sessions_changed(
+    sql_url: str, clock: ManualClock
+) -> None:
+    engine = create_async_engine(
+        sql_url, pool_size=1, max_overflow=0
+    )  # whose batches lock before they decide
+    async with SqlSessionStorage(engine, clock=clock) as storage:
+        await _touches_of_changed_sessions(storage, clock)
+    await engine.dispose()
+
+
+async def _touches_of_changed_sessions(storage: SqlSessionStorage, clock: ManualClock) -> None:
+    await storage.write_bytes("ended", INLINE, ttl=1000)
+    ids = ["id 0", "id 1", "id 2", "ended"]
+    for id in ids:
+        await storage.write_bytes(id, INLINE, ttl=1000)
+    read = {id: await storage._repository.record(digest(id)) for id in ids}
+    clock.advance(100)
+    for id in ids:
+        await storage.write_bytes(id, b"new")
+    await storage.invalidate("ended")
+    async with holding(storage, 1):
+        waiting = [
+            asyncio.create_task(storage._repository.touch(digest(id), record, 2_000_000_000))
+            for id, record in read.items()
+            if record is not None
+        ]
+        await asyncio.sleep(0)
+    *touched, ended = await asyncio.gather(*waiting)
+    assert ended is None
+    assert await storage.load("ended") is None
+    for id, record in zip(ids, touched, strict=False):
+        snapshot = await storage.load(id)
+        assert record is not None
+        assert snapshot is not None
+        assert (snapshot.data, snapshot.info) == (b"new", record.info(digest(id)))
+        assert snapshot.info.expires_at == snapshot.info.updated_at + timedelta(seconds=2000)
+
+
+@pytest.mark.parametrize("sql_url", ["MySQL+asyncmy", "MySQL+aiomysql"], indirect=True)
+async def test_writes_that_wait_together_are_one_transaction_on_mysql(storage: SqlSessionStorage) -> None:
+    ids = [f"id {number}" for number in range(10)]
+    for id in ids:
+        await storage.write_bytes(id, INLINE, subject="ann")
+    async with packets() as sent:
+        async with holding(storage, 1):
+            waiting = [asyncio.create_task(storage.write_bytes(id, id.encode())) for id in ids]
+            await asyncio.sleep(0)
+        infos = await asyncio.gather(*waiting)
+    assert [verbs(packet) for packet in sent] == [["START", "SELECT"], ["INSERT", "COMMIT"]]
+    for id, info in zip(ids, infos, strict=True):
+        snapshot = await storage.load(id)
+        assert snapshot is not None
+        assert (snapshot.data, snapshot.info) == (id.encode(), info)
