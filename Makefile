@@ -22,7 +22,7 @@ export SQLSESSIONS_URL ?= sqlite+aiosqlite:///./sessions.db
 WORKERS ?= 2
 TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help run quick test faults soak check pythons lowest newest versions ci docs lint types imports coverage wheel smoke \
+.PHONY: help run quick test variants faults soak check pythons lowest newest others ci docs lint types imports coverage wheel smoke \
 	bench bench-quick migration release-check clean
 .DEFAULT_GOAL := help
 
@@ -65,6 +65,9 @@ quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for 
 test: $(VENV)/.dev ## Run the tests
 	@echo 'About half an hour with all servers, on two cores; `make quick` takes a minute or two.'
 	$(TESTS)
+
+variants: $(VENV)/.dev ## Run the contract on variants of the storages, and on the other pairs of driver and server
+	$(TESTS) -m 'variant and not long'
 
 coverage: $(VENV)/.dev ## Run the tests, and report what they do not reach
 	$(TESTS) $(COVERAGE)
@@ -113,13 +116,14 @@ newest: $(VENV)/.dev ## Run the quick tests with the newest versions of everythi
 	$(MAKE) quick PYTHON="$$($(BIN)/python -m tools.pythons --only newest)" VENV=$(VENV)-newest EXTRA=suite \
 		CONSTRAINTS=/dev/null
 
-# Two lanes of one worker each: an environment is made in one while tests run in the other.
-ci: check ## Everything that CI runs
-	@$(MAKE) -j2 --output-sync=target WORKERS=1 PYTHONS=--others pythons versions
+# Side by side: tests wait for servers and other processes for a tenth of their time.
+ci: ## Everything that CI runs
+	@$(MAKE) -j2 --output-sync=target check others
 
-versions:
-	@$(MAKE) lowest
-	@$(MAKE) newest || echo 'warning: the quick tests fail with the newest versions of everything'
+others: $(VENV)/.dev
+	@$(MAKE) WORKERS=1 PYTHONS=--others pythons
+	@$(MAKE) WORKERS=1 lowest
+	@$(MAKE) WORKERS=1 newest || echo 'warning: the quick tests fail with the newest versions of everything'
 
 bench: $(VENV)/.dev ## Measure against other ways to keep sessions
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'

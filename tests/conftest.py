@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sqlsessions.testing import IntegrationContract, StorageContract
+from sqlsessions.testing import IntegrationContract
+from sqlsessions.testing._base import Contract
 
 from .databases import AGAIN, DATABASES, MIGRATED, SERVED_BY, available, migrated
 
 SERVERS = {name for pair in SERVED_BY.items() if pair[1] != "sqlite" for name in pair}
 """The databases that are servers, and their drivers, as tests are parametrized with them."""
+
+PAIRS = {"mysql+aiomysql", "MySQL+asyncmy"}
+"""Of a driver and a server, of which each has the contract with another one besides."""
 
 # What is traced for coverage takes almost twice as long. So what goes through the same lines as the rest is not: the
 # contract on further storages and frameworks, and what tries the same calls again, cut off at each of their steps.
@@ -37,19 +41,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if isinstance(item, pytest.Function):
             chosen = set(parameters(item))
+            if is_contract(item) and chosen & PAIRS:
+                item.add_marker("variant")
             if SERVERS & chosen or "tls_servers" in item.fixturenames:
                 item.add_marker("server")
             if traces and not is_traced(item, chosen):
                 item.add_marker("no_cover")
 
 
+def is_contract(item: pytest.Function) -> bool:
+    """Whether a test is one of a contract."""
+    return item.cls is not None and issubclass(item.cls, (Contract, IntegrationContract))
+
+
 def is_traced(item: pytest.Function, chosen: set[str]) -> bool:
     """Whether coverage counts a test."""
-    if (
-        item.cls is not None
-        and issubclass(item.cls, (StorageContract, IntegrationContract))
-        and item.cls.__name__ not in CONTRACTS
-    ):
+    if is_contract(item) and item.cls.__name__ not in CONTRACTS:
         return False
     path = item.path.relative_to(Path(__file__).parent)
     within = any(path.is_relative_to(each) for each in TRACED)

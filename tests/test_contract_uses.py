@@ -26,6 +26,7 @@ EVERY = timedelta(minutes=10)
 KEYS = [b"k" * 32]
 
 
+@pytest.mark.variant
 class TestInMemory(StorageContract):
     many = 100
     touch_every = 600.0

@@ -155,9 +155,11 @@ def test_errors_can_be_copied_to_another_process(error: type[SessionError]) -> N
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_whatever_is_public_has_a_docstring(name: str) -> None:
-    if name.endswith(".agent_framework"):  # of the extra dev, not of suite
-        pytest.importorskip("agent_framework")
-    loaded = importlib.import_module(name)
+    try:
+        loaded = importlib.import_module(name)
+    except ModuleNotFoundError as error:  # of the extra dev, not of suite or quick
+        assert "sqlsessions.integrations" in name
+        pytest.skip(str(error))
     assert loaded.__doc__
     assert not [found for found, value in described(loaded) if not inspect.getdoc(value)]
 

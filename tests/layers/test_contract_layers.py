@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sqlsessions import (
     CacheStorage,
     CompressedStorage,
@@ -20,6 +22,7 @@ class TestEncryptedOverMemory(StorageContract):
         return EncryptedStorage(SessionStorageMemory(clock=clock), KEYS)
 
 
+@pytest.mark.variant
 class TestEncryptedOverSql(StorageContract):
     many = 100
 
@@ -52,6 +55,7 @@ class TestCompressedOverMemory(StorageContract):
         return CompressedStorage(SessionStorageMemory(clock=clock))
 
 
+@pytest.mark.variant
 class TestCompressedOverSql(StorageContract):
     many = 100
 

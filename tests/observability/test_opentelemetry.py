@@ -300,6 +300,7 @@ def test_what_cannot_be_instrumented_is_refused(telemetry: Telemetry) -> None:
         telemetry.over("sqlite://")  # type: ignore[arg-type]
 
 
+@pytest.mark.variant
 class TestContract(StorageContract):
     many = 100
 

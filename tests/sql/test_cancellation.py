@@ -52,9 +52,7 @@ async def seen(storage: ManagedSessionStorage, id: str) -> bytes | None:
 
 
 @each_database
-@pytest.mark.parametrize(
-    "old", [pytest.param(INLINE, id="small"), pytest.param(LARGE, id="large", marks=pytest.mark.variant)]
-)
+@pytest.mark.parametrize("old", [INLINE, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_call_can_be_cancelled_at_every_step(
     storage: SqlSessionStorage, clock: ManualClock, sql_url: str, name: str, old: bytes

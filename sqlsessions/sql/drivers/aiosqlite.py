@@ -17,8 +17,8 @@ from ..._validation import is_reserved
 from ...records import Record
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import Delete, KeptDelete, Operation, Read, Row, Touch, Write
+from ..dialects import Dialect
 from ..dialects.sqlite import machine_time
-from ..engine.database import Database
 from ..models import ends, sessions
 from ..statements.ends import values_of
 from ..statements.single import (
@@ -50,15 +50,6 @@ class AiosqliteDriver(Driver[Any]):
     """BatchExecutor over aiosqlite's own connections, taken from SQLAlchemy's pool."""
 
     inline_reads = True  # the thread finishes what it began, and the next one waits for that
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self._rewrite = {
-            conditional: _sql(rewrite(self._dialect, conditional=conditional), [*c.keys(), "if_match"])
-            for conditional in (False, True)
-        }
-        self._upsert = cache(self._upsert_statement)
-        self._conditional = cache(self._conditional_statement)
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
@@ -100,25 +91,19 @@ class AiosqliteDriver(Driver[Any]):
         if isinstance(change, Write):
             values, over = (*change.row, change.if_match), bool(change.if_match)
             if (over or change.rewrites) and not any(change.given):
-                sql, ordered = self._rewrite[over]
+                sql, ordered = _rewrite(self._dialect, over)
                 if (found := raw.execute(sql, ordered(values)).fetchone()) is not None:
                     return found
             if over:
-                sql, ordered = self._conditional(change.given)
+                sql, ordered = _conditional(self._dialect, change.given)
                 found = raw.execute(sql, ordered(values)).fetchone()
                 return found or raw.execute(_SELECT["record"], (change.digest,)).fetchone()
-            sql, ordered = self._upsert(change.given, change.if_match == 0)
+            sql, ordered = _upsert(self._dialect, change.given, change.if_match == 0)
             return raw.execute(sql, ordered(values)).fetchone()
         if isinstance(change, Touch):
             sql, ordered = _TOUCH
             return raw.execute(sql, ordered(change.values)).rowcount > 0
         return _end(change, raw)
-
-    def _upsert_statement(self, given: ExplicitOptions, absent: bool) -> Ordered:
-        return _sql(upsert(self._dialect, given, absent=absent), [*c.keys()])
-
-    def _conditional_statement(self, given: ExplicitOptions) -> Ordered:
-        return _sql(conditional(self._dialect, given), [*c.keys(), "if_match"])
 
 
 def _in_thread(
@@ -174,6 +159,21 @@ def _end(ending: Any, raw: sqlite3.Connection) -> bool:
 def _fetch(statement: Ordered, values: Sequence[Any], raw: sqlite3.Connection) -> list[Row]:
     sql, ordered = statement
     return raw.execute(sql, ordered(values)).fetchall()
+
+
+@cache
+def _rewrite(dialect: Dialect, over: bool) -> Ordered:
+    return _sql(rewrite(dialect, conditional=over), [*c.keys(), "if_match"])
+
+
+@cache
+def _upsert(dialect: Dialect, given: ExplicitOptions, absent: bool) -> Ordered:
+    return _sql(upsert(dialect, given, absent=absent), [*c.keys()])
+
+
+@cache
+def _conditional(dialect: Dialect, given: ExplicitOptions) -> Ordered:
+    return _sql(conditional(dialect, given), [*c.keys(), "if_match"])
 
 
 def _sql(statement: Any, names: Sequence[str]) -> Ordered:
