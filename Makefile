@@ -63,7 +63,7 @@ quick: $(VENV)/.$(EXTRA) ## Run the tests that need no server or framework, for 
 	$(TESTS) $(QUICK) $(ALSO)
 
 test: $(VENV)/.dev ## Run the tests
-	@echo 'About half an hour with all servers, on two cores; `make quick` takes a minute or two.'
+	@echo 'About 25 minutes with all servers, on two cores; `make quick` takes a minute or two.'
 	$(TESTS)
 
 variants: $(VENV)/.dev ## Run the contract on variants of the storages, and on the other pairs of driver and server

@@ -162,7 +162,7 @@ async def use(storage: SqlSessionStorage, clock: ManualClock) -> None:
         assert await storage.purge() == 3
 
 
-@pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
+@pytest.mark.parametrize("driver", ["asyncmy", pytest.param("aiomysql", marks=pytest.mark.variant)])
 @pytest.mark.parametrize(("server", "name"), CASES, indirect=["server"])
 async def test_a_setting_is_overruled_or_refused(
     server: MariaDB, name: str, driver: str, clock: ManualClock

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from quart import Quart, current_app, jsonify, redirect, request, session
 from werkzeug.exceptions import NotFound
 
@@ -76,6 +77,7 @@ class TestQuart(OnEveryStorage):
         interface.init_app(app)
 
 
+@pytest.mark.variant
 class TestQuartWithoutInit(TestQuart):
     """With the interface assigned, not initialised, which must read before the handler runs."""
 
