@@ -18,7 +18,7 @@ from sqlsessions import SqlSessionStorage, StorageUnavailable, metadata
 from sqlsessions.sql.engine import engines
 from sqlsessions.testing._base import PATIENCE, provider_of
 
-from .support import INLINE, LARGE, TINY, each_database, each_network_driver, kind, query, sqlite
+from .support import INLINE, LARGE, TINY, each_database, each_network_driver, each_server, kind, query, sqlite
 
 
 async def use(storage: SqlSessionStorage, name: str = "id") -> None:
@@ -224,3 +224,13 @@ async def test_closing_does_not_wait_for_a_loop_that_waits_for_it(
     await asyncio.sleep(0)  # what was left to this loop begins
     while len(asyncio.all_tasks()) > 1:
         await asyncio.sleep(0)
+
+
+@each_server
+@pytest.mark.parametrize("option", [{"pool_recycle": 280}, {"pool_pre_ping": True}, {}], ids=str)
+async def test_connections_that_the_pool_is_to_look_at_are_kept_by_the_pool(
+    sql_url: str, option: dict[str, Any]
+) -> None:
+    async with SqlSessionStorage(sql_url, engine_options=option) as storage:
+        await storage.write_bytes("id", b"data")
+        assert bool(storage._database.engines.state().kept_idle) is not bool(option)

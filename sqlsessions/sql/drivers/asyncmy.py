@@ -6,6 +6,7 @@ client does something else, and a COMMIT is the last thing that is done, if all 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cache
@@ -63,6 +64,9 @@ from ..statements.single import (
 )
 
 c = sessions.c
+
+SILENCE = 2.0
+"""Seconds, more than a statement waits for a lock, after which a packet that does not go on is given up."""
 
 Literal = Callable[[Any], str]
 """Gives a value as the text of a statement has it."""
@@ -142,12 +146,41 @@ class AsyncmyDriver(Driver[Any]):
     async def send(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements in one packet, and give what the server answers to each."""
         answers: list[Answer] = []
-        async with connection.cursor() as cursor:
+        async with self._impatient(connection, statements, answers), connection.cursor() as cursor:
             await cursor.execute("; ".join(statements))
             while True:
                 answers.append((await cursor.fetchall(), cursor.rowcount))
                 if not await cursor.nextset():
-                    return answers
+                    break
+        if len(answers) < len(statements):
+            self._dialect.cut(connection)  # whose transaction is open
+            raise ConnectionResetError("the server has left a packet before its end")
+        return answers
+
+    @asynccontextmanager
+    async def _impatient(
+        self, connection: Any, statements: Sequence[str], answers: Sequence[Answer]
+    ) -> AsyncIterator[None]:
+        """Cut off a server that has left a packet between two statements, with its locks, and does not say so.
+
+        Both do, after a KILL QUERY that comes just then. Only the COMMIT may take as long as all operations may.
+        """
+        loop, expected = asyncio.get_running_loop(), len(statements) - (statements[-1] == "COMMIT")
+
+        timer: asyncio.TimerHandle
+
+        def look(before: int) -> None:
+            nonlocal timer
+            if before == len(answers) and 0 < before < expected:
+                self._dialect.cut(connection)
+            else:
+                timer = loop.call_later(SILENCE, look, len(answers))
+
+        timer = loop.call_later(SILENCE, look, 0)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _transaction(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements as a transaction, in one packet if they are not too long for one."""
@@ -214,10 +247,8 @@ class AsyncmyDriver(Driver[Any]):
         """The statements that insert the rows of writes."""
         head, row, tail = insert
         columns, literal = row.count("%s"), literal_of(connection)
-        return [
-            f"{head}{', '.join([row % tuple(map(literal, write.row[:columns])) for write in some])}{tail}"
-            for some in self._shared_out(writes)
-        ]
+        rows = [row % tuple(map(literal, write.row[:columns])) for write in writes]
+        return [f"{head}{', '.join(some)}{tail}" for some in _packets(rows)]
 
     async def _change(self, connection: Any, changes: Sequence[Any]) -> dict[bytes, Any]:
         """Make changes of sessions that are there, one after the other.
@@ -257,19 +288,6 @@ class AsyncmyDriver(Driver[Any]):
     def _ids(self, connection: Any, operations: Iterable[Operation]) -> str:
         digests = sorted({operation.digest for operation in operations})
         return ", ".join(map(literal_of(connection), digests))
-
-    def _shared_out(self, writes: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        """Writes, shared out to as many statements as the database takes them in."""
-        most = self._dialect.statement_bytes
-        some: list[Any] = []
-        held = 0
-        for write in writes:
-            if some and most is not None and held + write.size > most:
-                yield some
-                some, held = [], 0
-            some.append(write)
-            held += write.size
-        yield some
 
     def _upsert_parts(self, given: ExplicitOptions, absent: bool, returning: bool) -> Insert:
         statement = upsert(self._dialect, given, absent=absent, returning=returning)
@@ -361,7 +379,7 @@ def _keeping(ending: Any) -> Executable:
 
 
 def _packets(statements: Iterable[str]) -> Iterator[list[str]]:
-    """Statements in their order, as many in a packet as it takes."""
+    """Statements in their order, or rows of one, as many in a packet as it takes."""
     packet: list[str] = []
     held = 0
     for statement in statements:

@@ -86,7 +86,9 @@ class LoopState:
         self.pool = self.engine.sync_engine.pool
         self.one_connection = isinstance(self.pool, StaticPool)
         # Two connections stay in the pool for others.
-        self.max_kept_idle = self.pool.size() - 2 if isinstance(self.pool, QueuePool) else 0
+        self.max_kept_idle = 0
+        if isinstance(self.pool, QueuePool) and not (self.pool._pre_ping or self.pool._recycle > -1):  # noqa: SLF001
+            self.max_kept_idle = self.pool.size() - 2  # the pool looks at those that it gives out
 
     def ended(self, task: asyncio.Task[Any]) -> None:
         """Forget a task of which closing need not wait any more."""
