@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from functools import cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -146,27 +146,27 @@ class AsyncmyDriver(Driver[Any]):
     async def send(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements in one packet, and give what the server answers to each."""
         answers: list[Answer] = []
-        async with self._impatient(connection, statements, answers), connection.cursor() as cursor:
-            await cursor.execute("; ".join(statements))
-            while True:
-                answers.append((await cursor.fetchall(), cursor.rowcount))
-                if not await cursor.nextset():
-                    break
+        with self._impatient(connection, statements, answers):
+            async with connection.cursor() as cursor:
+                await cursor.execute("; ".join(statements))
+                while True:
+                    answers.append((await cursor.fetchall(), cursor.rowcount))
+                    if not await cursor.nextset():
+                        break
         if len(answers) < len(statements):
             self._dialect.cut(connection)  # whose transaction is open
             raise ConnectionResetError("the server has left a packet before its end")
         return answers
 
-    @asynccontextmanager
-    async def _impatient(
+    @contextmanager
+    def _impatient(
         self, connection: Any, statements: Sequence[str], answers: Sequence[Answer]
-    ) -> AsyncIterator[None]:
+    ) -> Iterator[None]:
         """Cut off a server that has left a packet between two statements, with its locks, and does not say so.
 
         Both do, after a KILL QUERY that comes just then. Only the COMMIT may take as long as all operations may.
         """
         loop, expected = asyncio.get_running_loop(), len(statements) - (statements[-1] == "COMMIT")
-
         timer: asyncio.TimerHandle
 
         def look(before: int) -> None:
