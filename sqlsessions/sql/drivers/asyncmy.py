@@ -6,10 +6,9 @@ client does something else, and a COMMIT is the last thing that is done, if all 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from functools import cache
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import cache, partial
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -45,6 +44,7 @@ from ..batching.operations import (
 from ..dialects import ErrorKind
 from ..dialects.mysql_session import STATEMENT_SIZE
 from ..engine.database import Database
+from ..engine.watchdog import Stalled
 from ..models import chunks, ends, sessions
 from ..statements.single import (
     CHUNKED,
@@ -146,7 +146,10 @@ class AsyncmyDriver(Driver[Any]):
     async def send(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements in one packet, and give what the server answers to each."""
         answers: list[Answer] = []
-        with self._impatient(connection, statements, answers):
+        # After a KILL QUERY that comes between two statements, a server leaves the packet, with its locks, and does not say
+        # so. Only the COMMIT may take as long as all operations may.
+        expected = len(statements) - (statements[-1] == "COMMIT")
+        with Stalled(answers, expected, SILENCE, partial(self._dialect.cut, connection)):
             async with connection.cursor() as cursor:
                 await cursor.execute("; ".join(statements))
                 while True:
@@ -157,30 +160,6 @@ class AsyncmyDriver(Driver[Any]):
             self._dialect.cut(connection)  # whose transaction is open
             raise ConnectionResetError("the server has left a packet before its end")
         return answers
-
-    @contextmanager
-    def _impatient(
-        self, connection: Any, statements: Sequence[str], answers: Sequence[Answer]
-    ) -> Iterator[None]:
-        """Cut off a server that has left a packet between two statements, with its locks, and does not say so.
-
-        Both do, after a KILL QUERY that comes just then. Only the COMMIT may take as long as all operations may.
-        """
-        loop, expected = asyncio.get_running_loop(), len(statements) - (statements[-1] == "COMMIT")
-        timer: asyncio.TimerHandle
-
-        def look(before: int) -> None:
-            nonlocal timer
-            if before == len(answers) and 0 < before < expected:
-                self._dialect.cut(connection)
-            else:
-                timer = loop.call_later(SILENCE, look, len(answers))
-
-        timer = loop.call_later(SILENCE, look, 0)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     async def _transaction(self, connection: Any, statements: Sequence[str]) -> list[Answer]:
         """Send statements as a transaction, in one packet if they are not too long for one."""

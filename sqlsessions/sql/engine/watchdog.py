@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 
@@ -46,3 +46,35 @@ class Watchdog:
                 break
             del self._deadlines[connection]
             self._cut(connection)
+
+
+class Stalled:
+    """Cuts off a connection whose answers stop to come after the first one and before the last; a context manager.
+
+    Args:
+        answers: Those that have come.
+        expected: How many there should be.
+        seconds: How long the next one may take; at most twice as long.
+        cut: Ends the connection.
+    """
+
+    __slots__ = ("_answers", "_cut", "_expected", "_seconds", "_timer")
+
+    def __init__(self, answers: Sized, expected: int, seconds: float, cut: Callable[[], None]) -> None:
+        self._answers = answers
+        self._expected = expected
+        self._seconds = seconds
+        self._cut = cut
+        self._look(-1)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _look(self, before: int) -> None:
+        number = len(self._answers)
+        if number == before and 0 < number < self._expected:
+            self._cut()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look, number)
