@@ -207,6 +207,7 @@ async def test_a_conditional_write_whose_trace_is_gone_says_that_nobody_knows(
 
     async def interfere() -> None:
         nonlocal took_effect
+        await direct.touch("id", ttl=10_000)  # which waits for a COMMIT that is under way
         snapshot = await direct.load("id")
         took_effect = snapshot is not None and snapshot.data == data
         await (direct.write_bytes("id", b"theirs") if other == "writes" else direct.invalidate("id"))
