@@ -7,7 +7,7 @@ client does something else, and a COMMIT is the last thing that is done, if all 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import cache, partial
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -149,7 +149,8 @@ class AsyncmyDriver(Driver[Any]):
         # After a KILL QUERY that comes between two statements, a server leaves the packet, with its locks, and does not say
         # so. Only the COMMIT may take as long as all operations may.
         expected = len(statements) - (statements[-1] == "COMMIT")
-        with Stalled(answers, expected, SILENCE, partial(self._dialect.cut, connection)):
+        cut = partial(self._dialect.cut, connection)
+        with Stalled(answers, expected, SILENCE, cut) if expected > 1 else nullcontext():
             async with connection.cursor() as cursor:
                 await cursor.execute("; ".join(statements))
                 while True:
@@ -157,7 +158,7 @@ class AsyncmyDriver(Driver[Any]):
                     if not await cursor.nextset():
                         break
         if len(answers) < len(statements):
-            self._dialect.cut(connection)  # whose transaction is open
+            cut()  # its transaction is open
             raise ConnectionResetError("the server has left a packet before its end")
         return answers
 

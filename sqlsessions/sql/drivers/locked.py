@@ -75,12 +75,11 @@ async def change_locked(
                 if isinstance(each, KeptDelete)
             ],
         )
-    found: dict[bytes, Any] = {
-        each.digest: (each.digest, *astuple(there[each.digest].record))
-        for each in changes
-        if isinstance(each, Write) and each.digest in there
-    }
-    return found | {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
+    results = {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
+    for each in changes:
+        if isinstance(each, Write) and each.digest in there and each.digest not in results:
+            results[each.digest] = (each.digest, *astuple(there[each.digest].record))
+    return results
 
 
 def _applies(change: Operation, stored: Stored) -> bool:
