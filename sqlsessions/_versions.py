@@ -94,6 +94,11 @@ class KnownVersions:
         if len(self._new) >= self._most:
             self._old, self._new = self._new, {}
 
+    def forget(self, digest: bytes) -> None:
+        """Note that a session is not there."""
+        self._new.pop(digest, None)
+        self._old.pop(digest, None)
+
     def get(self, digest: bytes) -> int | None:
         """The version that a session was last seen with; None if that is not known."""
         return self._new.get(digest) or self._old.get(digest)

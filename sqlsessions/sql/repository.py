@@ -248,18 +248,11 @@ class SessionRepository:
         )
 
     async def touch(self, digest: bytes, old: Record, ttl: int | Default | Keep | None) -> Record | None:
-        """Touch a session that was read, and give it; None if it has changed since."""
-        touched = partial(Record.touched, ttl=ttl, every=self.defaults.every)
-        if (new := touched(old, self.now())) is old:
+        """Touch a session that was read, and give it as it is then, if that is known."""
+        if old.touched(self.now(), ttl, self.defaults.every) is old:
             return old
-        touch = Touch.of(digest, old, new, touched)
-        return (touch.record or new) if await self._change(touch) else None
-
-    async def touch_locked(self, digest: bytes, ttl: int | Default | Keep | None) -> SessionInfo | None:
-        """Touch a session that others write or touch all the time, if it lives."""
-        touch = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl, every=self.defaults.every)
-        record = await self._transaction(touch, IDEMPOTENT, [digest])
-        return None if record is None else record.info(digest)
+        found = await self._change(Touch(digest, ttl, self.defaults.every))
+        return Record(*found[1:]) if found else None
 
     async def delete(self, digest: bytes, reason: EndReason = "ended") -> bool:
         """End a session; whether it lived."""

@@ -13,8 +13,6 @@ from ..storage import Default, Keep
 from .repository import SessionRepository
 from .staging import Incoming, Limits, Staging
 
-TOUCH_ATTEMPTS = 5
-
 
 class Writer:
     """Writes and touches sessions by digest, and reports those that are new, and those that ended for them.
@@ -71,12 +69,11 @@ class Writer:
     async def touch(self, digest: bytes, idle: int | Default | Keep | None) -> SessionInfo | None:
         """Touch a session, if it lives."""
         repository = self._repository
-        for _ in range(TOUCH_ATTEMPTS):
-            if (record := await repository.record(digest)) is None:
-                return None
-            if (touched := await repository.touch(digest, record, idle)) is not None:
-                return touched.info(digest)
-        return await repository.touch_locked(digest, idle)
+        if (record := await repository.record(digest)) is None:
+            return None
+        # If nothing was touched, it has ended, or others have touched it meanwhile.
+        touched = await repository.touch(digest, record, idle) or await repository.record(digest)
+        return None if touched is None else touched.info(digest)
 
     async def _written(self, digest: bytes, record: Record, evicted: list[bytes]) -> SessionInfo:
         info = record.info(digest)

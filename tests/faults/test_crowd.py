@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.crowd import crowd
-from sqlsessions import SqlSessionStorage
+from sqlsessions import DEFAULT, SqlSessionStorage
 from sqlsessions.sql.batching.operations import Delete, Touch, Write, parted
 from sqlsessions.sql.statements.single import ExplicitOptions
 
@@ -30,11 +30,13 @@ async def test_what_makes_rows_goes_apart_from_all_else() -> None:
         return Write(id, 1, lambda _now: (), ExplicitOptions(ttl, False, False), if_match, 0)
 
     plain, other, first = write(b"1", None), write(b"2", None, ttl=True), write(b"3", 0)
-    match, touch = write(b"4", 7), Touch((b"5", 1, None, None, None, None, None))
-    end = Delete(b"6", -5)
-    assert parted([plain, match, other, touch, first, end]) == [
+    match, touch, end = write(b"4", 7), Touch(b"5", DEFAULT, None), Delete(b"6", -5)
+    seen = write(b"7", None)
+    seen.before = 6
+    assert parted([plain, match, other, touch, first, seen, end]) == [
         [plain],
-        [match, touch, end],
+        [match, touch, seen, end],
         [other],
         [first],
     ]
+    assert parted([plain, seen]) == [[plain, seen]]

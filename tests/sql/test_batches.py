@@ -20,6 +20,7 @@ from .support import (
     INLINE,
     LARGE,
     each_database_and_mysql,
+    each_way,
     holding,
     mariadb,
     packets,
@@ -89,6 +90,40 @@ async def test_writes_that_lose_together_are_told_without_another_read(
     ]
     monkeypatch.undo()
     assert [await storage.read_bytes(f"id {number}") for number in range(3)] == [b"mine", b"newer", LARGE]
+
+
+@each_way
+async def test_a_write_of_a_session_that_another_ended_makes_it_anew(
+    storage: SqlSessionStorage, sql_url: str, clock: ManualClock
+) -> None:
+    for id in ("ended", "here", "touched", "matched"):
+        matched = await storage.write_bytes(id, INLINE, ttl=1000, subject="ann")
+    clock.advance(100)
+    async with SqlSessionStorage(sql_url, clock=clock) as other:
+        await other.invalidate("ended")
+    async with holding(storage, 1):
+        calls: list[Coroutine[Any, Any, Any]] = [
+            storage.write_bytes("matched", b"newer", if_match=matched.version),
+            storage.write_bytes("ended", b"first"),
+            storage.write_bytes("here", b"newer"),
+            storage.write_bytes("ended", b"second", ttl=500),
+            storage.touch("touched"),
+        ]
+        waiting = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0)
+    _, first, here, second, _ = await asyncio.gather(*waiting)
+    assert (first.subject, first.created_at) == (None, first.updated_at)
+    assert here.subject == "ann"
+    assert here.created_at < here.updated_at
+    assert second.version > first.version
+    assert second.created_at == first.created_at
+    assert second.expires_at == second.created_at + timedelta(seconds=500)
+    assert await storage.info("ended") == second
+    assert [await storage.read_bytes(id) for id in ("ended", "here", "matched")] == [
+        b"second",
+        b"newer",
+        b"newer",
+    ]
 
 
 @mariadb

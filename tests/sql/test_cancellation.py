@@ -107,6 +107,29 @@ async def test_what_was_abandoned_does_not_take_effect_after_what_was_acknowledg
 
 
 @each_database
+async def test_a_write_of_a_session_that_another_ended_can_be_cancelled_at_every_step(
+    storage: SqlSessionStorage, clock: ManualClock, sql_url: str
+) -> None:
+    async def call() -> None:  # which goes out over a session first, and then where there is none
+        await asyncio.gather(storage.write_bytes("id", b"1"), storage.invalidate("bystander"))
+
+    async with SqlSessionStorage(sql_url, clock=clock, **QUICK) as other:
+        for step in count(1):
+            for id in ("id", "bystander"):
+                await storage.write_bytes(id, INLINE)
+            await other.invalidate("id")
+            cut = await cancelled_at(step, call)
+            at_once = await seen(storage, "id")
+            await quiet(storage)
+            assert at_once in (None, b"1")
+            assert await seen(other, "id") == at_once
+            if not cut:
+                break
+    assert step > 2
+    assert at_once == b"1"
+
+
+@each_database
 @pytest.mark.parametrize("name", ["read", "rotate"])
 async def test_cancelling_while_the_first_connection_is_made_leaks_none(
     sql_url: str, clock: ManualClock, name: str

@@ -17,7 +17,7 @@ from ..engine.retry import AWAY, translated
 from ..statements import in_doubt
 from ..statements.transactions import CONFLICT
 from .driver import Driver
-from .operations import Delete, Operation, Row, Write
+from .operations import ABSENT, Delete, Operation, Row, Write
 
 _IN_DOUBT = attrgetter("in_doubt")
 
@@ -88,7 +88,12 @@ class Batch:
         # Only now that the connection is back in the pool: callers hold nothing on return.
         if self._writes:
             for operation, result in zip(self.left, results, strict=True):
-                self._answer(operation, result)
+                if result is ABSENT:
+                    self._known.forget(operation.digest)
+                    operation.before, operation.sent = None, False
+                    operation.again = not operation.aside
+                else:
+                    self._answer(operation, result)
         else:
             self._answer_reads(results)
         self.left = []
@@ -101,11 +106,9 @@ class Batch:
             if operation.future.done():
                 continue
             if self._writes:
-                if not operation.begin(now):
-                    self._answer(operation, False)
-                    continue
+                operation.begin(now)
                 if isinstance(operation, Write) and not operation.in_doubt:
-                    operation.before = self._known.get(operation.digest)
+                    operation.before = self._known.get(operation.digest) or operation.before
             operation.batch_done = self.done
             operation.sent = True
             claimed.append(operation)

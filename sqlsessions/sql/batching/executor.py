@@ -18,7 +18,7 @@ from ..statements import transactions
 from ..statements.single import Part
 from .batch import Batch, fail
 from .driver import Driver
-from .operations import Operation, Read, Row, Turn, parted
+from .operations import Operation, Read, Row, Turn, Write, parted
 from .queue import BatchQueue
 
 T = TypeVar("T")
@@ -165,6 +165,9 @@ class BatchExecutor:
         return row
 
     def _run_changes(self, changes: Sequence[Operation]) -> Awaitable[None]:
+        for change in changes:
+            if isinstance(change, Write):
+                change.before = self.known.get(change.digest)
         one_part = self._database.dialect.serial or len(changes) == 1
         return self._run(changes, writes=True) if one_part else self._run_parts(changes)
 
@@ -175,8 +178,10 @@ class BatchExecutor:
         if len(parts) == 1:
             await self._run(parts[0], writes=True)
         else:
-            spawn = self._database.engines.spawn  # so that closing waits for them
-            await asyncio.gather(*(spawn(partial(self._run, part, writes=True)) for part in parts))
+            state = self._database.engines.state()
+            with state.queues[self].changes.parts(len(parts)):
+                spawn = self._database.engines.spawn  # so that closing waits for them
+                await asyncio.gather(*(spawn(partial(self._run, part, writes=True)) for part in parts))
 
     async def _run(
         self,

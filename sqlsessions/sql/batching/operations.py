@@ -6,20 +6,29 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from ..._versions import is_below, is_same_write, next_version
 from ...info import EndReason
 from ...records import Record
-from ..statements.single import ExplicitOptions, Part
+from ...storage import DEFAULT, KEEP, Default, Keep
+from ..statements.single import ExplicitOptions, Extending, Part
 
 Row = Sequence[Any]
+
+Kind = tuple[Any, ...]
+"""See `kind_of`."""
+
+
+ABSENT: Final = object()
+"""The result of a write of a session that was thought to be there, and was not: it is to be made another way."""
 
 
 class Operation:
     """One operation on one session, on its way to the database.
 
     Attributes:
+        again: Whether it goes into another batch, since it was not carried out.
         aside: Whether it waits beside the queue for a row that another transaction has locked.
         digest: The session.
         future: Gets the result; the queue makes it.
@@ -33,6 +42,7 @@ class Operation:
     """
 
     __slots__ = (
+        "again",
         "aside",
         "batch_done",
         "carried",
@@ -51,12 +61,11 @@ class Operation:
         self.digest = digest
         self.batch_done: asyncio.Future[None] | None = None
         self.in_doubt = False
-        self.aside = self.carried = self.kept = self.sent = False
+        self.again = self.aside = self.carried = self.kept = self.sent = False
         self.submitted = monotonic()
 
-    def begin(self, now: int) -> bool:  # noqa: ARG002 (of those that change something)
-        """Set the time of the attempt that begins; whether there is something to do yet."""
-        return True
+    def begin(self, now: int) -> None:
+        """Set the time of the attempt that begins, which those need that change something."""
 
 
 class Turn(Operation):
@@ -98,7 +107,7 @@ class Write(Operation):
     Attributes:
         row: The values, once an attempt has begun, of a new session unless one is known.
         now: The time of the attempt.
-        before: The version that the session was last seen with, before the write was sent.
+        before: The version that the session was last seen with, before the write was sent; None if that is not known.
     """
 
     __slots__ = ("before", "given", "if_match", "now", "row", "row_at", "size", "version")
@@ -122,11 +131,10 @@ class Write(Operation):
         self.size = size
         self.before: int | None = None
 
-    def begin(self, now: int) -> bool:
+    def begin(self, now: int) -> None:
         """See `Operation.begin`."""
         self.now = now
         self.row = self.row_at(now)
-        return True
 
     def begin_over(self, old: Record) -> bool:
         """Set the values of a write over a small session that is locked, if it applies to that; whether it does."""
@@ -159,61 +167,43 @@ class Write(Operation):
 
 
 class Touch(Operation):
-    """Writes an expiry and a use; gives whether it did.
+    """Extends a live session, or notes its use, as it is by then; gives ``id, *RECORD`` as touched.
 
-    It does not if the session changed since it was read, unless that is locked: then it touches that as it is.
+    Gives None if there is none, if that is not worth writing, or if the database does not say what it made of it.
 
     Args:
-        values: The id, version, expiry and last touch that were seen, the new idle timeout and expiry, and the time.
-        touched: Gives what the touch makes of a session at a time; None touches none that has changed.
+        digest: The session.
+        ttl: The new idle timeout; DEFAULT is its own, KEEP extends nothing.
+        every: The storage's ``touch_every``.
 
     Attributes:
-        record: The session as it is touched, if it had changed.
         now: The time, once an attempt has begun.
     """
 
-    __slots__ = ("now", "record", "touched", "values")
-    names = ("id", "version", "seen", "seen_touch", "ttl", "expires_at", "touched_at")
+    __slots__ = ("every", "now", "ttl")
 
-    def __init__(
-        self,
-        values: tuple[bytes, int, int | None, int | None, int | None, int | None, int | None],
-        touched: Callable[[Record, int], Record] | None = None,
-    ) -> None:
-        super().__init__(values[0])
-        self.values = values
-        self.touched = touched
+    def __init__(self, digest: bytes, ttl: int | Default | Keep | None, every: int | None) -> None:
+        super().__init__(digest)
+        self.ttl = ttl
+        self.every = every
         self.now = 0
-        self.record: Record | None = None
-
-    @classmethod
-    def of(
-        cls, digest: bytes, old: Record, new: Record, touched: Callable[[Record, int], Record] | None = None
-    ) -> Touch:
-        """The touch that makes one record of a session another."""
-        seen = (old.version, old.expires_at, old.touched_at)
-        return cls((digest, *seen, new.ttl, new.expires_at, new.touched_at), touched)
-
-    def begin(self, now: int) -> bool:
-        """See `Operation.begin`."""
-        self.now = now
-        seen = self.values[2]
-        return seen is None or seen > now  # else it has expired since, and stays so
-
-    def begin_over(self, old: Record) -> bool:
-        """Set the values of a touch of a session that is locked; whether it lives."""
-        if (old.version, old.expires_at, old.touched_at) == self.values[1:4]:
-            return True
-        if self.touched is None or not old.live(self.now):
-            return False
-        self.record = self.touched(old, self.now)
-        self.values = Touch.of(self.digest, old, self.record).values
-        return True
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """The values as parameters of a statement."""
-        return {f"p_{name}": value for name, value in zip(self.names, self.values, strict=True)}
+    def extending(self) -> Extending:
+        """See `Extending`."""
+        if self.ttl is KEEP:
+            return "nothing"
+        return "own" if self.ttl is DEFAULT else "given"
+
+    @property
+    def values(self) -> tuple[bytes, int | None, int, int | None]:
+        """The values of `TOUCHING`."""
+        ttl = self.ttl if isinstance(self.ttl, int) else None
+        return self.digest, ttl, self.now, self.every
+
+    def begin(self, now: int) -> None:
+        """See `Operation.begin`."""
+        self.now = now
 
 
 class Delete(Operation):
@@ -231,10 +221,9 @@ class Delete(Operation):
         self.tombstone = tombstone
         self.now = 0
 
-    def begin(self, now: int) -> bool:
+    def begin(self, now: int) -> None:
         """See `Operation.begin`."""
         self.now = now
-        return True
 
 
 class KeptDelete(Delete):
@@ -251,23 +240,27 @@ class KeptDelete(Delete):
         self.reason = reason
 
 
-def grouped(changes: Iterable[Operation]) -> list[tuple[Any, list[Any]]]:
-    """Changes that one statement can make together, by what that statement is; each by id.
-
-    The statement is determined by the class, and for a write by the options that are given and whether it
-    is conditional on a version (True), on there being no session (False), or not at all (None).
-    """
-    groups: dict[Any, list[Any]] = {}
+def grouped(changes: Iterable[Operation]) -> list[tuple[Kind, list[Any]]]:
+    """Changes that one statement can make together, by what that statement is; each by id."""
+    groups: dict[Kind, list[Any]] = {}
     for change in sorted(changes, key=attrgetter("digest")):
-        groups.setdefault(_kind(change), []).append(change)
+        groups.setdefault(kind_of(change), []).append(change)
     return list(groups.items())
 
 
 def parted(changes: Sequence[Operation]) -> list[Sequence[Operation]]:
-    """Changes that one transaction may make together, so that no two transactions wait for each other."""
-    parts: dict[Any, list[Operation]] = {}
+    """Changes that one transaction may make together, so that no two transactions wait for each other.
+
+    What makes sessions is apart from all else, and of one kind. Writes of sessions that are likely to be there are with
+    all else, where that is not all there is: they do not make them then, but see `ABSENT`.
+    """
+    kinds = {kind_of(change) for change in changes}
+    if len(kinds) == 1:
+        return [changes]
+    parts: dict[Kind | None, list[Operation]] = {}
     for change in changes:
-        parts.setdefault(_kind(change) if makes_row(change) else None, []).append(change)
+        apart = makes_row(change) and not (isinstance(change, Write) and change.rewrites)
+        parts.setdefault(kind_of(change) if apart else None, []).append(change)
     return list(parts.values())
 
 
@@ -276,10 +269,15 @@ def makes_row(change: Operation) -> bool:
     return isinstance(change, Write) and not change.if_match
 
 
-def _kind(change: Operation) -> Any:
+def kind_of(change: Operation) -> Kind:
+    """What determines the statement of a change.
+
+    That is the class; of a write, the options that are given, and whether it is conditional on a version (True), on
+    there being no session (False), or not at all (None); of a touch, what it extends by.
+    """
     if isinstance(change, Write):
         return Write, change.given, None if change.if_match is None else change.if_match > 0
-    return type(change)
+    return (Touch, change.extending) if isinstance(change, Touch) else (type(change),)
 
 
 def matched(operations: Iterable[Operation], rows: Iterable[Row]) -> list[Row | None]:

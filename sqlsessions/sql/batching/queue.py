@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -31,8 +32,7 @@ class BatchQueue(Generic[O]):
 
     Args:
         run: Runs a batch and answers each of its operations; never raises.
-        max_concurrent_batches: How many batches may be under way at the same time; `run` may use several
-            connections for one.
+        max_concurrent_batches: How many batches may be under way at the same time; see `beside`.
         ordered: Whether operations on one session have turns.
         alone: Carries out a lone operation in the caller's own task, if that is safe: cancelling it must
             do no harm.
@@ -42,6 +42,8 @@ class BatchQueue(Generic[O]):
 
     Attributes:
         waiting: How many operations wait for a batch or for their turn.
+        beside: How many statements are under way beside the first one of each batch. They count as batches: many
+            small ones would take more of the database, and of a crowd's patience, than few that wait to be larger.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class BatchQueue(Generic[O]):
         patience: float | None = None,
         alone: Callable[[O], Awaitable[Any]] | None = None,
     ) -> None:
-        self.waiting = 0
+        self.waiting = self.beside = 0
         self._new_future = asyncio.get_running_loop().create_future
         self._run = run
         self._max_concurrent_batches = max_concurrent_batches
@@ -83,7 +85,7 @@ class BatchQueue(Generic[O]):
         try:
             return await operation.future
         except asyncio.CancelledError:
-            if operation.batch_done is not None:
+            while operation.batch_done is not None and not operation.batch_done.done():
                 await wait_although_cancelled(operation.batch_done)
             self.leave(operation)
             raise
@@ -150,7 +152,7 @@ class BatchQueue(Generic[O]):
                 self._start_worker()
 
     def _start_worker(self) -> None:
-        if self._workers < self._max_concurrent_batches:
+        if self._workers + self.beside < self._max_concurrent_batches:
             self._workers += 1
             self._taking = True
             self._spawn(self._work)
@@ -167,14 +169,31 @@ class BatchQueue(Generic[O]):
                     if self._ordered:
                         self.end_turns(batch)
                 await asyncio.sleep(0)  # callers just answered may submit more, for the same batch
+                if self._workers + self.beside > self._max_concurrent_batches:
+                    break
         finally:
             self._workers -= 1
             self._taking = False
 
+    @contextmanager
+    def parts(self, number: int) -> Iterator[None]:
+        """Let a batch that is carried out in several parts, in the block, count as so many."""
+        self.beside += number - 1
+        try:
+            yield
+        finally:
+            self.beside -= number - 1
+            if self._ready and not self._taking:
+                self._start_worker()
+
     def end_turns(self, batch: Iterable[O]) -> None:
-        """End the turns of operations that were carried out, but for those that are kept, or wait aside."""
+        """End the turns of operations that were carried out, but for those that are kept, go on, or wait aside."""
         for operation in batch:
-            if not operation.aside:
+            if operation.again:
+                operation.again = False
+                self.waiting += 1
+                self._ready.appendleft(operation)
+            elif not operation.aside:
                 operation.carried = True
                 if not operation.kept:
                     self._next(operation.digest)
@@ -214,7 +233,7 @@ class BatchQueue(Generic[O]):
         """
         self._taking = False
         ready = self._ready
-        most, free = MAX_BATCH, self._max_concurrent_batches - len(self._batches)
+        most, free = MAX_BATCH, self._max_concurrent_batches - len(self._batches) - self.beside
         if free > 1 and len(ready) >= 2 * MIN_SHARE:
             most = min(MAX_BATCH, -(-len(ready) // free))
         if not self._ordered and len(ready) <= most:

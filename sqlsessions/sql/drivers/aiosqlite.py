@@ -26,13 +26,15 @@ from ..statements.single import (
     PARTS,
     READ_CHUNKS,
     RECORD,
-    TOUCH,
+    TOUCHING,
     WRITE_CHUNK,
     ExplicitOptions,
-    conditional,
+    Extending,
     live_at,
     parameter,
     rewrite,
+    rewriting,
+    touch,
     upsert,
 )
 
@@ -101,8 +103,8 @@ class AiosqliteDriver(Driver[Any]):
             sql, ordered = _upsert(self._dialect, change.given, change.if_match == 0)
             return raw.execute(sql, ordered(values)).fetchone()
         if isinstance(change, Touch):
-            sql, ordered = _TOUCH
-            return raw.execute(sql, ordered(change.values)).rowcount > 0
+            sql, ordered = _touch(self._dialect, change.extending)
+            return raw.execute(sql, ordered(change.values)).fetchone()
         return _end(change, raw)
 
 
@@ -173,7 +175,13 @@ def _upsert(dialect: Dialect, given: ExplicitOptions, absent: bool) -> Ordered:
 
 @cache
 def _conditional(dialect: Dialect, given: ExplicitOptions) -> Ordered:
-    return _sql(conditional(dialect, given), [*c.keys(), "if_match"])
+    statement = rewriting(dialect, given, matching=True).returning(c.id, *RECORD)
+    return _sql(statement, [*c.keys(), "if_match"])
+
+
+@cache
+def _touch(dialect: Dialect, extending: Extending) -> Ordered:
+    return _sql(touch(dialect, extending).returning(c.id, *RECORD), [*TOUCHING])
 
 
 def _sql(statement: Any, names: Sequence[str]) -> Ordered:
@@ -186,7 +194,6 @@ def _sql(statement: Any, names: Sequence[str]) -> Ordered:
 _SELECT = {
     part: _sql(select(*columns).where(c.id == parameter("id")), ["id"])[0] for part, columns in PARTS.items()
 }
-_TOUCH = _sql(TOUCH, Touch.names)
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
 _DELETE = {

@@ -31,7 +31,9 @@ from ..._validation import RESERVED
 from ...records import Record
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import (
+    ABSENT,
     KeptDelete,
+    Kind,
     Operation,
     Read,
     Row,
@@ -52,13 +54,14 @@ from ..statements.single import (
     PARTS,
     READ_CHUNKS,
     RECORD,
-    TOUCH,
+    TOUCHING,
     WRITE_CHUNK,
     ExplicitOptions,
-    conditional,
     live_at,
     parameter,
     part_of,
+    rewriting,
+    touch,
     upsert,
     written_columns,
 )
@@ -115,6 +118,16 @@ class AsyncmyDriver(Driver[Any]):
         self._overwriting = cache(self._overwriting_parts)
         self._begin = self._dialect.begin_own or self._dialect.begin
 
+    @property
+    def _returning(self) -> bool:
+        """Whether INSERT has a RETURNING.
+
+        Without it, it is MySQL, where two INSERTs that wait for the same end of a session can deadlock: a session that is
+        likely to be there is locked first, and if it is not there, it is left to a transaction of its own.
+        """
+        returning: bool = self._database.engine.dialect.insert_returning
+        return returning
+
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
 
@@ -124,12 +137,9 @@ class AsyncmyDriver(Driver[Any]):
         return matched(reads, rows)
 
     async def write(self, connection: Any, changes: Sequence[Operation]) -> list[Any]:
-        if makes_row(changes[0]):  # then all do, and are of one kind: see `parted`
-            written = await self._write(connection, changes)
-        elif len(changes) == 1 and isinstance(changes[0], Touch):
-            touching = self._changing(literal_of(connection), changes[0])
-            [(_, touched)] = await self.send(connection, touching)
-            return [touched > 0]
+        kinds = grouped(changes)
+        if len(kinds) == 1 and makes_row(changes[0]):
+            written = await self._write(connection, *kinds[0])
         else:
             written = await self._change(connection, changes)
         return [written.get(change.digest) for change in changes]
@@ -189,13 +199,10 @@ class AsyncmyDriver(Driver[Any]):
             with suppress(Exception):
                 connection.close()  # so that the pool has it no more
 
-    async def _write(self, connection: Any, writes: Sequence[Any]) -> dict[bytes, Any]:
-        """Make writes that may make sessions, and are of one kind, in the order of the ids."""
-        [(kind, members)] = grouped(writes)
+    async def _write(self, connection: Any, kind: Kind, members: list[Any]) -> dict[bytes, Any]:
+        """Make writes of one kind that may make sessions, in the order of the ids."""
         _, given, if_match = kind
-        returning: bool = self._database.engine.dialect.insert_returning
-        # Without RETURNING it is MySQL, where two INSERTs that wait for the same end of a session can deadlock: a session
-        # that is likely to be there is locked first, and what is not there is left to a transaction of its own.
+        returning = self._returning
         if not returning and (seen := [write for write in members if write.rewrites]):
             return await self._overwrite(connection, seen)
         statements = self._inserts(connection, self._upsert(given, if_match is False, returning), members)
@@ -221,7 +228,8 @@ class AsyncmyDriver(Driver[Any]):
             ]
             statements = self._inserts(connection, self._overwriting(), done) if done else []
             await self._send_all(connection, [*statements, "COMMIT"])
-        return {write.digest: _WRITTEN(write.row) for write in done}
+        there = {digest: (digest, *row[2:]) for digest, row in there.items()}
+        return there | {write.digest: _WRITTEN(write.row) for write in done}
 
     def _inserts(self, connection: Any, insert: Insert, writes: Sequence[Write]) -> list[str]:
         """The statements that insert the rows of writes."""
@@ -242,22 +250,35 @@ class AsyncmyDriver(Driver[Any]):
         for change in sorted(changes, key=_DIGEST):
             places[change.digest] = len(statements)
             statements += self._changing(literal, change)
-        writes = [change for change in changes if isinstance(change, Write)]
-        if writes:
-            statements.append(self._select(connection, writes, "record"))
-        answers = await self._transaction(connection, statements)
-        done: dict[bytes, Any] = {digest: answers[place][1] > 0 for digest, place in places.items()}
-        if writes:  # of which the row tells by whom it was written
-            rows = {row[0]: row for row in answers[-1][0]}
-            done |= {write.digest: rows.get(write.digest) for write in writes}
-        return done
+        told = [
+            change for change in changes if isinstance(change, (Write, Touch))
+        ]  # by a row, of what was done
+        if told:
+            statements.append(self._select(connection, told, "record"))
+        if len(changes) == 1 and isinstance(changes[0], Touch):
+            answers = await self.send(connection, statements)
+        else:
+            answers = await self._transaction(connection, statements)
+        rows = {row[0]: row for row in answers[-1][0]} if told else {}
+        results: dict[bytes, Any] = {}
+        for change in changes:
+            done = answers[places[change.digest]][1] > 0
+            if isinstance(change, Write):
+                absent = ABSENT if change.rewrites and self._returning else None
+                results[change.digest] = rows.get(change.digest, absent)
+            elif isinstance(change, Touch):
+                results[change.digest] = rows.get(change.digest) if done else None
+            else:
+                results[change.digest] = done
+        return results
 
     def _changing(self, literal: Literal, change: Any) -> list[str]:
         """The statements of a change, of which the first one tells whether it is made."""
         if isinstance(change, Touch):
-            return [self._statement("touch").of(literal, change.values)]
+            return [self._statement("touch", change.extending).of(literal, change.values)]
         if isinstance(change, Write):
-            return [self._statement("conditional", change.given).of(literal, (*change.row, change.if_match))]
+            statement = self._statement("rewriting", change.given, bool(change.if_match))
+            return [statement.of(literal, (*change.row, change.if_match))]
         names = ("tombstone", "keep", "delete") if isinstance(change, KeptDelete) else ("tombstone", "delete")
         values = (change.digest, change.tombstone, change.now, getattr(change, "reason", None))
         return [self._statement(name).of(literal, values) for name in names]
@@ -301,9 +322,10 @@ class AsyncmyDriver(Driver[Any]):
             case "lock":
                 statement = select(c.id, CHUNKED, *RECORD).where(this).order_by(c.id).with_for_update()
             case "touch":
-                statement, names = TOUCH, Touch.names
-            case "conditional":
-                statement = conditional(self._dialect, *arguments, returning=False)
+                statement, names = touch(self._dialect, *arguments), (*TOUCHING,)
+            case "rewriting":
+                given, matching = arguments
+                statement = rewriting(self._dialect, given, matching=matching)
                 names = (*c.keys(), "if_match")
             case "tombstone":
                 statement = _burying(self._dialect.stamp(), and_(this, INLINE, live_at(_NOW)))

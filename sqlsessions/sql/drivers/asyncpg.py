@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from operator import attrgetter, itemgetter
@@ -25,7 +25,6 @@ from sqlalchemy import (
     or_,
     select,
     union_all,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
@@ -33,8 +32,10 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from ..._validation import RESERVED
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import (
+    ABSENT,
     Delete,
     KeptDelete,
+    Kind,
     Operation,
     Read,
     Row,
@@ -52,16 +53,20 @@ from ..statements.single import (
     PARTS,
     READ_CHUNKS,
     RECORD,
+    TOUCHING,
     WRITE_CHUNK,
     ExplicitOptions,
+    Extending,
     Part,
-    conditional,
     live_at,
     over,
     part_of,
-    renewed,
+    rewriting,
+    touch,
+    touched,
     upsert,
     written_columns,
+    written_over,
 )
 
 c = sessions.c
@@ -76,10 +81,8 @@ CONDITIONAL = {client: columns | {"if_match": c.version} for client, columns in 
 ROW = (*c.keys(), "if_match")
 ENDED = {"id": c.id, "tombstone": chunks.c.seq, "now": c.updated_at}
 KEPT = ENDED | {"reason": ends.c.reason}
-TOUCHED = {
-    "id": c.id, "version": c.version, "seen": c.expires_at, "seen_touch": c.touched_at, "ttl": c.ttl,
-    "expires_at": c.expires_at, "touched_at": c.touched_at,
-}  # fmt: skip
+DIFFERENT_TOUCHES = ("id", "ttl")
+"""In which touches of a batch may differ: they have one time, and come from one storage."""
 
 
 class AsyncpgDriver(Driver[Any]):
@@ -92,6 +95,8 @@ class AsyncpgDriver(Driver[Any]):
         self._upsert_many = cache(self._upsert_many_statement)
         self._conditional = cache(self._conditional_statement)
         self._several = cache(self._several_statement)
+        self._touch = cache(self._touch_statement)
+        self._touch_many = cache(self._touch_many_statement)
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
@@ -108,13 +113,17 @@ class AsyncpgDriver(Driver[Any]):
             return [await self._change_one(connection, changes[0])]
         groups = grouped(changes)
         kind, members = groups[0]
-        if len(groups) > 1 or (isinstance(members[0], Write) and not makes_row(members[0])):
-            rows = await self._change_all(connection, groups)
-        else:
-            rows = await self._change(connection, kind, members)
-        results = {row[0]: row for row in rows}
+        several = len(groups) > 1 or (kind[0] is Write and not makes_row(members[0]))
+        rows = await (
+            self._change_all(connection, groups) if several else self._change(connection, kind, members)
+        )
+        results: dict[bytes, Any] = {row[0]: row for row in rows}
+        if several:
+            for change in changes:
+                if makes_row(change):
+                    results.setdefault(change.digest, ABSENT)
         return [
-            results.get(change.digest) if isinstance(change, Write) else change.digest in results
+            change.digest in results if isinstance(change, Delete) else results.get(change.digest)
             for change in changes
         ]
 
@@ -132,24 +141,23 @@ class AsyncpgDriver(Driver[Any]):
                 statement, ordered = self._upsert(change.given, change.if_match == 0)
             return await connection.fetchrow(statement, *ordered((*change.row, change.if_match)))
         if isinstance(change, Touch):
-            touch = _TOUCH[False, self._durable_touches]
-            return await connection.fetchrow(touch, *change.values) is not None
+            statement, ordered = self._touch(change.extending)
+            return await connection.fetchrow(statement, *ordered(change.values))
         kept = isinstance(change, KeptDelete)
         return await connection.fetchrow(_DELETE[False, kept], *_ending(change, kept)) is not None
 
     async def _change(self, connection: Any, kind: Any, members: list[Any]) -> list[Any]:
-        if kind is Delete or kind is KeptDelete:
-            ended = _DELETE[True, kind is KeptDelete]
-            return await connection.fetch(ended, *_columns(kind, members))  # type: ignore[no-any-return]
-        if kind is Touch:
-            touch = _TOUCH[True, self._durable_touches]
-            return await connection.fetch(touch, *_columns(kind, members))  # type: ignore[no-any-return]
-        _, given, if_match = kind
-        statement, ordered = self._upsert_many(given, if_match is False)
+        if kind[0] is Write:
+            _, given, if_match = kind
+            statement, ordered = self._upsert_many(given, if_match is False)
+        elif kind[0] is Touch:
+            statement, ordered = self._touch_many(kind[1])
+        else:
+            return await connection.fetch(_DELETE[True, kind[0] is KeptDelete], *_columns(kind, members))  # type: ignore[no-any-return]
         return await connection.fetch(statement, *ordered(_columns(kind, members)))  # type: ignore[no-any-return]
 
     async def _change_all(self, connection: Any, groups: list[tuple[Any, list[Any]]]) -> list[Any]:
-        """Make changes that make no rows, also of several kinds, by one statement: no lock outlasts a round trip."""
+        """Make changes of sessions that are there, of any kinds, by one statement: no lock outlasts a round trip."""
         groups.sort(key=lambda group: repr(group[0]))  # so that there are few statements
         ids = sorted(change.digest for _, members in groups for change in members)
         columns = [column for kind, members in groups for column in _columns(kind, members)]
@@ -166,62 +174,75 @@ class AsyncpgDriver(Driver[Any]):
         return _ordered(over(self._dialect, insert, given, absent=absent), columns)
 
     def _conditional_statement(self, given: ExplicitOptions) -> Ordered:
-        return _ordered(conditional(self._dialect, given), ROW)
+        statement = rewriting(self._dialect, given, matching=True).returning(c.id, *RECORD)
+        return _ordered(statement, ROW)
 
-    def _over(self, new: Mapping[str, ColumnElement[Any]], given: ExplicitOptions, same: Any) -> Any:
-        return (
-            update(sessions)
-            .where(same, c.version == new["if_match"], live_at(new["updated_at"]), INLINE)
-            .values(dict(renewed(self._dialect, given, new.__getitem__)))
-            .returning(c.id, *RECORD)
-        )
+    def _touch_statement(self, extending: Extending) -> Ordered:
+        return _ordered(self._durable(touch(self._dialect, extending).returning(c.id, *RECORD)), TOUCHING)
 
-    def _several_statement(self, kinds: tuple[Any, ...]) -> Ordered:
+    def _touch_many_statement(self, extending: Extending) -> Ordered:
+        new = _touching(extending)
+        return _ordered(self._durable(self._touched(new, extending, _same(new["id"], lock=True))), TOUCHING)
+
+    def _durable(self, touch: Any) -> Any:
+        return touch if self._durable_touches else self._dialect.not_durable(touch)
+
+    def _touched(self, new: Mapping[str, ColumnElement[Any]], extending: Extending, same: Any) -> Any:
+        return touched(self._dialect, extending, new, same).returning(c.id, *RECORD)
+
+    def _several_statement(self, kinds: tuple[Kind, ...]) -> Ordered:
         """A statement for changes of some kinds; of the ids of all, and the columns of each.
 
-        It returns the id of what was touched or ended, and a row for each write: as written, or else as it is.
+        It returns the id of what was ended, a row of what was touched, and for each write whose session is there: as
+        written, or else as it is.
         """
         locked = _locking(*RECORD).cte("locked")
         names, results = ["id"], []
         for number, kind in enumerate(kinds):
             suffix = f"_{number}"
-            if kind is Delete or kind is KeptDelete or kind is Touch:
-                columns = {Delete: ENDED, KeptDelete: KEPT, Touch: TOUCHED}[kind]
-                arrays = _arrays(columns, suffix)
-                same = and_(c.id == arrays.c.id, c.id.in_(select(locked.c.id)))
-                if kind is Touch:
-                    done = _touched(arrays, same)
-                else:
-                    done = _ended(arrays, same, f"gone{suffix}", kept=kind is KeptDelete)
+            if kind[0] is Write:
+                _, given, if_match = kind
+                columns = CONDITIONAL[given.client] if if_match else WRITTEN[given.client]
+                new = _rows(columns, given, suffix)
+                match = new["if_match"] if if_match else None
+                same = _one_of(locked, new["id"])
+                done = written_over(self._dialect, given, new.__getitem__, same, match=match).returning(
+                    c.id, *RECORD
+                )
+            elif kind[0] is Touch:
+                columns = TOUCHING
+                new = _touching(kind[1], suffix)
+                done = self._touched(new, kind[1], _one_of(locked, new["id"]))
             else:
-                columns = CONDITIONAL[kind[1].client]
-                new = _rows(columns, kind[1], suffix)
-                same = and_(c.id == new["id"], c.id.in_(select(locked.c.id)))
-                done = self._over(new, kind[1], same)
+                kept = kind[0] is KeptDelete
+                columns = KEPT if kept else ENDED
+                ending = _arrays(columns, suffix)
+                done = _ended(ending, _one_of(locked, ending.c.id), f"gone{suffix}", kept=kept)
             names += [name + suffix for name in columns]
             row = done.cte(f"done_{number}").c
-            if "version" in row:
+            if kind[0] is Write:
                 others = locked.c.id.in_(select(new["id"])), locked.c.id.not_in(select(row.id))
-                results += [
-                    select(*map(row.get, _RESULT)),
-                    select(*map(locked.c.get, _RESULT)).where(*others),
-                ]
+                results.append(select(*map(locked.c.get, _RESULT)).where(*others))
+            if "version" in row:
+                results.append(select(*map(row.get, _RESULT)))
             else:
                 results.append(select(row.id, *(cast(null(), column.type) for column in RECORD)))
         return _ordered(union_all(*results), names)
 
 
-def _columns(kind: Any, members: list[Any]) -> list[Any]:
+def _columns(kind: Kind, members: list[Any]) -> list[Any]:
     """The values of changes of a kind, column by column; of columns in which they are the same, one."""
-    if kind is Delete or kind is KeptDelete:
-        kept = kind is KeptDelete
-        return list(zip(*(_ending(change, kept) for change in members), strict=True))
-    if kind is Touch:
-        return list(zip(*(change.values for change in members), strict=True))
-    _, given, if_match = kind
-    different, written = _different(given), WRITTEN[given.client]
-    rows = zip(*(change.row[: len(written)] for change in members), strict=True)
-    values = [column if name in different else column[0] for name, column in zip(written, rows, strict=True)]
+    if kind[0] is Write:
+        _, given, if_match = kind
+        different: Collection[str] = _different(given)
+        names = [*WRITTEN[given.client]]
+        rows = zip(*(change.row[: len(names)] for change in members), strict=True)
+    elif kind[0] is Touch:
+        if_match, different, names = None, DIFFERENT_TOUCHES, [*TOUCHING]
+        rows = zip(*(change.values for change in members), strict=True)
+    else:
+        return list(zip(*(_ending(change, kind[0] is KeptDelete) for change in members), strict=True))
+    values = [column if name in different else column[0] for name, column in zip(names, rows, strict=True)]
     return [*values, [change.if_match for change in members]] if if_match else values
 
 
@@ -249,8 +270,19 @@ def _different(given: ExplicitOptions) -> frozenset[str]:
 def _rows(
     columns: Mapping[str, Column[Any]], given: ExplicitOptions, suffix: str = ""
 ) -> dict[str, ColumnElement[Any]]:
-    """The columns of new rows: of those in which they may differ one array each, of the others one value."""
-    different = _different(given)
+    """The columns of new rows."""
+    return _table(columns, _different(given), suffix)
+
+
+def _touching(extending: Extending, suffix: str = "") -> dict[str, ColumnElement[Any]]:
+    """The values of touches."""
+    return _table(TOUCHING, DIFFERENT_TOUCHES if extending == "given" else ("id",), suffix)
+
+
+def _table(
+    columns: Mapping[str, Column[Any]], different: Collection[str], suffix: str
+) -> dict[str, ColumnElement[Any]]:
+    """The columns of a table: of those in which its rows may differ one array each, of the others one value."""
     arrays = _arrays({name: column for name, column in columns.items() if name in different}, suffix)
     return {
         name: arrays.c[name]
@@ -279,8 +311,12 @@ def _same(id: Any, *, lock: bool) -> Any:
     All that locks several rows does so in the order of their ids, and so cannot deadlock. In which order a join
     would lock them is the planner's affair, so that they are locked before if that was not done yet.
     """
-    same = c.id == id
-    return and_(same, c.id.in_(select(_locking().cte("locked").c.id))) if lock else same
+    return _one_of(_locking().cte("locked"), id) if lock else c.id == id
+
+
+def _one_of(locked: Any, id: Any) -> Any:
+    """Whether a row is that of an id, and one of those that are locked already."""
+    return and_(c.id == id, c.id.in_(select(locked.c.id)))
 
 
 def _locking(*columns: Column[Any]) -> Any:
@@ -310,20 +346,6 @@ def _sql(statement: Any, names: Iterable[str] = ("id",)) -> str:
 def _select(part: Part, *, many: bool) -> str:
     ids = bindparam("p_id", type_=ARRAY(c.id.type) if many else c.id.type)
     return _sql(select(*PARTS[part]).where(c.id == (any_(ids) if many else ids)))
-
-
-def _touched(new: Any, same: Any) -> Any:
-    seen = c.expires_at.is_not_distinct_from(new.c.seen)
-    seen_touch = c.touched_at.is_not_distinct_from(new.c.seen_touch)
-    values = {name: new.c[name] for name in ("ttl", "expires_at", "touched_at")}
-    done = update(sessions).where(same, c.version == new.c.version, seen, seen_touch).values(values)
-    return done.returning(c.id)
-
-
-def _touch(*, many: bool, durable: bool) -> str:
-    new = _arrays(TOUCHED) if many else _values(TOUCHED)
-    statement = _touched(new, _same(new.c.id, lock=many))
-    return _sql(statement if durable else DIALECTS["postgresql"].not_durable(statement), TOUCHED)
 
 
 def _ended(ending: Any, same: Any, name: str, *, kept: bool) -> Any:
@@ -363,9 +385,6 @@ _PART = attrgetter("part")
 _RESULT = ["id", *(column.name for column in RECORD)]
 _SELECT_ONE = {part: _select(part, many=False) for part in PARTS}
 _SELECT = {part: _select(part, many=True) for part in PARTS}
-_TOUCH = {
-    (many, durable): _touch(many=many, durable=durable) for many in (False, True) for durable in (False, True)
-}
 _READ_CHUNKS = _sql(READ_CHUNKS, Chunks.names)
 _WRITE_CHUNK = _sql(WRITE_CHUNK, Chunk.names)
 _DELETE = {(many, kept): _delete(many=many, kept=kept) for many in (False, True) for kept in (False, True)}

@@ -26,12 +26,14 @@ from ..models import sessions
 from ..statements.single import (
     PARTS,
     READ_CHUNKS,
-    TOUCH,
+    RECORD,
+    TOUCHING,
     WRITE_CHUNK,
     ExplicitOptions,
-    conditional,
     parameters,
     part_of,
+    rewriting,
+    touch,
     upsert,
 )
 from .locked import change_locked
@@ -69,14 +71,12 @@ class CoreDriver(Driver[AsyncConnection]):
         return not isinstance(change, Delete)
 
     def _is_one_upsert(self, connection: AsyncConnection, changes: Sequence[Operation]) -> bool:
-        """Whether changes go out as one statement, on a connection whose isolation level is ours.
-
-        Those that make sessions are all of one kind: see `parted`.
-        """
+        """Whether changes go out as one statement, on a connection whose isolation level is ours; see `parted`."""
         return (
             connection.dialect.insert_returning
             and self._database.engines.owned
             and makes_row(changes[0])
+            and len(grouped(changes)) == 1
             and self._fit_into_one(changes)
         )
 
@@ -87,32 +87,40 @@ class CoreDriver(Driver[AsyncConnection]):
         await connection.execute(WRITE_CHUNK, _named(chunk))
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
-        written: dict[bytes, Any] = {}
-        of_rows: list[Operation] = []
-        for kind, members in grouped(changes):
-            if not makes_row(members[0]):
-                of_rows += members
-            elif connection.dialect.insert_returning:
-                _, given, if_match = kind
-                for row in await self._upsert(connection, members, given, absent=if_match is False):
-                    written[row[0]] = row
-            else:  # those of sessions that are likely to be there
-                of_rows += [write for write in members if write.rewrites]
-        if of_rows:
-            durable = self._database.engines.settings.durable_touches
-            written |= await change_locked(connection, self._dialect, of_rows, durable=durable)
-        return written
+        kinds = grouped(changes)
+        if connection.dialect.insert_returning and len(kinds) == 1 and makes_row(changes[0]):
+            [((_, given, if_match), members)] = kinds
+            return {
+                row[0]: row
+                for row in await self._upsert(connection, members, given, absent=if_match is False)
+            }
+        # Sessions that are likely not to be there are written in a transaction of their own.
+        of_rows = [
+            change for _, members in kinds for change in members if not makes_row(change) or change.rewrites
+        ]
+        if not of_rows:
+            return {}
+        durable = self._database.engines.settings.durable_touches
+        return await change_locked(connection, self._dialect, of_rows, durable=durable)
 
     async def _write_one(self, connection: AsyncConnection, change: Operation) -> dict[bytes, Any]:
         if isinstance(change, Touch):
             durable = self._database.engines.settings.durable_touches
-            statement = TOUCH if durable else self._dialect.not_durable(TOUCH)
-            result = await connection.execute(statement, change.parameters)
-            return {change.digest: result.rowcount > 0}
+            statement = touch(self._dialect, change.extending)
+            if not durable:
+                statement = self._dialect.not_durable(statement)
+            values = {f"p_{name}": value for name, value in zip(TOUCHING, change.values, strict=True)}
+            if not connection.dialect.update_returning:
+                await connection.execute(statement, values)
+                return {}
+            found = await connection.execute(statement.returning(c.id, *RECORD), values)
+            return {row[0]: row for row in found.all()}
         assert isinstance(change, Write)
         if change.if_match:
             values = parameters(change.row) | {"p_if_match": change.if_match}
-            found = await connection.execute(conditional(self._dialect, change.given), values)
+            found = await connection.execute(
+                rewriting(self._dialect, change.given, matching=True).returning(c.id, *RECORD), values
+            )
             rows: Sequence[Any] = found.all()
         elif connection.dialect.insert_returning:
             rows = await self._upsert(connection, [change], change.given, absent=change.if_match == 0)

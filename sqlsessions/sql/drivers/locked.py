@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import Executable, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..batching.operations import Delete, KeptDelete, Operation, Touch, Write
+from ...records import Record
+from ..batching.operations import ABSENT, Delete, KeptDelete, Operation, Touch, Write
 from ..dialects import Dialect
 from ..models import sessions
 from ..statements.chunks import ended_data, leave_different_tombstones
 from ..statements.ends import insert_records, values_of
-from ..statements.single import RECORD, TOUCH, parameter, parameters
-from ..statements.transactions import Stored, locked
+from ..statements.single import RECORD, parameter, parameters
+from ..statements.transactions import locked
 
 c = sessions.c
 
@@ -27,10 +28,12 @@ _WRITTEN = itemgetter(0, *([*c.keys()].index(column.name) for column in RECORD))
 _UPDATE = (
     update(sessions).where(c.id == parameter("id")).values({name: parameter(name) for name in c.keys()[1:]})
 )
-_NEEDED = ("version", "size", "created_at", "updated_at")
+_NEEDED = ("id", "version", "size", "created_at", "updated_at")
 """Columns that no row is without."""
 
 _TOUCHED = ("ttl", "expires_at", "touched_at")
+
+_TOUCH = update(sessions).where(c.id == parameter("id")).values({name: parameter(name) for name in _TOUCHED})
 
 
 async def change_locked(
@@ -47,19 +50,31 @@ async def change_locked(
         durable: Whether touches alone must be on the disk, too.
 
     Returns:
-        The results of those that did something, by digest; of writes that did not, the sessions as they are.
+        The results of those that did something, by digest; of other writes, the sessions as they are, or `ABSENT`.
     """
     there = {
         stored.id: stored for stored in await locked(connection, c.id.in_([each.digest for each in changes]))
     }
-    done = [change for change in changes if change.digest in there and _applies(change, there[change.digest])]
-    writes = [change for change in done if isinstance(change, Write)]
-    touches = [change for change in done if isinstance(change, Touch)]
-    ends = [change for change in done if isinstance(change, Delete)]
+    found = [(change, there[change.digest]) for change in changes if change.digest in there]
+    writes = [
+        change
+        for change, stored in found
+        if isinstance(change, Write) and not stored.chunked and change.begin_over(stored.record)
+    ]
+    touched = {
+        change.digest: record
+        for change, stored in found
+        if isinstance(change, Touch) and (record := _touched(change, stored.record)) is not None
+    }
+    ends = [
+        change
+        for change, stored in found
+        if isinstance(change, Delete) and not stored.chunked and stored.record.live(change.now)
+    ]
     if writes:
         await _write(connection, dialect, writes)
-    if touches:
-        await _touch(connection, dialect, touches, there, durable=durable or len(touches) < len(changes))
+    if touched:
+        await _touch(connection, dialect, touched, durable=durable or len(touched) < len(changes))
     if ends:
         await connection.execute(delete(sessions).where(c.id.in_([each.digest for each in ends])))
         tombstones = [
@@ -75,42 +90,36 @@ async def change_locked(
                 if isinstance(each, KeptDelete)
             ],
         )
-    results = {each.digest: _WRITTEN(each.row) if isinstance(each, Write) else True for each in done}
-    for each in changes:
-        if isinstance(each, Write) and each.digest in there and each.digest not in results:
-            results[each.digest] = (each.digest, *astuple(there[each.digest].record))
-    return results
+    results: dict[bytes, Any] = {
+        change.digest: ABSENT for change in changes if isinstance(change, Write) and change.rewrites
+    }
+    results |= {
+        change.digest: (change.digest, *astuple(stored.record))
+        for change, stored in found
+        if isinstance(change, Write)
+    }
+    results |= {write.digest: _WRITTEN(write.row) for write in writes}
+    results |= {digest: (digest, *astuple(record)) for digest, record in touched.items()}
+    return results | {end.digest: True for end in ends}
 
 
-def _applies(change: Operation, stored: Stored) -> bool:
-    """Whether a change does something to a session as it is; sets the values of a write or touch."""
-    record = stored.record
-    if isinstance(change, Touch):
-        return change.begin_over(record)
-    if isinstance(change, Write):
-        return not stored.chunked and change.begin_over(record)
-    return isinstance(change, Delete) and not stored.chunked and record.live(change.now)
+def _touched(touch: Touch, record: Record) -> Record | None:
+    """What a touch makes of a session; None if it changes nothing."""
+    touched = record.touched(touch.now, touch.ttl, touch.every) if record.live(touch.now) else record
+    return None if touched is record else touched
 
 
 async def _touch(
-    connection: AsyncConnection,
-    dialect: Dialect,
-    touches: Sequence[Touch],
-    there: Mapping[bytes, Stored],
-    *,
-    durable: bool,
+    connection: AsyncConnection, dialect: Dialect, touched: Mapping[bytes, Record], *, durable: bool
 ) -> None:
-    if (
-        len(touches) > 1
-        and (statement := _overwriting(dialect, _TOUCHED, (*_NEEDED, "id", *_TOUCHED))) is not None
-    ):
-        values = [
-            {f"p_{name}": getattr(there[touch.digest].record, name) for name in _NEEDED} | touch.parameters
-            for touch in touches
-        ]
-    else:
-        statement = TOUCH if durable else dialect.not_durable(TOUCH)
-        values = [touch.parameters for touch in touches]
+    names: tuple[str, ...] = (*_NEEDED, *_TOUCHED)
+    if len(touched) == 1 or (statement := _overwriting(dialect, _TOUCHED, names)) is None:
+        names = ("id", *_TOUCHED)
+        statement = _TOUCH if durable else dialect.not_durable(_TOUCH)
+    values = [
+        {f"p_{name}": digest if name == "id" else getattr(record, name) for name in names}
+        for digest, record in touched.items()
+    ]
     await connection.execute(statement, values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,7 @@ from sqlalchemy import (
 from ..._versions import BLOCK, CEILING
 from ...records import PLAIN, Options, Record
 from ...storage import DEFAULT, KEEP
+from ...touching import SHARE
 from ..dialects import HOUR, Dialect
 from ..models import chunks, sessions
 
@@ -82,18 +83,11 @@ def live_at(now: int | ColumnElement[int]) -> ColumnElement[bool]:
     return or_(c.expires_at.is_(None), c.expires_at > now)
 
 
-TOUCH = (
-    update(sessions)
-    .where(
-        c.id == parameter("id"),
-        c.version == parameter("version"),
-        c.expires_at.is_not_distinct_from(bindparam("p_seen", type_=BigInteger())),
-        c.touched_at.is_not_distinct_from(bindparam("p_seen_touch", type_=BigInteger())),
-    )
-    .values({name: parameter(name) for name in ("ttl", "expires_at", "touched_at")})
-)
-"""Applies a touch, unless the session was written or touched since it was read."""
+TOUCHING = {"id": c.id, "ttl": c.ttl, "now": c.updated_at, "every": c.ttl}
+"""The values that a touch gives, and the columns that are of their types."""
 
+Extending = Literal["own", "given", "nothing"]
+"""What a touch extends a session by: its own idle timeout, another that it has from now on, or nothing."""
 
 READ_CHUNKS = (
     select(k.seq, k.data)
@@ -195,10 +189,10 @@ def over(
         returning: Whether it returns rows.
     """
     new = dialect.incoming(insert)
-    condition, following = _below(dialect, new.version), _following(new.version)
+    condition, raised = applicable(dialect, new.version), following(new.version)
     if absent:
         condition = and_(condition, not_(live_at(new.updated_at)))
-    assignments = renewed(dialect, given, lambda name: following if name == "version" else new[name])
+    assignments = renewed(dialect, given, lambda name: raised if name == "version" else new[name])
     applied = c.version % _BLOCK == new.version % _BLOCK
     return dialect.upsert(insert, c.id, assignments, condition, applied, (c.id, *RECORD) if returning else ())
 
@@ -207,12 +201,12 @@ _IF_MATCH = bindparam("p_if_match", type_=BigInteger())
 _BLOCK: ColumnElement[int] = literal_column(str(BLOCK))
 
 
-def _below(dialect: Dialect, version: ColumnElement[int]) -> ColumnElement[bool]:
+def applicable(dialect: Dialect, version: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether a small write of a version applies to a row."""
     return and_(INLINE, c.version < dialect.greatest(literal_column(str(CEILING)), version))
 
 
-def _following(version: ColumnElement[int]) -> ColumnElement[int]:
+def following(version: ColumnElement[int]) -> ColumnElement[int]:
     """The version after the row's, with the token of another."""
     return c.version - c.version % _BLOCK + _BLOCK + version % _BLOCK
 
@@ -225,16 +219,16 @@ def rewrite(dialect: Dialect, *, conditional: bool) -> Executable:
 
     Args:
         dialect: The database.
-        conditional: Whether it is that of `conditional`, and not of `upsert`.
+        conditional: Whether it is done on condition of a version; see `written_over`.
     """
     now = parameter("updated_at")
     expires_at = _least(dialect, _NEVER, now + c.ttl, c.ends_at)
     no_bucket: ColumnElement[int] = literal_column(str(_NO_BUCKET))
     hour = func.coalesce(dialect.hour(expires_at), no_bucket)
     version = parameter("version")
-    applies = and_(INLINE, c.version == _IF_MATCH) if conditional else _below(dialect, version)
+    applies = and_(INLINE, c.version == _IF_MATCH) if conditional else applicable(dialect, version)
     values = {
-        "version": version if conditional else _following(version),
+        "version": version if conditional else following(version),
         "data": parameter("data"),
         "size": parameter("size"),
         "updated_at": dialect.greatest(now, c.created_at + literal_column("1")),
@@ -247,17 +241,36 @@ def rewrite(dialect: Dialect, *, conditional: bool) -> Executable:
 
 
 @lru_cache
-def conditional(dialect: Dialect, given: ExplicitOptions, *, returning: bool = True) -> Executable:
-    """Write a small session over a small one of a version. Returns a row only if it wrote, if it is to return any."""
-    statement = update(sessions).where(
-        c.id == parameter("id"),
-        c.version == _IF_MATCH,
-        live_at(parameter("updated_at")),
-        INLINE,
+def rewriting(dialect: Dialect, given: ExplicitOptions, *, matching: bool) -> Any:
+    """Write a small session over a live small one; see `written_over`."""
+    return written_over(
+        dialect, given, parameter, c.id == parameter("id"), match=_IF_MATCH if matching else None
     )
-    values = ((c[name], value) for name, value in renewed(dialect, given, parameter, lives=True))
-    statement = statement.ordered_values(*values)
-    return statement.returning(c.id, *RECORD) if returning else statement
+
+
+def written_over(
+    dialect: Dialect,
+    given: ExplicitOptions,
+    new: Callable[[str], ColumnElement[Any]],
+    *same: ColumnElement[bool],
+    match: ColumnElement[int] | None,
+) -> Any:
+    """An UPDATE that writes small sessions over small ones that live.
+
+    Args:
+        dialect: The database.
+        given: The options that are given.
+        new: The values of the sessions as if they were new, by column.
+        same: Which sessions.
+        match: The version that a session must have; if None, it must not be above the new one, or not by much.
+    """
+    version = new("version")
+    wanted = applicable(dialect, version) if match is None else and_(INLINE, c.version == match)
+    if match is None:
+        version = following(version)
+    values = renewed(dialect, given, lambda name: version if name == "version" else new(name), lives=True)
+    statement = update(sessions).where(*same, wanted, live_at(new("updated_at")))
+    return statement.ordered_values(*((c[name], value) for name, value in values))
 
 
 def renewed(
@@ -290,8 +303,7 @@ def renewed(
     def earlier(never: int, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
         if not lives:
             return _least(dialect, never, one, other)
-        # MariaDB's Spider garbles the NULLIF of an UPDATE.
-        return dialect.least(func.coalesce(one, other), func.coalesce(other, one))  # type: ignore[no-any-return]
+        return _earlier(dialect, one, other)
 
     rewritten = dialect.greatest(new("updated_at"), c.created_at + literal_column("1"))
     ttl = kept("ttl", unless=given.ttl)
@@ -316,6 +328,56 @@ def renewed(
         ("expires_at", expires_at),
     ]
     return [(name, value) for name, value in values if value is not c[name]]
+
+
+@lru_cache
+def touch(dialect: Dialect, extending: Extending) -> Any:
+    """Touch a live session; see `touched`. Changes nothing if that is not worth it."""
+    given = {name: bindparam(f"p_{name}", type_=column.type) for name, column in TOUCHING.items()}
+    return touched(dialect, extending, given, c.id == given["id"])
+
+
+def touched(
+    dialect: Dialect,
+    extending: Extending,
+    given: Mapping[str, ColumnElement[Any]],
+    *same: ColumnElement[bool],
+) -> Any:
+    """`Record.touched` in SQL: an UPDATE of sessions that live, if that is worth it.
+
+    Of a database that assigns from left to right, what was assigned is not read any more.
+
+    Args:
+        dialect: The database.
+        extending: What the touch extends a session by.
+        given: The values of `TOUCHING`.
+        same: Which sessions.
+    """
+    now, every = given["now"], given["every"]
+    used_at = dialect.greatest(c.updated_at, func.coalesce(c.touched_at, c.updated_at))
+    due = now - used_at >= every
+    values = [("touched_at", dialect.greatest(now, used_at))]
+    if extending == "nothing":
+        return update(sessions).where(*same, live_at(now), due).ordered_values(*values)
+    idle = given["ttl"] if extending == "given" else c.ttl
+    end = _earlier(dialect, now + idle, c.ends_at)
+    later = or_(end.is_(None), end > c.expires_at)  # of a session that ends at all
+    gains = or_(end.is_(None), idle.is_(None), (end - c.expires_at) * literal_column(str(SHARE)) >= idle)
+    worth = and_(c.expires_at.is_not(None), later, gains)
+    if extending == "own":
+        ends = case((worth, end), else_=c.expires_at)
+    else:
+        other = c.ttl.is_distinct_from(idle)
+        ends = case((and_(later, or_(worth, other)), end), else_=c.expires_at)
+        worth = or_(worth, other)
+        values.append(("ttl", idle))
+    values.insert(0, ("expires_at", ends))
+    return update(sessions).where(*same, live_at(now), or_(worth, due)).ordered_values(*values)
+
+
+def _earlier(dialect: Dialect, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The earlier of two times, of which NULL is never; without a NULLIF, which MariaDB's Spider garbles."""
+    return dialect.least(func.coalesce(one, other), func.coalesce(other, one))  # type: ignore[no-any-return]
 
 
 def _least(dialect: Dialect, never: int, *times: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from ..._versions import is_same_write, next_version
 from ...errors import SessionChanged, SessionConflict, SessionNotFound
 from ...info import Rebinding
 from ...records import Lifetime, Options, Record, written
-from ...storage import Default, Keep
 from ..dialects import Dialect
 from ..models import sessions
 from . import chunks, labels
@@ -126,25 +125,6 @@ async def replace(
     if live is None or live.labels != record.labels:
         await labels.index(connection, digest, record, old.record if old else None)
     return record
-
-
-async def touch(
-    connection: AsyncConnection,
-    digest: bytes,
-    clock: Callable[[], int],
-    ttl: int | Default | Keep | None,
-    every: int | None,
-) -> Record | None:
-    """Touch a session if it lives; see `Record.touched`."""
-    for stored in await locked(connection, c.id == digest):
-        if not stored.record.live(now := clock()):
-            return None
-        touched = stored.record.touched(now, ttl, every)
-        if touched is not stored.record:
-            values = {"ttl": touched.ttl, "expires_at": touched.expires_at, "touched_at": touched.touched_at}
-            await connection.execute(update(sessions).where(c.id == digest).values(values))
-        return touched
-    return None
 
 
 async def end(
