@@ -18,7 +18,7 @@ from ..statements import transactions
 from ..statements.single import Part
 from .batch import Batch, fail
 from .driver import Driver
-from .operations import Operation, Read, Row, Turn, Write, parted
+from .operations import Operation, Read, Row, Turn, Write, are_of_one_kind, parted
 from .queue import BatchQueue
 
 T = TypeVar("T")
@@ -165,13 +165,13 @@ class BatchExecutor:
         return row
 
     def _run_changes(self, changes: Sequence[Operation]) -> Awaitable[None]:
-        for change in changes:
-            if isinstance(change, Write):
-                change.before = self.known.get(change.digest)
-        one_part = self._database.dialect.serial or len(changes) == 1
+        one_part = self._database.dialect.serial or are_of_one_kind(changes)
         return self._run(changes, writes=True) if one_part else self._run_parts(changes)
 
     async def _run_parts(self, changes: Sequence[Operation]) -> None:
+        for change in changes:
+            if isinstance(change, Write):
+                change.before = self.known.get(change.digest)
         # What makes rows goes by itself, in the order of their ids: it may have to wait for another who makes them,
         # and holds nothing then that comes later in that order. All else waits before it does anything.
         parts = parted(changes)

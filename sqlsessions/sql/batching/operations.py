@@ -254,14 +254,19 @@ def parted(changes: Sequence[Operation]) -> list[Sequence[Operation]]:
     What makes sessions is apart from all else, and of one kind. Writes of sessions that are likely to be there are with
     all else, where that is not all there is: they do not make them then, but see `ABSENT`.
     """
-    kinds = {kind_of(change) for change in changes}
-    if len(kinds) == 1:
+    if are_of_one_kind(changes):
         return [changes]
     parts: dict[Kind | None, list[Operation]] = {}
     for change in changes:
         apart = makes_row(change) and not (isinstance(change, Write) and change.rewrites)
         parts.setdefault(kind_of(change) if apart else None, []).append(change)
     return list(parts.values())
+
+
+def are_of_one_kind(changes: Sequence[Operation]) -> bool:
+    """Whether one statement can make all of some changes."""
+    first = kind_of(changes[0]) if changes else None
+    return all(kind_of(change) == first for change in changes)
 
 
 def makes_row(change: Operation) -> bool:
