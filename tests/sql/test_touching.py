@@ -96,6 +96,7 @@ async def test_a_touch_counts_although_its_session_changed_since_it_was_read(
     for id in ("small", "large"):
         info = await storage.info(id)
         assert info is not None
+        assert info.used_at is not None
         assert info.expires_at == info.used_at + timedelta(seconds=2000)
     assert await storage.read_bytes("small") == b"new"
     assert await storage.read_bytes("large") == LARGE

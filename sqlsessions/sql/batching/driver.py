@@ -59,11 +59,9 @@ class Driver(ABC, Generic[C]):
     Attributes:
         conditional: Whether a write on condition that there is no session is done if it can be. One on condition of a
             version always is, if the old session is small, too.
-        inline_reads: Whether a read that is cut off leaves its connection fit for use.
     """
 
     conditional: ClassVar[bool] = True
-    inline_reads: ClassVar[bool] = False
 
     def __init__(self, database: Database) -> None:
         self._database = database

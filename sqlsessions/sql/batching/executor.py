@@ -127,7 +127,6 @@ class BatchExecutor:
         spawn = self._database.engines.spawn
         # SQLite runs in a thread of this process: two batches at once would wait for each other.
         most = 1 if self._database.dialect.serial or state.one_connection else 2
-        alone = self._read_alone if self._driver.inline_reads else None
         queue = partial(
             BatchQueue, max_concurrent_batches=most, spawn=spawn, patience=self._database.patience
         )
@@ -135,7 +134,7 @@ class BatchExecutor:
             queue(
                 partial(self._run, writes=False),
                 ordered=False,
-                alone=alone,
+                alone=self._read_alone,
                 expired=partial(self._expired, writes=False),
             ),
             queue(self._run_changes, ordered=True, expired=partial(self._expired, writes=True)),
@@ -146,7 +145,10 @@ class BatchExecutor:
         return translated(self._database.dialect, TimeoutError(), in_doubt=operation.in_doubt and writes)
 
     async def _read_alone(self, read: Read) -> Row | None:
-        """The most common operation in its caller's own task; if it fails, the batch of one mends it."""
+        """The most common operation in its caller's own task; if it fails, the batch of one mends it.
+
+        If it is cancelled, its connection is dropped, but for a driver with a thread that finishes what it began.
+        """
         if self._database.observer is not None:
             self._database.observer.batch(1, writes=False)
         connected = False

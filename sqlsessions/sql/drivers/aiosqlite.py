@@ -51,8 +51,6 @@ _execute: Any = aiosqlite.Connection._execute  # noqa: SLF001
 class AiosqliteDriver(Driver[Any]):
     """BatchExecutor over aiosqlite's own connections, taken from SQLAlchemy's pool."""
 
-    inline_reads = True  # the thread finishes what it began, and the next one waits for that
-
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.driver_connection(writes=writes)
 
