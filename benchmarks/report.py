@@ -23,7 +23,7 @@ What stands behind lines that were missed, as far as it is known:
 - Where a table gives a load average above the number of processors, the machine had much else to do. Sides that
   consist of more processes wait more often for a processor then, and rates scatter widely. CPU seconds scatter less.
 - MySQL has no `RETURNING`: there writes of sessions that the process has seen lately lock them first, and then write,
-  which takes two round trips; on the other databases all writes that wait are one.
+  which takes two round trips for several; on the other databases all writes that wait are one.
 - At most two batches of writes are under way, however long a commit takes: with 1,024 callers 0.9, 1.4 and 1.7 of them
   on average where an fsync takes 0, 5 and 20 ms more.
 - A single caller shares no statement with others.

@@ -204,7 +204,7 @@ class AsyncmyDriver(Driver[Any]):
         _, given, if_match = kind
         returning = self._returning
         if not returning and (seen := [write for write in members if write.rewrites]):
-            return await self._overwrite(connection, seen)
+            return await (self._overwrite if len(seen) > 1 else self._change)(connection, seen)
         statements = self._inserts(connection, self._upsert(given, if_match is False, returning), members)
         if returning and len(statements) == 1:  # which commits by itself
             answers = await self.send(connection, statements)
