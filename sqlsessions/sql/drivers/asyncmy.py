@@ -250,10 +250,8 @@ class AsyncmyDriver(Driver[Any]):
         for change in sorted(changes, key=_DIGEST):
             places[change.digest] = len(statements)
             statements += self._changing(literal, change)
-        told = [
-            change for change in changes if isinstance(change, (Write, Touch))
-        ]  # by a row, of what was done
-        if told:
+        told = [each for each in changes if isinstance(each, (Write, Touch))]
+        if told:  # what was done, by the row
             statements.append(self._select(connection, told, "record"))
         if len(changes) == 1 and isinstance(changes[0], Touch):
             answers = await self.send(connection, statements)
