@@ -248,11 +248,19 @@ class SessionRepository:
         )
 
     async def touch(self, digest: bytes, old: Record, ttl: int | Default | Keep | None) -> Record | None:
-        """Touch a session that was read, and give it as it is then, if that is known."""
-        if old.touched(self.now(), ttl, self.defaults.every) is old:
+        """Touch a session that was read, if it lives yet."""
+        every, after = self.defaults.every, None
+        if old.touched(self.now(), ttl, every) is old:
             return old
-        found = await self._change(Touch(digest, ttl, self.defaults.every))
-        return Record(*found[1:]) if found else None
+        touch = Touch(digest, ttl, every)
+        if found := await self._change(touch):
+            return Record(*found[1:])
+        if touch.in_doubt:
+            after = touch.now
+        elif (record := await self._live(digest)) is None or record.touched(self.now(), ttl, every) is record:
+            return record  # it has ended, or others have touched it
+        locked = partial(transactions.touch, digest=digest, clock=self.now, ttl=ttl, every=every, after=after)
+        return await self._transaction(locked, IDEMPOTENT, [digest])
 
     async def delete(self, digest: bytes, reason: EndReason = "ended") -> bool:
         """End a session; whether it lived."""

@@ -71,8 +71,7 @@ class Writer:
         repository = self._repository
         if (record := await repository.record(digest)) is None:
             return None
-        # If nothing was touched, it has ended, or others have touched it meanwhile.
-        touched = await repository.touch(digest, record, idle) or await repository.record(digest)
+        touched = await repository.touch(digest, record, idle)
         return None if touched is None else touched.info(digest)
 
     async def _written(self, digest: bytes, record: Record, evicted: list[bytes]) -> SessionInfo:

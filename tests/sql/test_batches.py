@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,14 +13,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlsessions import DEFAULT, SessionConflict, SessionInfo, SqlSessionStorage
 from sqlsessions.records import digest
 from sqlsessions.sql.batching.executor import BatchExecutor
-from sqlsessions.sql.batching.operations import Touch
+from sqlsessions.sql.batching.operations import Operation, Touch
 from sqlsessions.sql.batching.queue import MAX_BATCH
 from sqlsessions.testing import ManualClock
+from sqlsessions.testing._base import PATIENCE
 
 from .support import (
     INLINE,
     LARGE,
     each_database_and_mysql,
+    each_server_and_mysql,
     each_way,
     holding,
     mariadb,
@@ -120,6 +122,37 @@ async def test_a_write_of_a_session_that_another_ended_makes_it_anew(
         b"newer",
         b"newer",
     ]
+
+
+@each_server_and_mysql
+async def test_a_part_of_a_batch_that_does_not_end_holds_up_no_others(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+    async with SqlSessionStorage(sql_url) as storage:
+        matched = await storage.write_bytes("matched", INLINE)
+        driver = storage._repository._executor._driver
+        carry_out = driver.write
+
+        async def write(connection: Any, changes: Sequence[Operation]) -> list[Any]:
+            if any(change.digest == digest("new") for change in changes):
+                await go_on.wait()
+            return await carry_out(connection, changes)
+
+        monkeypatch.setattr(driver, "write", write)
+        waiting = [
+            asyncio.create_task(storage.write_bytes("matched", b"newer", if_match=matched.version)),
+            asyncio.create_task(storage.write_bytes("new", INLINE)),
+        ]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while await storage.read_bytes("matched") != b"newer":
+                    await asyncio.sleep(0.01)
+                await asyncio.gather(*(storage.write_bytes(f"other {n}", INLINE) for n in range(5)))
+            assert not waiting[1].done()
+        finally:
+            go_on.set()
+        await asyncio.gather(*waiting)
 
 
 @mariadb

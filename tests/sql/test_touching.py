@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from sqlsessions import DEFAULT, KEEP, SqlSessionStorage
 from sqlsessions.records import Record, digest, duration
-from sqlsessions.sql.batching.operations import Touch
+from sqlsessions.sql.batching.operations import Operation, Touch
 from sqlsessions.testing import ManualClock
 
 from .support import INLINE, LARGE, each_way, holding
@@ -121,3 +122,49 @@ async def _record(storage: SqlSessionStorage, id: str) -> Record | None:
 
 def _microseconds(ttl: Any) -> Any:
     return ttl if ttl is DEFAULT or ttl is KEEP else duration("ttl", ttl)
+
+
+@pytest.mark.parametrize(
+    "sql_url", ["postgresql+asyncpg", "postgresql+psycopg", "mysql+asyncmy", "MySQL+asyncmy"], indirect=True
+)
+async def test_a_touch_that_was_lost_and_comes_late_changes_nothing(
+    storage: SqlSessionStorage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.write_bytes("id", INLINE, ttl=1000)
+    clock.advance(100)
+    driver = storage._repository._executor._driver
+    carry_out, lost = driver.write, list[Touch]()
+
+    async def write(connection: Any, changes: Sequence[Operation]) -> list[Any]:
+        if not lost:
+            [touch] = changes
+            assert isinstance(touch, Touch)
+            lost.append(Touch(touch.digest, touch.ttl, touch.every))
+            lost[0].begin(touch.now)
+            raise ConnectionResetError
+        return await carry_out(connection, changes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "write", write)
+        touched = await storage.touch("id", ttl=3000)
+    assert touched is not None
+    assert touched.expires_at is not None
+    assert touched.expires_at.timestamp() == pytest.approx(clock() + 3000, abs=1e-5)
+    written = await storage.write_bytes("id", b"later", ttl=60)
+    async with driver.checkout(writes=True) as connection:
+        assert await driver.write(connection, lost) == [None]
+    assert await storage.info("id") == written
+
+
+@each_way
+async def test_a_touch_by_a_clock_that_is_behind_counts(
+    storage: SqlSessionStorage, sql_url: str, clock: ManualClock
+) -> None:
+    async with SqlSessionStorage(sql_url, clock=lambda: clock() + 10) as ahead:
+        await ahead.write_bytes("id", INLINE, ttl=1000)
+        await ahead.touch("id", ttl=2000)
+    touched = await storage.touch("id", ttl=5000)
+    assert touched == await storage.info("id")
+    assert touched is not None
+    assert touched.expires_at is not None
+    assert touched.expires_at.timestamp() == pytest.approx(clock() + 5000, abs=1e-5)

@@ -17,7 +17,7 @@ from ..engine.retry import AWAY, translated
 from ..statements import in_doubt
 from ..statements.transactions import CONFLICT
 from .driver import Driver
-from .operations import ABSENT, Delete, Operation, Row, Write
+from .operations import ABSENT, Delete, Operation, Row, Touch, Write
 
 _IN_DOUBT = attrgetter("in_doubt")
 
@@ -41,6 +41,7 @@ class Batch:
         *,
         writes: bool,
         retry_for: float | None,
+        failed: Exception | None = None,
     ) -> None:
         self._database = database
         self._driver = driver
@@ -48,6 +49,7 @@ class Batch:
         self._now = now
         self._writes = writes
         self._retry_for = database.retry_for if retry_for is None else retry_for
+        self._failed = failed
         self._attempts = database.attempts(self._retry_for)
         self._attempts.in_doubt = any(map(_IN_DOUBT, operations))
         self.locked: Exception | None = None
@@ -66,11 +68,7 @@ class Batch:
         if self._attempts.in_doubt and self._writes:
             await self._resolve()
         try:
-            async with self._driver.checkout(writes=self._writes) as connection:
-                self._attempts.connected = True
-                self._claim()
-                carry_out = self._driver.write if self._writes else self._driver.read
-                results = await carry_out(connection, self.left) if self.left else []
+            results = await self._carry_out()
         except Exception as error:
             kind = self._database.dialect.error_kind(error)
             for operation in self.left:
@@ -98,6 +96,16 @@ class Batch:
             self._answer_reads(results)
         self.left = []
 
+    async def _carry_out(self) -> list[Any]:
+        if self._failed is not None:  # in the first attempt, which was made elsewhere
+            failed, self._failed = self._failed, None
+            raise failed
+        async with self._driver.checkout(writes=self._writes) as connection:
+            self._attempts.connected = True
+            self._claim()
+            carry_out = self._driver.write if self._writes else self._driver.read
+            return await carry_out(connection, self.left) if self.left else []
+
     def _claim(self) -> None:
         """Leave out operations whose callers left while there was no connection; now they cannot any more."""
         claimed = []
@@ -116,9 +124,15 @@ class Batch:
 
     async def _resolve(self) -> None:
         """Answer the operations that took effect although the reply was lost, and leave the others."""
+        for operation in self.left:
+            if isinstance(operation, Touch) and operation.extending == "given" and operation.in_doubt:
+                self._answer(
+                    operation, None
+                )  # to be done where it can be told from the one that may come late
         wanted = [operation for operation in self.left if isinstance(operation, (Write, Delete))]
-        if not wanted:
-            return  # touches are idempotent
+        if not wanted:  # other touches are idempotent, and harmless when they come late
+            self.left = [operation for operation in self.left if not operation.future.done()]
+            return
         async with self._database.connection(writes=False) as connection:
             found = await in_doubt.look(connection, {operation.digest for operation in wanted})
         for operation in wanted:

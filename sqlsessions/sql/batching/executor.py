@@ -9,11 +9,12 @@ from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from ..._tasks import finish
 from ..._versions import KnownVersions
 from ...errors import SessionError
 from ..engine.database import Database
 from ..engine.engines import LoopState
-from ..engine.retry import pause, raise_translated, translated
+from ..engine.retry import pause, translated
 from ..statements import transactions
 from ..statements.single import Part
 from .batch import Batch, fail
@@ -134,7 +135,8 @@ class BatchExecutor:
             queue(
                 partial(self._run, writes=False),
                 ordered=False,
-                alone=self._read_alone,
+                alone=self._read_alone if self._driver.inline_reads else None,
+                free=lambda: bool(state.kept_idle),
                 expired=partial(self._expired, writes=False),
             ),
             queue(self._run_changes, ordered=True, expired=partial(self._expired, writes=True)),
@@ -145,26 +147,25 @@ class BatchExecutor:
         return translated(self._database.dialect, TimeoutError(), in_doubt=operation.in_doubt and writes)
 
     async def _read_alone(self, read: Read) -> Row | None:
-        """The most common operation in its caller's own task; if it fails, the batch of one mends it.
+        """The most common operation in its caller's own task; if it fails, a batch of one goes on with it.
 
         If it is cancelled, its connection is dropped, but for a driver with a thread that finishes what it began.
         """
         if self._database.observer is not None:
             self._database.observer.batch(1, writes=False)
-        connected = False
         try:
             async with self._driver.checkout(writes=False) as connection:
-                connected = True
                 [row] = await self._driver.read(connection, (read,))
-        except Exception as error:  # noqa: BLE001 (an error that stays is met again)
-            if not connected:
-                raise_translated(self._database.dialect, error)
-            read.future = asyncio.get_running_loop().create_future()
-            await self._run((read,), writes=False)
-            row = await read.future
-        if row is not None:
-            self.known.note(read.digest, row[1])
-        return row
+        except Exception as error:  # noqa: BLE001 (the batch begins with it)
+            failed = error.with_traceback(None)  # whose frames will be cleared; this one has yet to go on
+        else:
+            if row is not None:
+                self.known.note(read.digest, row[1])
+            return row
+        read.future = asyncio.get_running_loop().create_future()
+        mend = partial(self._run, (read,), writes=False, failed=failed)
+        await finish(self._database.engines.spawn(mend), may_abandon=lambda: True)
+        return await read.future  # type: ignore[no-any-return]
 
     def _run_changes(self, changes: Sequence[Operation]) -> Awaitable[None]:
         one_part = self._database.dialect.serial or are_of_one_kind(changes)
@@ -177,13 +178,21 @@ class BatchExecutor:
         # What makes rows goes by itself, in the order of their ids: it may have to wait for another who makes them,
         # and holds nothing then that comes later in that order. All else waits before it does anything.
         parts = parted(changes)
-        if len(parts) == 1:
-            await self._run(parts[0], writes=True)
-        else:
-            state = self._database.engines.state()
-            with state.queues[self].changes.parts(len(parts)):
-                spawn = self._database.engines.spawn  # so that closing waits for them
-                await asyncio.gather(*(spawn(partial(self._run, part, writes=True)) for part in parts))
+        queue: BatchQueue[Operation] = self._database.engines.state().queues[self].changes
+        under_way = len(parts)
+        queue.beside += under_way - 1
+
+        async def run(part: Sequence[Operation]) -> None:
+            nonlocal under_way
+            try:
+                await self._run(part, writes=True)
+            finally:
+                under_way -= 1
+                if under_way:
+                    queue.end_part()
+
+        spawn = self._database.engines.spawn  # so that closing waits for them
+        await asyncio.gather(*(spawn(partial(run, part)) for part in parts))
 
     async def _run(
         self,
@@ -192,6 +201,7 @@ class BatchExecutor:
         writes: bool,
         retry_for: float | None = None,
         aside: bool = False,
+        failed: Exception | None = None,
     ) -> None:
         """Answer every operation, with its result or its error, but for those that wait aside.
 
@@ -200,8 +210,9 @@ class BatchExecutor:
             writes: Whether they are changes.
             retry_for: Seconds for which to try; None is the storage's.
             aside: Whether they wait aside already.
+            failed: The error of a first attempt, if that has been made.
         """
-        if self._database.observer is not None:
+        if self._database.observer is not None and failed is None:
             self._database.observer.batch(len(operations), writes=writes)
         batch = Batch(
             self._database,
@@ -211,6 +222,7 @@ class BatchExecutor:
             operations,
             writes=writes,
             retry_for=retry_for,
+            failed=failed,
         )
         try:
             await batch.run()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from itertools import chain
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -36,14 +35,15 @@ class BatchQueue(Generic[O]):
         ordered: Whether operations on one session have turns.
         alone: Carries out a lone operation in the caller's own task, if that is safe: cancelling it must
             do no harm.
+        free: Whether it need not wait for a connection.
         patience: Seconds after which an operation that is not under way by then fails; None lets it wait.
         expired: Gives its error.
         spawn: Starts a task that outlives its caller.
 
     Attributes:
         waiting: How many operations wait for a batch or for their turn.
-        beside: How many statements are under way beside the first one of each batch. They count as batches: many
-            small ones would take more of the database, and of a crowd's patience, than few that wait to be larger.
+        beside: How many statements are under way beside one of each batch. They count as batches: many small ones would
+            take more of the database, and of a crowd's patience, than few that wait to be larger.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class BatchQueue(Generic[O]):
         expired: Callable[[O], Exception],
         patience: float | None = None,
         alone: Callable[[O], Awaitable[Any]] | None = None,
+        free: Callable[[], bool] = lambda: True,
     ) -> None:
         self.waiting = self.beside = 0
         self._new_future = asyncio.get_running_loop().create_future
@@ -64,6 +65,7 @@ class BatchQueue(Generic[O]):
         self._ordered = ordered
         self._spawn = spawn
         self._alone = alone
+        self._free = free
         self._ready: deque[O] = deque()
         self._lines: dict[bytes, deque[O] | None] = {}  # of the sessions with an operation whose turn it is
         self._batches: list[list[O]] = []  # under way
@@ -79,7 +81,7 @@ class BatchQueue(Generic[O]):
         A caller that is cancelled takes its operation back if it waits, and waits for its end if it is
         under way: nothing of it takes effect after the call.
         """
-        if self._alone and not self._workers and not self._ready:
+        if self._alone and not self._workers and not self._ready and self._free():
             return await self._run_alone(operation, self._alone)
         self.enter(operation)
         try:
@@ -148,8 +150,7 @@ class BatchQueue(Generic[O]):
             return await alone(operation)
         finally:
             self._workers -= 1
-            if self._ready and not self._workers:
-                self._start_worker()
+            self._go_on()
 
     def _start_worker(self) -> None:
         if self._workers + self.beside < self._max_concurrent_batches:
@@ -175,16 +176,14 @@ class BatchQueue(Generic[O]):
             self._workers -= 1
             self._taking = False
 
-    @contextmanager
-    def parts(self, number: int) -> Iterator[None]:
-        """Let a batch that is carried out in several parts, in the block, count as so many."""
-        self.beside += number - 1
-        try:
-            yield
-        finally:
-            self.beside -= number - 1
-            if self._ready and not self._taking:
-                self._start_worker()
+    def end_part(self) -> None:
+        """End a statement that counted as `beside`."""
+        self.beside -= 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._ready and not self._taking:
+            self._start_worker()
 
     def end_turns(self, batch: Iterable[O]) -> None:
         """End the turns of operations that were carried out, but for those that are kept, go on, or wait aside."""

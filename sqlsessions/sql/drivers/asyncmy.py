@@ -122,8 +122,8 @@ class AsyncmyDriver(Driver[Any]):
     def _returning(self) -> bool:
         """Whether INSERT has a RETURNING.
 
-        Without it, it is MySQL, where two INSERTs that wait for the same end of a session can deadlock: a session that is
-        likely to be there is locked first, and if it is not there, it is left to a transaction of its own.
+        Without it, it is MySQL, where two INSERTs that wait for the same end of a session can deadlock: one that is likely to
+        be there is locked or updated first, and if it is not there, it is left to a transaction of its own.
         """
         returning: bool = self._database.engine.dialect.insert_returning
         return returning

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..batching.driver import Chunk, Chunks, Driver
 from ..batching.operations import (
+    ABSENT,
     Delete,
     Operation,
     Read,
@@ -45,6 +46,7 @@ class CoreDriver(Driver[AsyncConnection]):
     """BatchExecutor over SQLAlchemy's connections."""
 
     conditional = False  # since INSERT has no RETURNING on MySQL
+    inline_reads = False  # whose connections may be the caller's
 
     def checkout(self, *, writes: bool) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.connection(writes=writes)
@@ -88,20 +90,24 @@ class CoreDriver(Driver[AsyncConnection]):
 
     async def _write(self, connection: AsyncConnection, changes: Sequence[Operation]) -> dict[bytes, Any]:
         kinds = grouped(changes)
-        if connection.dialect.insert_returning and len(kinds) == 1 and makes_row(changes[0]):
-            [((_, given, if_match), members)] = kinds
-            return {
-                row[0]: row
-                for row in await self._upsert(connection, members, given, absent=if_match is False)
-            }
-        # Sessions that are likely not to be there are written in a transaction of their own.
-        of_rows = [
-            change for _, members in kinds for change in members if not makes_row(change) or change.rewrites
-        ]
-        if not of_rows:
-            return {}
-        durable = self._database.engines.settings.durable_touches
-        return await change_locked(connection, self._dialect, of_rows, durable=durable)
+        returning = connection.dialect.insert_returning
+        # Else sessions that are likely not to be there are written in a transaction of their own.
+        upserts = returning and (self._dialect.serial or len(kinds) == 1)
+        written: dict[bytes, Any] = {}
+        of_rows: list[Any] = []
+        for kind, members in kinds:
+            if upserts and makes_row(members[0]):
+                _, given, if_match = kind
+                for row in await self._upsert(connection, members, given, absent=if_match is False):
+                    written[row[0]] = row
+            else:
+                of_rows += [change for change in members if not makes_row(change) or change.rewrites]
+        if of_rows:
+            durable = self._database.engines.settings.durable_touches
+            if returning:
+                written |= {change.digest: ABSENT for change in of_rows if makes_row(change)}
+            written |= await change_locked(connection, self._dialect, of_rows, durable=durable)
+        return written
 
     async def _write_one(self, connection: AsyncConnection, change: Operation) -> dict[bytes, Any]:
         if isinstance(change, Touch):

@@ -12,7 +12,7 @@ from sqlalchemy import Executable, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...records import Record
-from ..batching.operations import ABSENT, Delete, KeptDelete, Operation, Touch, Write
+from ..batching.operations import Delete, KeptDelete, Operation, Touch, Write
 from ..dialects import Dialect
 from ..models import sessions
 from ..statements.chunks import ended_data, leave_different_tombstones
@@ -50,7 +50,7 @@ async def change_locked(
         durable: Whether touches alone must be on the disk, too.
 
     Returns:
-        The results of those that did something, by digest; of other writes, the sessions as they are, or `ABSENT`.
+        The results of those that did something, by digest; of other writes, the sessions as they are, if they are there.
     """
     there = {
         stored.id: stored for stored in await locked(connection, c.id.in_([each.digest for each in changes]))
@@ -91,9 +91,6 @@ async def change_locked(
             ],
         )
     results: dict[bytes, Any] = {
-        change.digest: ABSENT for change in changes if isinstance(change, Write) and change.rewrites
-    }
-    results |= {
         change.digest: (change.digest, *astuple(stored.record))
         for change, stored in found
         if isinstance(change, Write)

@@ -88,7 +88,7 @@ class Checkout(AbstractAsyncContextManager[Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._in_transaction and not self._was_cut_off(error):
+            if self._in_transaction and not _was_cut_off(error):
                 await self._end_pooler_transaction(error)
             if self._sqlalchemy and not self._engines.owned and error is None:
                 await self._connection.commit()
@@ -159,12 +159,9 @@ class Checkout(AbstractAsyncContextManager[Any]):
         """
         if error is None:
             return False
-        if self._was_cut_off(error):
+        if _was_cut_off(error):
             return not self._engines.dialect.serial
         return self._engines.dialect.error_kind(error) in UNUSABLE
-
-    def _was_cut_off(self, error: BaseException | None) -> bool:
-        return error is not None and not isinstance(error, Exception)
 
     async def _give_back(self, error: BaseException | None, *, drop: bool = False) -> None:
         drop = drop or self._must_drop(error)
@@ -191,6 +188,10 @@ class Checkout(AbstractAsyncContextManager[Any]):
             state.idle.set()
         if self._locked:
             state.write_lock.release()
+
+
+def _was_cut_off(error: BaseException | None) -> bool:
+    return error is not None and not isinstance(error, Exception)
 
 
 async def _connection(state: LoopState, dialect: Dialect) -> AsyncConnection:

@@ -371,6 +371,7 @@ def touched(
         ends = case((and_(later, or_(worth, other)), end), else_=c.expires_at)
         worth = or_(worth, other)
         values.append(("ttl", idle))
+        same = (*same, or_(c.touched_at.is_(None), c.touched_at <= now))  # else it comes after a later one
     values.insert(0, ("expires_at", ends))
     return update(sessions).where(*same, live_at(now), or_(worth, due)).ordered_values(*values)
 

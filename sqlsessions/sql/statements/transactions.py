@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_record
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
@@ -13,6 +14,7 @@ from ..._versions import is_same_write, next_version
 from ...errors import SessionChanged, SessionConflict, SessionNotFound
 from ...info import Rebinding
 from ...records import Lifetime, Options, Record, written
+from ...storage import Default, Keep
 from ..dialects import Dialect
 from ..models import sessions
 from . import chunks, labels
@@ -125,6 +127,37 @@ async def replace(
     if live is None or live.labels != record.labels:
         await labels.index(connection, digest, record, old.record if old else None)
     return record
+
+
+async def touch(
+    connection: AsyncConnection,
+    digest: bytes,
+    clock: Callable[[], int],
+    ttl: int | Default | Keep | None,
+    every: int | None,
+    after: int | None,
+) -> Record | None:
+    """Touch a session if it lives; see `Record.touched`.
+
+    Args:
+        connection: In a transaction.
+        digest: Which session.
+        clock: Gives the time.
+        ttl: The new idle timeout.
+        every: The storage's ``touch_every``.
+        after: When a touch was sent that may still arrive: it does nothing then, as this one is noted as later.
+    """
+    for stored in await locked(connection, c.id == digest):
+        if not stored.record.live(now := clock()):
+            return None
+        touched = stored.record.touched(now, ttl, every)
+        if after is not None:
+            touched = replace_record(touched, touched_at=max(now, after + 1, stored.record.used_at))
+        if touched is not stored.record:
+            values = {"ttl": touched.ttl, "expires_at": touched.expires_at, "touched_at": touched.touched_at}
+            await connection.execute(update(sessions).where(c.id == digest).values(values))
+        return touched
+    return None
 
 
 async def end(
