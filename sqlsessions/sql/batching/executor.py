@@ -179,20 +179,9 @@ class BatchExecutor:
         # and holds nothing then that comes later in that order. All else waits before it does anything.
         parts = parted(changes)
         queue: BatchQueue[Operation] = self._database.engines.state().queues[self].changes
-        under_way = len(parts)
-        queue.beside += under_way - 1
-
-        async def run(part: Sequence[Operation]) -> None:
-            nonlocal under_way
-            try:
-                await self._run(part, writes=True)
-            finally:
-                under_way -= 1
-                if under_way:
-                    queue.end_part()
-
-        spawn = self._database.engines.spawn  # so that closing waits for them
-        await asyncio.gather(*(spawn(partial(run, part)) for part in parts))
+        with queue.in_parts(len(parts)):
+            spawn = self._database.engines.spawn  # so that closing waits for them
+            await asyncio.gather(*(spawn(partial(self._run, part, writes=True)) for part in parts))
 
     async def _run(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,7 @@ from .operations import Operation, Turn
 MAX_BATCH = 256  # operations
 MIN_SHARE = 16  # operations; fewer are not worth a statement of their own
 MAX_BATCH_BYTES = 2 * 1024 * 1024
+COUNTS_FOR = 0.01  # seconds; what takes longer waits for something, and others need not
 LOOK_EVERY = 1.0  # seconds, at most; for operations that have waited for too long
 
 O = TypeVar("O", bound=Operation)  # noqa: E741
@@ -42,8 +44,8 @@ class BatchQueue(Generic[O]):
 
     Attributes:
         waiting: How many operations wait for a batch or for their turn.
-        beside: How many statements are under way beside one of each batch. They count as batches: many small ones would
-            take more of the database, and of a crowd's patience, than few that wait to be larger.
+        beside: How many statements are under way beside one of each batch. For a moment they count as batches: many small
+            ones would take more of the database, and of a crowd's patience, than few that wait to be larger.
     """
 
     def __init__(
@@ -176,10 +178,24 @@ class BatchQueue(Generic[O]):
             self._workers -= 1
             self._taking = False
 
-    def end_part(self) -> None:
-        """End a statement that counted as `beside`."""
-        self.beside -= 1
-        self._go_on()
+    @contextmanager
+    def in_parts(self, number: int) -> Iterator[None]:
+        """Let a batch that is carried out in parts, in the block, count as so many, while it takes no longer than others."""
+        beside = number - 1
+        self.beside += beside
+
+        def release() -> None:
+            nonlocal beside
+            self.beside -= beside
+            beside = 0
+            self._go_on()
+
+        timer = asyncio.get_running_loop().call_later(COUNTS_FOR, release)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            release()
 
     def _go_on(self) -> None:
         if self._ready and not self._taking:
