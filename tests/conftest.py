@@ -24,7 +24,8 @@ PAIRS = {"mysql+aiomysql", "MySQL+asyncmy"}
 # contract on further storages and frameworks, and what tries the same calls again, cut off at each of their steps.
 TRACED = (
     "cache", "schema", "sql", "integrations", "archive", "commands", "observability", "moving", "fuzz", "layers",
-    "test_capping.py", "test_purging.py", "test_contract_memory.py", "test_contract_sql.py",
+    "test_capping.py", "test_purging.py", "test_contract_ended.py", "test_contract_memory.py", "test_contract_sql.py",
+    "test_contract_uses.py",
     "faults/test_pgbouncer.py", "faults/test_replicas.py",
 )  # fmt: skip
 CONTRACTS = ("TestMemory", "TestInMemory", "TestStarlette", "TestLitestar")
