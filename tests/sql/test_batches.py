@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlsessions import DEFAULT, SessionConflict, SessionInfo, SqlSessionStorage
@@ -122,6 +124,28 @@ async def test_a_write_of_a_session_that_another_ended_makes_it_anew(
         b"newer",
         b"newer",
     ]
+
+
+@pytest.mark.parametrize("sql_url", ["sqlite+aiosqlite"], indirect=True)
+async def test_changes_that_wait_together_are_one_transaction_over_an_engine_with_events(
+    sql_url: str,
+) -> None:
+    engine, seen = create_async_engine(sql_url), Counter[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen[statement.split(maxsplit=1)[0]] += 1
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    async with SqlSessionStorage(engine) as storage:
+        matched = await storage.write_bytes("matched", INLINE)
+        first = asyncio.create_task(storage.write_bytes("first", INLINE))
+        await asyncio.sleep(0)
+        seen.clear()
+        new = (storage.write_bytes(f"new {number}", INLINE) for number in range(5))
+        await asyncio.gather(first, storage.write_bytes("matched", b"", if_match=matched.version), *new)
+    await engine.dispose()
+    assert seen["COMMIT"] <= 1  # as the first may have gone ahead
+    assert seen["INSERT"] <= 2
 
 
 @each_server_and_mysql

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
@@ -16,8 +17,6 @@ from sqlsessions.testing._base import PATIENCE
 
 from ..faults.proxy import Proxy
 from .support import INLINE, each_network_driver, in_use
-
-OPTIONS = {"operation_timeout": 2.0, "pool_size": 2}
 
 
 @pytest_asyncio.fixture
@@ -56,15 +55,19 @@ async def test_closing_waits_for_one_that_is_tried_again(proxy: Proxy) -> None:
 
 
 @each_network_driver
-async def test_one_that_meets_silence_is_not_given_its_time_twice(proxy: Proxy) -> None:
+async def test_one_that_meets_silence_is_not_given_its_time_twice(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with SqlSessionStorage(proxy.url, retry_for=0, operation_timeout=1.0) as storage:
         await asyncio.gather(*(storage.write_bytes(f"id {number}", INLINE) for number in range(9)))
         assert await storage.read_bytes("id 0") == INLINE
+        driver = storage._repository._executor._driver
+        checkout = Mock(wraps=driver.checkout)
+        monkeypatch.setattr(driver, "checkout", checkout)
         proxy.drop(half_open=True)
-        opened = proxy.opened
         with pytest.raises(StorageUnavailable):
             await storage.read_bytes("id 0")
-        assert proxy.opened == opened
+        checkout.assert_called_once()
         proxy.cut()
         proxy.heal()
         assert await storage.read_bytes("id 0") == INLINE

@@ -116,6 +116,7 @@ class Batch:
             if self._writes:
                 operation.begin(now)
                 if isinstance(operation, Write) and not operation.in_doubt:
+                    # It may be known by now, but a write that was put with those of known sessions stays one.
                     operation.before = self._known.get(operation.digest) or operation.before
             operation.batch_done = self.done
             operation.sent = True
@@ -124,17 +125,13 @@ class Batch:
 
     async def _resolve(self) -> None:
         """Answer the operations that took effect although the reply was lost, and leave the others."""
+        # Touches are idempotent; but one with an idle timeout of its own is done where it can be told from the first one,
+        # which may come late.
         for operation in self.left:
             if isinstance(operation, Touch) and operation.extending == "given" and operation.in_doubt:
-                self._answer(
-                    operation, None
-                )  # to be done where it can be told from the one that may come late
+                self._answer(operation, None)
         wanted = [operation for operation in self.left if isinstance(operation, (Write, Delete))]
-        if not wanted:  # other touches are idempotent, and harmless when they come late
-            self.left = [operation for operation in self.left if not operation.future.done()]
-            return
-        async with self._database.connection(writes=False) as connection:
-            found = await in_doubt.look(connection, {operation.digest for operation in wanted})
+        found = await self._look({operation.digest for operation in wanted})
         for operation in wanted:
             seen = found[operation.digest]
             try:
@@ -156,14 +153,17 @@ class Batch:
             for operation, result in zip(self.left, results, strict=True)
             if isinstance(operation, Delete) and operation.in_doubt and not result
         }
-        if not digests:
-            return results
-        async with self._database.connection(writes=False) as connection:
-            found = await in_doubt.look(connection, digests)
+        found = await self._look(digests)
         return [
             found[operation.digest].has_ended(operation.tombstone) if operation.digest in digests else result
             for operation, result in zip(self.left, results, strict=True)
         ]
+
+    async def _look(self, digests: set[bytes]) -> dict[bytes, in_doubt.Seen]:
+        if not digests:
+            return {}
+        async with self._database.connection(writes=False) as connection:
+            return await in_doubt.look(connection, digests)
 
     def _answer_reads(self, rows: Sequence[Row | None]) -> None:
         self._known.note_all(rows)

@@ -59,7 +59,7 @@ class Driver(ABC, Generic[C]):
     Attributes:
         conditional: Whether a write on condition that there is no session is done if it can be. One on condition of a
             version always is, if the old session is small, too.
-        inline_reads: Whether a lone read is carried out in its caller's task. If that is cancelled, the connection is dropped.
+        inline_reads: Whether a lone read is carried out in its caller's task, so that a cancellation cuts it off.
     """
 
     conditional: ClassVar[bool] = True

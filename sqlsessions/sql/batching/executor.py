@@ -178,6 +178,9 @@ class BatchExecutor:
         # What makes rows goes by itself, in the order of their ids: it may have to wait for another who makes them,
         # and holds nothing then that comes later in that order. All else waits before it does anything.
         parts = parted(changes)
+        if len(parts) == 1:
+            await self._run(parts[0], writes=True)
+            return
         queue: BatchQueue[Operation] = self._database.engines.state().queues[self].changes
         with queue.in_parts(len(parts)):
             spawn = self._database.engines.spawn  # so that closing waits for them

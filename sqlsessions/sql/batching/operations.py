@@ -19,7 +19,6 @@ Row = Sequence[Any]
 Kind = tuple[Any, ...]
 """See `kind_of`."""
 
-
 ABSENT: Final = object()
 """The result of a write of a session that was thought to be there, and was not: it is to be made another way."""
 
@@ -258,7 +257,7 @@ def parted(changes: Sequence[Operation]) -> list[Sequence[Operation]]:
         return [changes]
     parts: dict[Kind | None, list[Operation]] = {}
     for change in changes:
-        apart = makes_row(change) and not (isinstance(change, Write) and change.rewrites)
+        apart = isinstance(change, Write) and not change.if_match and not change.rewrites
         parts.setdefault(kind_of(change) if apart else None, []).append(change)
     return list(parts.values())
 
